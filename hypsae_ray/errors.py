@@ -1,0 +1,39 @@
+"""Every error that this package raises on purpose.
+
+    HypsaeError            exit code 1
+    |-- UsageError         exit code 2: the user can mend it; a retry without a change fails again
+    |   |-- ConfigError    a config file, key, value or combination of values
+    |   `-- InputError     a data file: names the file, the column and the first bad rows
+    |-- ModelError         a model could not be found, loaded or called
+    `-- StageError         a stage could not produce its result; a retry may help, finished shards are kept
+
+Each one carries a single message, so each survives pickling between Ray processes.
+"""
+
+
+class HypsaeError(Exception):
+    """Base of all errors of this package; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(HypsaeError):
+    """Something that the user wrote must change before another try can succeed."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config file cannot be read, or holds an unknown key, a bad value or an impossible combination."""
+
+
+class InputError(UsageError):
+    """A data file cannot be read, or rows of it cannot be used."""
+
+
+class ModelError(HypsaeError):
+    """A model is missing, does not load, or fails on every call."""
+
+
+class StageError(HypsaeError):
+    """A stage stopped without a result; what it had finished is kept for the next run."""

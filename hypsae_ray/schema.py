@@ -1,0 +1,120 @@
+"""The contract between stages: the Arrow schema of each stored table, and the status codes in them.
+
+Rows are keyed by `row_id` (int64, unique within a split), never by the text: texts repeat. Change VERSION
+when the meaning of a stored table changes; it is part of every stage's content hash.
+"""
+
+from enum import IntEnum
+
+import pyarrow as pa
+
+VERSION = 1
+
+
+class Status(IntEnum):
+    """What became of one answer. Everything but OK means: there is no usable value."""
+
+    OK = 0
+    FAILED = 1
+    """The engine gave no answer."""
+    TOO_LONG = 2
+    """The prompt did not fit into the model's context."""
+    UNPARSABLE = 3
+    """An answer came, but no sentence could be read out of it."""
+    TRUNCATED = 4
+    """The answer hit its token limit before it ended."""
+    NO_EXAMPLES = 5
+    """There were too few firing or silent texts to ask about."""
+
+
+def texts(covariates: tuple[str, ...] = ()) -> pa.Schema:
+    """Schema of the texts of one split; covariates are kept under their own names with a prefix."""
+    fixed = [
+        ("row_id", pa.int64()),
+        ("source_id", pa.string()),
+        ("text_id", pa.string()),
+        ("text", pa.string()),
+        ("target", pa.float64()),
+        ("group", pa.string()),
+    ]
+    return pa.schema([*fixed, *((f"covariate_{name}", pa.float64()) for name in covariates)])
+
+
+def embeddings(dim: int, dtype: str = "float32") -> pa.Schema:
+    """Schema of embeddings of `dim` dimensions; dtype is float32 or float16."""
+    value = pa.float16() if dtype == "float16" else pa.float32()
+    return pa.schema([("row_id", pa.int64()), ("embedding", pa.list_(value, dim))])
+
+
+def annotations(n_hypotheses: int) -> pa.Schema:
+    """Schema of P(yes) and status per (text, hypothesis)."""
+    return pa.schema(
+        [
+            ("row_id", pa.int64()),
+            ("p_yes", pa.list_(pa.float32(), n_hypotheses)),
+            ("status", pa.list_(pa.int8(), n_hypotheses)),
+        ]
+    )
+
+
+REJECTED = pa.schema(
+    [("split", pa.string()), ("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())]
+)
+
+ACTIVATIONS = pa.schema(
+    [("row_id", pa.int64()), ("neurons", pa.list_(pa.int32())), ("values", pa.list_(pa.float32()))]
+)
+
+# One row per neuron of the SAE; rank is 0 for the best selected one, null for all not selected.
+SELECTION = pa.schema(
+    [
+        ("neuron_idx", pa.int64()),
+        ("score", pa.float64()),
+        ("prevalence", pa.float64()),
+        ("rank", pa.int64()),
+        ("state", pa.string()),  # alive, dead (never fires) or constant (one value on every row)
+    ]
+)
+
+# The texts that were shown, or are to be shown, for a neuron: row_ids point into the training texts.
+CANDIDATES = pa.schema(
+    [
+        ("neuron_idx", pa.int64()),
+        ("candidate", pa.int64()),
+        ("interpretation", pa.string()),
+        ("status", pa.int8()),
+        ("positives", pa.list_(pa.int64())),
+        ("negatives", pa.list_(pa.int64())),
+    ]
+)
+
+FIDELITY = pa.schema(
+    [
+        ("neuron_idx", pa.int64()),
+        ("candidate", pa.int64()),
+        ("f1", pa.float64()),
+        ("precision", pa.float64()),
+        ("recall", pa.float64()),
+        ("correlation", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
+
+HYPOTHESES = pa.schema(
+    [
+        ("hypothesis_id", pa.int64()),
+        ("neuron_idx", pa.int64()),
+        ("source_sae", pa.string()),
+        ("selection_method", pa.string()),
+        ("selection_score", pa.float64()),
+        ("target_correlation", pa.float64()),
+        ("prevalence", pa.float64()),
+        ("interpretation", pa.string()),
+        ("status", pa.string()),
+        ("f1_fidelity_score", pa.float64()),
+        ("precision", pa.float64()),
+        ("recall", pa.float64()),
+        ("correlation", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
