@@ -43,7 +43,7 @@ class Answer:
 
     text: str
     status: Status
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True)

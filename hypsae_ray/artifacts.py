@@ -1,0 +1,176 @@
+"""Where results live: folders on any filesystem, content hashes, and the manifest that says "done".
+
+A stage writes its tables into `stages/<stage>-<hash8>/` and its `manifest.json` last, so a folder with a
+manifest is whole and one without is unfinished work that a later run may go on with. Files appear whole
+or not at all: on a local disk by a rename, on an object store because one PUT is one object.
+"""
+
+import hashlib
+import io
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from hypsae_ray import schema
+from hypsae_ray.boundary import Usage
+from hypsae_ray.errors import ConfigError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, local or on any filesystem that pyarrow.fs knows; it need not exist yet. Picklable."""
+
+    filesystem: pafs.FileSystem
+    path: str
+
+    @classmethod
+    def at(cls, place: str | Path) -> "Folder":
+        """Open a local path or a URI such as s3://bucket/run.
+
+        Raises:
+            ConfigError: the URI names no filesystem that pyarrow knows.
+        """
+        text = str(place)
+        try:
+            if "://" not in text:
+                return cls(pafs.LocalFileSystem(), str(Path(text).absolute()))
+            return cls(*pafs.FileSystem.from_uri(text))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise ConfigError(f"{text}: not a place that can be opened: {error}") from None
+
+    def sub(self, name: str) -> "Folder":
+        """Return the folder `name` inside this one."""
+        return Folder(self.filesystem, f"{self.path}/{name}")
+
+    def names(self, prefix: str = "", suffix: str = "") -> list[str]:
+        """Return the names of the files right in this folder, sorted; none if it does not exist."""
+        found = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
+        files = [info.base_name for info in found if info.is_file]
+        return sorted(name for name in files if name.startswith(prefix) and name.endswith(suffix))
+
+    def has(self, name: str) -> bool:
+        """Tell whether the file exists."""
+        return self.filesystem.get_file_info(f"{self.path}/{name}").is_file
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the whole file."""
+        with self.filesystem.open_input_stream(f"{self.path}/{name}", compression=None) as stream:
+            return stream.read()
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file so that it is seen whole or not at all."""
+        target = f"{self.path}/{name}"
+        if not isinstance(self.filesystem, pafs.LocalFileSystem):
+            with self.filesystem.open_output_stream(target, compression=None) as stream:
+                stream.write(content)
+            return
+        self.filesystem.create_dir(self.path, recursive=True)
+        draft = f"{self.path}/.{name}.{uuid.uuid4().hex}"
+        with self.filesystem.open_output_stream(draft, compression=None) as stream:
+            stream.write(content)
+        self.filesystem.move(draft, target)
+
+    def read_json(self, name: str) -> Any:
+        """Return the parsed content of a JSON file."""
+        return json.loads(self.read_bytes(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file for people to read: indented, keys in the given order."""
+        self.write_bytes(name, json.dumps(value, indent=2, default=str).encode())
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Return one Parquet file as a table."""
+        return pq.read_table(io.BytesIO(self.read_bytes(name)), columns=columns)
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a table as one Parquet file."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self.write_bytes(name, buffer.getvalue())
+
+    def tables(self, prefix: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the Parquet files whose names start with `prefix`, one at a time, in order of name."""
+        for name in self.names(prefix, ".parquet"):
+            yield self.read_table(name, columns)
+
+    def read_tables(self, prefix: str, columns: list[str] | None = None) -> pa.Table:
+        """Return all Parquet files whose names start with `prefix` as one table.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        found = list(self.tables(prefix, columns))
+        if not found:
+            raise FileNotFoundError(f"{self.path}: no {prefix}*.parquet")
+        return pa.concat_tables(found)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did: rows made, tokens used, and facts that later stages or the user need."""
+
+    rows: int
+    usage: Usage = field(default_factory=Usage)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The marker of a finished stage.
+
+    Attributes:
+        stage: its name.
+        hash: hex SHA-256 of all that decides its content.
+        seconds: wall time of the run that finished it.
+        outcome: what it did.
+    """
+
+    stage: str
+    hash: str
+    seconds: float
+    outcome: Outcome
+
+    def save(self, folder: Folder) -> None:
+        """Write the marker; call it when every other file of the stage is written."""
+        usage = self.outcome.usage
+        folder.write_json(
+            MANIFEST,
+            {
+                "stage": self.stage,
+                "hash": self.hash,
+                "seconds": round(self.seconds, 3),
+                "rows": self.outcome.rows,
+                "tokens": {"prompt": usage.prompt, "cached": usage.cached, "generated": usage.generated},
+                "facts": dict(self.outcome.facts),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Folder) -> "Manifest | None":
+        """Read the marker of a folder; None if the stage is not finished."""
+        if not folder.has(MANIFEST):
+            return None
+        saved = folder.read_json(MANIFEST)
+        outcome = Outcome(saved["rows"], Usage(**saved["tokens"]), saved["facts"])
+        return cls(saved["stage"], saved["hash"], saved["seconds"], outcome)
+
+
+def content_hash(stage: str, decides: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Return the hex SHA-256 of what decides a stage's content.
+
+    Args:
+        stage: its name.
+        decides: JSON-ready config slices and other values.
+        inputs: hash of each input, by name.
+    """
+    whole = {"schema": schema.VERSION, "stage": stage, "decides": decides, "inputs": dict(inputs)}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""What a row of input must be: checks that give a reason per bad row, and the columns of the texts table."""
+
+import hashlib
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of the input plays which part; the names of schema.texts are filled from them."""
+
+    text: str
+    target: str
+    id: str | None = None
+    group: str | None = None
+    covariates: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """All columns that are read, each one once."""
+        optional = [name for name in (self.id, self.group) if name is not None]
+        return list(dict.fromkeys([self.text, self.target, *optional, *self.covariates]))
+
+
+def find_bad_rows(frame: pd.DataFrame, columns: Columns, *, binary: bool) -> "pd.Series[str]":
+    """Return the reason for each row that cannot be used, indexed like `frame`; good rows are not in it.
+
+    Args:
+        frame: untyped values under the input's own column names.
+        columns: the part each column plays.
+        binary: the target must be 0 or 1.
+
+    >>> frame = pd.DataFrame({"t": ["fine", " "], "y": [1, 2]})
+    >>> find_bad_rows(frame, Columns("t", "y"), binary=False).to_dict()
+    {1: "column 't': the text is empty"}
+    """
+    reasons: pd.Series[str] = pd.Series("", index=frame.index, dtype=object)
+    for name in columns.covariates:
+        _note(reasons, ~np.isfinite(to_numbers(frame[name])), f"column {name!r}: not a finite number")
+    target = to_numbers(frame[columns.target])
+    missing = frame[columns.target].map(_is_missing).to_numpy(bool)
+    if binary:
+        _note(reasons, ~np.isin(target, (0.0, 1.0)), f"column {columns.target!r}: not 0 or 1")
+    _note(reasons, ~np.isfinite(target), f"column {columns.target!r}: not a finite number")
+    _note(reasons, missing, f"column {columns.target!r}: the target is missing")
+    if columns.id is not None:
+        absent = frame[columns.id].map(_is_missing).to_numpy(bool)
+        _note(reasons, absent, f"column {columns.id!r}: the id is missing")
+    _note_texts(reasons, frame[columns.text], columns.text)
+    return reasons[reasons != ""]
+
+
+def _note_texts(reasons: "pd.Series[str]", texts: "pd.Series[Any]", name: str) -> None:
+    is_text = texts.map(lambda value: isinstance(value, str)).to_numpy(bool)
+    blank = texts.map(lambda value: isinstance(value, str) and not value.strip()).to_numpy(bool)
+    broken = texts.map(lambda value: isinstance(value, str) and not _is_encodable(value)).to_numpy(bool)
+    _note(reasons, broken, f"column {name!r}: the text holds a lone surrogate, which is not Unicode text")
+    _note(reasons, blank, f"column {name!r}: the text is empty")
+    _note(reasons, ~is_text, f"column {name!r}: the value is not a text")
+    _note(reasons, texts.map(_is_missing).to_numpy(bool), f"column {name!r}: the text is null")
+
+
+def _note(reasons: "pd.Series[str]", bad: npt.NDArray[np.bool_], reason: str) -> None:
+    """Later notes win: call it from the least to the most telling reason."""
+    reasons[bad] = reason
+
+
+def _is_missing(value: Hashable) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def to_numbers(values: "pd.Series[Any]") -> Floats:
+    """Return float64 values, NaN where a value is no number; True and False are 1 and 0."""
+    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+
+
+def text_ids(texts: "pd.Series[str]") -> list[str]:
+    """Return a hash of each whole text (BLAKE2b, 16 bytes, hex): equal texts, equal ids."""
+    return [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
+
+
+def in_validation(ids: list[str], fraction: float) -> npt.NDArray[np.bool_]:
+    """Split by hash: about `fraction` of the texts are True, equal texts always on the same side.
+
+    Args:
+        ids: what `text_ids` returned.
+        fraction: share of texts, in 0 to 1.
+    """
+    return np.array([int(text_id[:8], 16) < fraction * 2**32 for text_id in ids], dtype=bool)
+
+
+def guess_task(values: Floats) -> str:
+    """Return classification if every target value is 0 or 1, else regression.
+
+    Args:
+        values: the distinct target values of all splits, or all of them.
+    """
+    return "classification" if np.isin(values, (0.0, 1.0)).all() else "regression"

@@ -1,0 +1,179 @@
+"""Reading what users have: JSONL, CSV and Parquet files, local or remote, one bounded frame at a time.
+
+Values come out as they stand in the file; what they must be is checked in `core.rows`.
+"""
+
+import fnmatch
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.errors import ConfigError, InputError
+
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+ROWS_PER_FRAME = 10_000
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a dataset."""
+
+    filesystem: pafs.FileSystem
+    path: str
+
+    @property
+    def format(self) -> str | None:
+        """jsonl, csv or parquet by the file's ending (.gz and .zst aside); None if it is none of these."""
+        name = self.path.removesuffix(".gz").removesuffix(".zst")
+        return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)
+
+    def digest(self) -> str:
+        """Return the hex SHA-256 of the file's content."""
+        with self.filesystem.open_input_stream(self.path, compression=None) as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(1 << 22):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def find_files(place: str) -> list[DataFile]:
+    """List the files of a dataset, sorted by path.
+
+    Args:
+        place: a file, a glob, or a folder; a local path or a URI.
+
+    Raises:
+        InputError: there is no such file, or none in a format that can be read.
+    """
+    try:
+        folder = Folder.at(place)
+    except ConfigError as error:
+        raise InputError(str(error)) from None
+    files = [DataFile(folder.filesystem, path) for path in _paths(folder)]
+    if not files:
+        raise InputError(f"{place}: no such file or folder, or nothing matches")
+    wanted = [file for file in files if file.format]
+    if not wanted:
+        raise InputError(f"{place}: no JSONL, CSV or Parquet file (endings: {', '.join(FORMATS)})")
+    return wanted
+
+
+def _paths(folder: Folder) -> list[str]:
+    if any(sign in folder.path for sign in "*?["):
+        fixed = folder.path[: min(folder.path.index(sign) for sign in "*?[" if sign in folder.path)]
+        selector = pafs.FileSelector(fixed.rpartition("/")[0], recursive=True, allow_not_found=True)
+        found = [info.path for info in folder.filesystem.get_file_info(selector) if info.is_file]
+        return sorted(path for path in found if _matches(path, folder.path))
+    info = folder.filesystem.get_file_info(folder.path)
+    if info.is_file:
+        return [folder.path]
+    inside = folder.filesystem.get_file_info(
+        pafs.FileSelector(folder.path, recursive=True, allow_not_found=True)
+    )
+    return sorted(item.path for item in inside if item.is_file and not item.base_name.startswith((".", "_")))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Match part by part, so that * does not cross a slash."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+
+
+def read_frames(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a file in frames of at most ROWS_PER_FRAME, with `columns` only, untyped.
+
+    The index is the row's number in the file, from 1 (for CSV, the header is not counted).
+
+    Raises:
+        InputError: the file cannot be read, is truncated or empty, or lacks a column.
+    """
+    readers = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
+    first = 1
+    try:
+        for frame in readers[file.format or ""](file, columns):
+            frame.index = pd.RangeIndex(first, first + len(frame))
+            first += len(frame)
+            yield frame
+    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise InputError(f"{file.path}: cannot be read: {_one_line(error)}") from None
+    if first == 1:
+        raise InputError(f"{file.path}: the file holds no rows")
+
+
+def _open_text(file: DataFile) -> io.TextIOWrapper:
+    stream = file.filesystem.open_input_stream(file.path, compression="detect")
+    return io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", newline="")  # type: ignore[arg-type]
+
+
+def _read_jsonl(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    rows: list[dict[str, Any]] = []
+    first = True
+    with _open_text(file) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                rows.append(_parse_line(file, number, line))
+            if len(rows) == ROWS_PER_FRAME:
+                yield _rows_to_frame(file, rows, columns, first)
+                rows, first = [], False
+    if rows:
+        yield _rows_to_frame(file, rows, columns, first)
+
+
+def _parse_line(file: DataFile, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file.path}: line {number} is not JSON (truncated?): {error}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{file.path}: line {number} is not a JSON object: {line.strip()[:60]}")
+    return row
+
+
+def _rows_to_frame(file: DataFile, rows: list[dict], columns: Sequence[str], first: bool) -> pd.DataFrame:
+    if first:  # later rows may lack a key, which then counts as null
+        _require(file, columns, {name for row in rows for name in row})
+    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
+
+
+def _read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    try:
+        with _open_text(file) as text:
+            frames = pd.read_csv(
+                text, dtype=str, chunksize=ROWS_PER_FRAME, na_values=[""], keep_default_na=False
+            )
+            for frame in frames:
+                _require(file, columns, set(frame.columns))
+                yield frame[list(columns)].astype(object)
+    except pd.errors.EmptyDataError:
+        return
+    except pd.errors.ParserError as error:
+        raise InputError(f"{file.path}: not a readable CSV: {_one_line(error)}") from None
+
+
+def _read_parquet(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    with file.filesystem.open_input_file(file.path) as source:
+        parquet = pq.ParquetFile(source)
+        _require(file, columns, set(parquet.schema_arrow.names))
+        for batch in parquet.iter_batches(ROWS_PER_FRAME, columns=list(dict.fromkeys(columns))):
+            yield pd.DataFrame({name: batch.column(name).to_pylist() for name in columns}, dtype=object)
+
+
+def _require(file: DataFile, columns: Sequence[str], present: set[str]) -> None:
+    for name in columns:
+        if name not in present:
+            raise InputError(
+                f"{file.path}: no column {name!r}; it has {', '.join(sorted(map(str, present)))}"
+            )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
