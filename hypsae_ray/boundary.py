@@ -1,16 +1,21 @@
 """What the stages ask of a model, and all they know about it.
 
-Both protocols live inside one process and know nothing of Ray. `engine/` holds the real models,
-`core/keywords.py` an LLM-free one; tests may pass any object of this shape.
+`Embedder` and `LanguageModel` live inside one process and know nothing of Ray. `engine/` holds the real
+ones, `core/keywords.py` an LLM-free one; tests may pass any object of this shape. A `Pool` is where copies
+of such an object work: in this process (`LocalPool`) or in Ray actors (`engine/pool.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from hypsae_ray.schema import Status
+
+Model = TypeVar("Model")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,16 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How an answer is drawn: temperature 0 is greedy; max_tokens counts thinking too."""
+
+    temperature: float = 0.0
+    max_tokens: int = 64
+    seed: int = 0
+    thinking: bool = False
+
+
+@dataclass(frozen=True)
 class NamingPrompt:
     """The question "what tells these texts from those?" about one neuron.
 
@@ -35,6 +50,7 @@ class NamingPrompt:
     positives: tuple[str, ...]
     negatives: tuple[str, ...]
     instructions: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True)
@@ -79,3 +95,30 @@ class LanguageModel(Protocol):
     def score(self, texts: Sequence[str], questions: Sequence[str]) -> Scores:
         """Return P(yes) that each text has each property in `questions` ("mentions a long wait")."""
         ...
+
+
+class Pool(Protocol[Model]):
+    """Copies of one model that share out tasks."""
+
+    def map(self, work: Callable[[Model, Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """Yield work(model, task) for every task as each one ends, in any order.
+
+        `work`, tasks and results must be picklable. A task whose process dies is done again elsewhere, so
+        `work` must be safe to repeat; an exception that `work` raises ends the iteration.
+
+        Raises:
+            ModelError: the model does not load.
+        """
+        ...
+
+
+class LocalPool(Generic[Model]):
+    """A pool of one copy, in this process."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def map(self, work: Callable[[Model, Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """Yield work(model, task) for every task, in order."""
+        for task in tasks:
+            yield work(self._model, task)

@@ -1,0 +1,112 @@
+"""sentence-transformers as an `Embedder`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from hypsae_ray.config import Embed
+from hypsae_ray.engine.locate import locate
+from hypsae_ray.errors import ConfigError, ModelError
+
+
+class SentenceEmbedder:
+    """One sentence-transformers model inside this process.
+
+    With `layer`, the states of an inner layer are averaged over the tokens of a text (padding left out)
+    instead of the model's own pooling of its last one.
+
+    Raises:
+        ModelError: the model is not found or does not load.
+        ConfigError: the model has no such layer, or the layer no MLP block.
+    """
+
+    def __init__(self, options: Embed) -> None:
+        self._options = options
+        device = options.device if options.device != "auto" else _best_device()
+        try:
+            self._model = SentenceTransformer(
+                locate(options.model),
+                revision=options.revision,
+                device=device,
+                model_kwargs={"dtype": getattr(torch, options.dtype)},
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"sentence-transformers cannot load {options.model!r}: {error}") from error
+        if options.max_tokens is not None:
+            self._model.max_seq_length = options.max_tokens
+        self._pooled = None if options.layer is None else _find_block(self._model, options)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (n, d) float32; each text once through the model, in batches of like length."""
+        distinct = list(dict.fromkeys(texts))
+        rows = self._forward([self._options.prompt + text for text in distinct])
+        place = {text: i for i, text in enumerate(distinct)}
+        return rows[[place[text] for text in texts]]
+
+    def _forward(self, texts: list[str]) -> np.ndarray:
+        if self._pooled is None:
+            encoded = self._model.encode(  # sorts by length itself
+                texts,
+                batch_size=self._options.batch_size,
+                normalize_embeddings=self._options.normalize,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+            return np.asarray(encoded, dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        size = self._options.batch_size
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        pooled = np.concatenate([self._pool_layer([texts[i] for i in batch]) for batch in batches])
+        return pooled[np.argsort(order)]
+
+    @torch.inference_mode()
+    def _pool_layer(self, texts: list[str]) -> np.ndarray:
+        """Return the mean of one block's output over the tokens of each text, (n, d)."""
+        states: list[torch.Tensor] = []
+        assert self._pooled is not None
+        hook = self._pooled.register_forward_hook(
+            lambda _module, _args, output: states.append(output[0] if isinstance(output, tuple) else output)
+        )
+        features = self._model.preprocess(texts)
+        features = {k: v.to(self._model.device) for k, v in features.items() if isinstance(v, torch.Tensor)}
+        try:
+            self._model(features)
+        finally:
+            hook.remove()
+        weights = features["attention_mask"].unsqueeze(-1).float()
+        mean = (states[0].float() * weights).sum(1) / weights.sum(1)
+        if self._options.normalize:
+            mean = torch.nn.functional.normalize(mean, dim=-1)
+        return mean.cpu().numpy()
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _find_block(model: SentenceTransformer, options: Embed) -> torch.nn.Module:
+    """Return the module whose output is pooled: a whole layer, or its MLP block."""
+    layers = _layers(model[0].auto_model)
+    index = options.layer or 0
+    if not -len(layers) <= index < len(layers):
+        raise ConfigError(f"embed.layer {index}: {options.model} has {len(layers)} layers")
+    layer = layers[index]
+    if options.component == "hidden_states":
+        return layer
+    # Decoders and ModernBERT call it `mlp`, DistilBERT `ffn`. BERT's `output` adds the residual and
+    # normalises after its `dense`, which is where the MLP itself ends.
+    for name in ("mlp", "ffn", "output.dense"):
+        if name in dict(layer.named_modules()):
+            return layer.get_submodule(name)
+    raise ConfigError(f"embed.component mlp: no MLP block is known in the layers of {options.model}")
+
+
+def _layers(model: Any) -> torch.nn.ModuleList:
+    """Return the longest list of like modules: the transformer's layers, whatever the model calls them."""
+    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    if not stacks:
+        raise ConfigError("embed.layer: this model has no stack of layers")
+    return max(stacks, key=len)

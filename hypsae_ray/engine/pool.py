@@ -1,0 +1,155 @@
+"""A pool of model copies in Ray actors, fed by one Ray Data execution that stays open.
+
+Loading a model takes seconds to minutes, and the stages of a run that share a model follow one another. So
+the pool is one streaming Dataset: a `Feed` actor holds the tasks queued so far, one generator task streams
+them as blocks of one row, and a `map_batches` actor pool of min to max replicas, which Ray Data scales and
+repairs, does the work. The dataset ends when the feed is closed; until then the models stay loaded.
+"""
+
+import asyncio
+import logging
+import pickle
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from hypsae_ray.boundary import Model, Result, Task
+from hypsae_ray.config import Replicas
+from hypsae_ray.errors import HypsaeError, ModelError, StageError
+
+# Ray Data gives up after this long without a finished block; one shard on a small CPU may take minutes.
+NO_PROGRESS_SECONDS = 1800
+
+
+@ray.remote(num_cpus=0)
+class Feed:
+    """The list of all tasks queued so far. Reading is by position, so a reader that restarts repeats itself."""
+
+    def __init__(self) -> None:
+        self._tasks: list[bytes] = []
+        self._open = True
+        self._changed = asyncio.Condition()
+
+    async def put(self, tasks: list[bytes]) -> None:
+        """Add tasks at the end."""
+        async with self._changed:
+            self._tasks.extend(tasks)
+            self._changed.notify_all()
+
+    async def close(self) -> None:
+        """Say that no more tasks will come."""
+        async with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    async def get(self, position: int) -> bytes | None:
+        """Wait for the task at `position`; None when the feed closed before it."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: position < len(self._tasks) or not self._open)
+            return self._tasks[position] if position < len(self._tasks) else None
+
+
+class Replica:
+    """Ray Data's actor: one copy of the model, made when the actor starts.
+
+    Nothing raised here leaves the actor: Ray Data would hide it in its own error, and would try a model
+    that cannot load again and again. Errors travel to the driver as results.
+    """
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self._model = None
+        self._load_error: HypsaeError | None = None
+        try:
+            self._model = factory()
+        except HypsaeError as error:
+            self._load_error = error
+        except Exception:
+            self._load_error = ModelError(f"a model failed to load:\n{traceback.format_exc()}")
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Do the one task in `batch`."""
+        (packed,) = batch["task"].to_pylist()
+        return pa.table({"result": pa.array([pickle.dumps(self._outcome(packed))], pa.binary())})
+
+    def _outcome(self, packed: bytes) -> tuple[Any, HypsaeError | None]:
+        if self._load_error is not None:
+            return None, self._load_error
+        work, task = pickle.loads(packed)
+        try:
+            return work(self._model, task), None
+        except HypsaeError as error:
+            return None, error
+        except Exception:
+            return None, StageError(f"a task failed:\n{traceback.format_exc()}")
+
+
+class RayPool(Generic[Model]):
+    """Copies of a model in Ray actors; `close` frees them. Ray must be initialised.
+
+    Args:
+        factory: picklable, makes the model inside an actor.
+        replicas: how many actors, and what each one reserves.
+    """
+
+    def __init__(self, factory: Callable[[], Model], replicas: Replicas) -> None:
+        _quiet_ray_data()
+        self._feed = Feed.remote()
+        source = ray.data.range(1).map_batches(
+            _stream, fn_args=(self._feed,), batch_size=None, num_cpus=0, zero_copy_batch=True
+        )
+        self._results = source.map_batches(
+            Replica,
+            fn_constructor_args=(factory,),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=replicas.cpus,
+            num_gpus=replicas.gpus,
+            compute=ray.data.ActorPoolStrategy(min_size=replicas.min, max_size=replicas.max),
+        ).iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+        self._iterator: Iterator[Any] | None = None
+
+    def map(self, work: Callable[[Model, Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """Yield work(model, task) for every task as each one ends, in any order.
+
+        Raises:
+            ModelError: the model does not load.
+            StageError: `work` raised something else than one of our own errors, which come as they are.
+        """
+        ray.get(self._feed.put.remote([pickle.dumps((work, task)) for task in tasks]))
+        if self._iterator is None:
+            self._iterator = iter(self._results)
+        for _ in tasks:
+            (packed,) = next(self._iterator)["result"].to_pylist()
+            result, error = pickle.loads(packed)
+            if error is not None:
+                raise error
+            yield result
+
+    def close(self) -> None:
+        """End the execution and free its actors; queued tasks that have not started are dropped."""
+        ray.get(self._feed.close.remote())
+        if self._iterator is not None:
+            for _ in self._iterator:
+                pass
+        ray.kill(self._feed)
+
+
+def _stream(_: Any, feed: Any) -> Iterator[pa.Table]:
+    position = 0
+    while (task := ray.get(feed.get.remote(position))) is not None:
+        yield pa.table({"task": pa.array([task], pa.binary())})
+        position += 1
+
+
+def _quiet_ray_data() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = 1  # every task is a block of its own, passed on at once
+    context.target_min_block_size = 1
+    context.max_consecutive_actor_init_deaths = 0  # no limit: on spot nodes actors die while they load
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

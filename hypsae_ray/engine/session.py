@@ -1,0 +1,105 @@
+"""What a run holds while it works: Ray, started when first needed, and the pool of the model in use."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from hypsae_ray.boundary import Embedder, LanguageModel, LocalPool, Pool
+from hypsae_ray.config import Embed, Llm, Replicas
+from hypsae_ray.core.keywords import Keywords
+
+
+@dataclass(frozen=True)
+class EmbedderFactory:
+    """Makes the embedder of a config section; picklable, so that an actor can make it."""
+
+    options: Embed
+
+    def __call__(self) -> Embedder:
+        """Load the model."""
+        from hypsae_ray.engine.embedder import SentenceEmbedder
+
+        return SentenceEmbedder(self.options)
+
+
+@dataclass(frozen=True)
+class LanguageModelFactory:
+    """Makes the language model of a config section; picklable, so that an actor can make it."""
+
+    options: Llm
+
+    def __call__(self) -> LanguageModel:
+        """Load the model."""
+        if self.options.engine == "keywords":
+            return Keywords()
+        from hypsae_ray.engine.vllm_model import VllmModel
+
+        return VllmModel(self.options)
+
+
+class Session:
+    """The pools of one run; use it as a context manager.
+
+    At most one pool in Ray is open at a time, so that a stage finds the CPUs and GPUs of the stage before
+    it free. Stages that ask for the same model in turn get the same pool, with the model still loaded.
+    """
+
+    def __init__(self) -> None:
+        self._factory: Callable[[], Any] | None = None
+        self._pool: Any = None
+        self._local: dict[str, LocalPool[Any]] = {}
+        self._started_ray = False
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def embedder(self, options: Embed) -> Pool[Embedder]:
+        """Return the pool of an embedding model."""
+        return self._get(EmbedderFactory(options), options.replicas)
+
+    def language_model(self, options: Llm) -> Pool[LanguageModel]:
+        """Return the pool of a language model."""
+        return self._get(LanguageModelFactory(options), options.replicas)
+
+    def _get(self, factory: Callable[[], Any], replicas: Replicas) -> Pool[Any]:
+        if replicas.max == 0:
+            return self._local.setdefault(repr(factory), LocalPool(factory()))
+        if factory != self._factory:
+            from hypsae_ray.engine.pool import RayPool
+
+            self.release()
+            self.start_ray()
+            self._pool, self._factory = RayPool(factory, replicas), factory
+        return self._pool
+
+    def release(self) -> None:
+        """Close the pool in Ray, if one is open, and free what its actors reserve."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = self._factory = None
+
+    def start_ray(self) -> None:
+        """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here."""
+        import ray
+
+        if ray.is_initialized():
+            return
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+        self._started_ray = True
+
+    def close(self) -> None:
+        """Free everything; Ray is shut down if this session started or joined it."""
+        try:
+            self.release()
+        finally:
+            if self._started_ray:
+                import ray
+
+                with suppress(KeyboardInterrupt):
+                    ray.shutdown()
+                self._started_ray = False
