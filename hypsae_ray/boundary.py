@@ -7,11 +7,15 @@ of such an object work: in this process (`LocalPool`) or in Ray actors (`engine/
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from hypsae_ray.config import Embed, Llm, TrainSae
 from hypsae_ray.schema import Status
+
+if TYPE_CHECKING:
+    from hypsae_ray.core.training import Progress, Shard, Trained
 
 Model = TypeVar("Model")
 Task = TypeVar("Task")
@@ -122,3 +126,30 @@ class LocalPool(Generic[Model]):
         """Yield work(model, task) for every task, in order."""
         for task in tasks:
             yield work(self._model, task)
+
+
+class Engines(Protocol):
+    """What a run computes with: pools of models, and SAE training (`engine.session.Session`)."""
+
+    def embedder(self, options: Embed) -> Pool[Embedder]:
+        """Return the pool of an embedding model."""
+        ...
+
+    def language_model(self, options: Llm) -> Pool[LanguageModel]:
+        """Return the pool of a language model."""
+        ...
+
+    def train_sae(self, load: "LoadShards", options: TrainSae, on_epoch: "OnEpoch") -> "Trained":
+        """Train an SAE in this process (`options.workers` 0) or with Ray Train."""
+        ...
+
+
+class LoadShards(Protocol):
+    """Reads one worker's rows; picklable, called inside that worker."""
+
+    def __call__(self, rank: int, world: int) -> "tuple[Shard, Shard]":
+        """Return the training rows and the validation rows of worker `rank` of `world`."""
+        ...
+
+
+OnEpoch = Callable[["Progress"], None]

@@ -2,7 +2,8 @@
 
 `load` reads the file and applies dotted overrides; `Config` refuses, before any work, unknown keys,
 bad values and combinations that cannot work. Fields marked `Runtime` say where and how fast work is
-done, never what comes out of it: they are left out of the content hashes of stages.
+done, never what comes out of it: they are left out of the content hashes of stages. (Paths are among them:
+the hash of a stage holds the content of its input files, not their place.)
 """
 
 import json
@@ -30,6 +31,8 @@ Examples = Annotated[int, Field(ge=4)]
 Amount = Annotated[float, Field(ge=0)]
 PositiveAmount = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+KEYWORD_EXAMPLES = 200
 
 
 class Section(BaseModel):
@@ -73,11 +76,11 @@ class Replicas(Section):
 class Data(Section):
     """Where the texts are, and which columns mean what."""
 
-    train: str
+    train: Runtime[str]
     """File, glob or folder of JSONL, CSV or Parquet: the rows that train, select and name neurons."""
-    holdout: str
+    holdout: Runtime[str]
     """File, glob or folder: the rows that hypotheses are tested on. Nothing else ever reads them."""
-    val: str | None = None
+    val: Runtime[str | None] = None
     """File, glob or folder for early stopping; null: split off `train` by hash of the text."""
     val_fraction: Fraction = 0.1
     """Share of the training texts that is split off when `val` is null."""
@@ -241,6 +244,10 @@ class Llm(Section):
     replicas: Runtime[Replicas] = Replicas()
     """Copies of the model."""
 
+    def content(self) -> dict[str, Any]:
+        """Return what decides an answer; for keywords, nothing but the engine."""
+        return super().content() if self.engine == "vllm" else {"engine": self.engine}
+
 
 class Interpret(Section):
     """Sentences for the selected neurons."""
@@ -322,7 +329,7 @@ class Config(Section):
     annotate: Annotate = Annotate()
     evaluate: Evaluate = Evaluate()
     demo_truth: str | None = None
-    """File of planted concepts, written by the demo generator; null: the truth is not known."""
+    """Folder of the demo generator, with the planted concepts; null: the truth is not known."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -338,12 +345,23 @@ class Config(Section):
         """The model that names neurons."""
         return self.interpret.llm or self.llm
 
+    @property
+    def uses_llm(self) -> bool:
+        """Whether any stage asks a real language model."""
+        return "vllm" in (self.llm.engine, self.interpreter.engine)
+
     def with_keywords(self) -> "Config":
-        """Return this config with the keyword baseline, in this process, in place of every LLM."""
-        keywords = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
-        return self.model_copy(
-            update={"llm": keywords, "interpret": self.interpret.model_copy(update={"llm": None})}
+        """Return this config with keywords in place of every LLM.
+
+        Keywords have no context to fill: they read at least KEYWORD_EXAMPLES texts per candidate. Unless the
+        config asked for keywords itself, they work in this process: they are the baseline of a run.
+        """
+        here = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
+        interpret = self.interpret.model_copy(
+            update={"llm": None, "n_examples": max(self.interpret.n_examples, KEYWORD_EXAMPLES)}
         )
+        llm = here if self.uses_llm else self.llm
+        return self.model_copy(update={"llm": llm, "interpret": interpret})
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:

@@ -36,6 +36,11 @@ class DataFile:
         name = self.path.removesuffix(".gz").removesuffix(".zst")
         return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)
 
+    def stamp(self) -> str:
+        """Return a name that changes with the file's path, size or time of change."""
+        info = self.filesystem.get_file_info(self.path)
+        return f"{self.path} {info.size} {info.mtime_ns}"
+
     def digest(self) -> str:
         """Return the hex SHA-256 of the file's content."""
         with self.filesystem.open_input_stream(self.path, compression=None) as stream:

@@ -70,6 +70,7 @@ SELECTION = pa.schema(
     [
         ("neuron_idx", pa.int64()),
         ("score", pa.float64()),
+        ("target_correlation", pa.float64()),
         ("prevalence", pa.float64()),
         ("rank", pa.int64()),
         ("state", pa.string()),  # alive, dead (never fires) or constant (one value on every row)

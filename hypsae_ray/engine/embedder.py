@@ -65,7 +65,7 @@ class SentenceEmbedder:
     @torch.inference_mode()
     def _pool_layer(self, texts: list[str]) -> np.ndarray:
         """Return the mean of one block's output over the tokens of each text, (n, d)."""
-        states: list[torch.Tensor] = []
+        states: list[Any] = []
         assert self._pooled is not None
         hook = self._pooled.register_forward_hook(
             lambda _module, _args, output: states.append(output[0] if isinstance(output, tuple) else output)
@@ -73,7 +73,7 @@ class SentenceEmbedder:
         features = self._model.preprocess(texts)
         features = {k: v.to(self._model.device) for k, v in features.items() if isinstance(v, torch.Tensor)}
         try:
-            self._model(features)
+            self._model(features)  # the hook takes what is wanted on the way
         finally:
             hook.remove()
         weights = features["attention_mask"].unsqueeze(-1).float()

@@ -68,7 +68,7 @@ def _unpack(gguf: Path, folder: Path) -> None:
         dtype=torch.float32,
     )
     vars(model.config).pop("quantization_config", None)  # vLLM would look for quantized weights
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 

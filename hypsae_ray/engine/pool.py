@@ -21,13 +21,13 @@ from hypsae_ray.boundary import Model, Result, Task
 from hypsae_ray.config import Replicas
 from hypsae_ray.errors import HypsaeError, ModelError, StageError
 
-# Ray Data gives up after this long without a finished block; one shard on a small CPU may take minutes.
-NO_PROGRESS_SECONDS = 1800
+# Never give up on a silent execution: an open pool waits for the driver, and a shard may take minutes.
+NO_PROGRESS_SECONDS = -1
 
 
 @ray.remote(num_cpus=0)
 class Feed:
-    """The list of all tasks queued so far. Reading is by position, so a reader that restarts repeats itself."""
+    """The list of all tasks queued so far. Reading is by position, so a restarted reader repeats."""
 
     def __init__(self) -> None:
         self._tasks: list[bytes] = []
@@ -97,9 +97,10 @@ class RayPool(Generic[Model]):
 
     def __init__(self, factory: Callable[[], Model], replicas: Replicas) -> None:
         _quiet_ray_data()
-        self._feed = Feed.remote()
+        self._feed: Any = Feed.remote()
+        stream: Any = _stream  # a generator function, which the types of map_batches do not know
         source = ray.data.range(1).map_batches(
-            _stream, fn_args=(self._feed,), batch_size=None, num_cpus=0, zero_copy_batch=True
+            stream, fn_args=(self._feed,), batch_size=None, num_cpus=0, zero_copy_batch=True
         )
         self._results = source.map_batches(
             Replica,

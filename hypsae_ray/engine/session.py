@@ -6,9 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hypsae_ray.boundary import Embedder, LanguageModel, LocalPool, Pool
-from hypsae_ray.config import Embed, Llm, Replicas
+from hypsae_ray.boundary import Embedder, LanguageModel, LoadShards, LocalPool, OnEpoch, Pool
+from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
 from hypsae_ray.core.keywords import Keywords
+from hypsae_ray.core.training import Trained, train
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,22 @@ class Session:
         """Return the pool of a language model."""
         return self._get(LanguageModelFactory(options), options.replicas)
 
+    def train_sae(self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch) -> Trained:
+        """Train an SAE in this process (`options.workers` 0) or with Ray Train."""
+        if options.workers == 0:
+            return train(*load(0, 1), options, on_epoch=on_epoch)
+        from hypsae_ray.engine.trainer import train_distributed
+
+        self.release()
+        self.start_ray()
+        return train_distributed(load, options, on_epoch)
+
     def _get(self, factory: Callable[[], Any], replicas: Replicas) -> Pool[Any]:
         if replicas.max == 0:
-            return self._local.setdefault(repr(factory), LocalPool(factory()))
+            name = repr(factory)
+            if name not in self._local:
+                self._local[name] = LocalPool(factory())
+            return self._local[name]
         if factory != self._factory:
             from hypsae_ray.engine.pool import RayPool
 

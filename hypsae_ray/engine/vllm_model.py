@@ -43,7 +43,7 @@ class VllmModel:
             self.engine = vllm.LLM(**engine_arguments(llm))
         except Exception as error:
             raise ModelError(f"vLLM cannot load {llm.model!r}: {error}") from error
-        self._tokenizer = self.engine.get_tokenizer()
+        self._tokenizer: Any = self.engine.get_tokenizer()
         self._yes = single_tokens(self._tokenizer, YES_WORDS)
         self._no = single_tokens(self._tokenizer, NO_WORDS)
         if not self._yes or not self._no:

@@ -1,0 +1,199 @@
+"""The stages in order, as data, and the loop that runs what is not done yet.
+
+Each stage is the function `run` in the module of its name in `stages/`. It reads the folders of the stages
+it names as inputs and writes one of its own, `stages/<name>-<hash8>/`. The hash covers its sections of the
+config and the hashes of its inputs, so a folder with a manifest is the answer for exactly this question,
+whenever and wherever it was computed.
+
+Up to `select` there is one chain. After it there are two: the config's own language model, and beside it
+the keyword baseline. They are the same stages with another config.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from hypsae_ray.artifacts import Folder, Manifest, content_hash
+from hypsae_ray.config import Config
+from hypsae_ray.core.prompts import template_fingerprint
+from hypsae_ray.errors import ConfigError
+from hypsae_ray.inputs import find_files
+
+if TYPE_CHECKING:
+    from hypsae_ray.engine.session import Session
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its name (module, config section and folder), its inputs, and what decides its content."""
+
+    name: str
+    inputs: tuple[str, ...]
+    decides: Callable[[Config], dict[str, Any]]
+
+
+def _section(name: str) -> Callable[[Config], dict[str, Any]]:
+    return lambda config: getattr(config, name).content()
+
+
+def _naming(config: Config) -> dict[str, Any]:
+    return {
+        **config.interpret.content(),
+        "llm": config.interpreter.content(),
+        "prompts": template_fingerprint(),
+    }
+
+
+def _labelling(section: str) -> Callable[[Config], dict[str, Any]]:
+    return lambda config: {
+        **getattr(config, section).content(),
+        "llm": config.llm.content(),
+        "prompts": template_fingerprint(),
+    }
+
+
+STAGES = (
+    Stage("data", (), _section("data")),
+    Stage("embed", ("data",), _section("embed")),
+    Stage("train_sae", ("embed",), _section("train_sae")),
+    Stage("select", ("data", "train_sae"), _section("select")),
+    Stage("interpret", ("data", "train_sae", "select"), _naming),
+    Stage("score_fidelity", ("data", "train_sae", "select", "interpret"), _labelling("score_fidelity")),
+    Stage("annotate", ("data", "score_fidelity"), _labelling("annotate")),
+    Stage("evaluate", ("data", "score_fidelity", "annotate"), _section("evaluate")),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+MAIN, BASELINE = "main", "keywords"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage in one chain, planned: where its folder is, and what it reads."""
+
+    stage: Stage
+    chain: str
+    config: Config
+    hash: str
+    folder: Folder
+    inputs: Mapping[str, Folder]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One stage of a run that is finished: its manifest, and whether an earlier run had finished it."""
+
+    step: Step
+    manifest: Manifest
+    reused: bool
+
+
+def plan(config: Config, out: Folder, until: str | None = None) -> list[Step]:
+    """Return every step of a run, in order; nothing is computed but hashes.
+
+    Args:
+        config: the run.
+        out: its folder.
+        until: last stage wanted; None: all.
+
+    Raises:
+        ConfigError: there is no such stage.
+        InputError: an input file is missing.
+    """
+    if until is not None and until not in STAGE_NAMES:
+        raise ConfigError(f"--until {until}: no such stage; there are {', '.join(STAGE_NAMES)}")
+    wanted = STAGES[: STAGE_NAMES.index(until) + 1] if until else STAGES
+    split = STAGE_NAMES.index("interpret")
+    steps: dict[tuple[str, str], Step] = {}
+    for chain, its_config in _chains(config).items():
+        for stage in wanted:
+            shared = STAGE_NAMES.index(stage.name) < split
+            key = (MAIN if shared else chain, stage.name)
+            if key not in steps:
+                before = [steps.get((chain, name)) or steps[MAIN, name] for name in stage.inputs]
+                steps[key] = _plan_step(stage, key[0], its_config, before, out)
+    return list(steps.values())
+
+
+def _chains(config: Config) -> dict[str, Config]:
+    """Return the configs to run, the quick one first: its answer is there while the LLM works."""
+    if not config.uses_llm:
+        return {MAIN: config.with_keywords()}
+    return {BASELINE: config.with_keywords(), MAIN: config}
+
+
+def _plan_step(stage: Stage, chain: str, config: Config, before: list[Step], out: Folder) -> Step:
+    hashes = {step.stage.name: step.hash for step in before} or _input_digests(config, out)
+    digest = content_hash(stage.name, stage.decides(config), hashes)
+    folder = out.sub("stages").sub(f"{stage.name}-{digest[:8]}")
+    return Step(stage, chain, config, digest, folder, {step.stage.name: step.folder for step in before})
+
+
+def _input_digests(config: Config, out: Folder) -> dict[str, str]:
+    """Return the hash of every input file; those whose size and time have not changed are not read again."""
+    known = out.read_json("inputs.json") if out.has("inputs.json") else {}
+    digests = {}
+    places = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
+    for split, place in places.items():
+        for number, file in enumerate(find_files(place) if place else ()):
+            stamp = file.stamp()
+            digests[f"{split}/{number}"] = known.get(stamp) or file.digest()
+            known[stamp] = digests[f"{split}/{number}"]
+    _remember(out, known)
+    return digests
+
+
+def _remember(out: Folder, known: dict[str, str]) -> None:
+    """Keep the hashes of input files, once there is a run folder."""
+    if out.names():
+        out.write_json("inputs.json", known)
+
+
+def run_steps(steps: Iterable[Step], say: Callable[[str], None]) -> Iterator[Record]:
+    """Run every step that has no manifest yet, and yield each one's record as it is there.
+
+    Raises:
+        HypsaeError: a stage cannot go on; what is finished stays, and the same call goes on from there.
+    """
+    with ExitStack() as stack:
+        session: Session | None = None
+        for step in steps:
+            manifest = Manifest.load(step.folder)
+            if manifest is not None and manifest.hash == step.hash:
+                yield Record(step, manifest, reused=True)
+                continue
+            if session is None:  # imported here: with nothing to do, neither torch nor Ray is loaded
+                session = stack.enter_context(import_module("hypsae_ray.engine.session").Session())
+            yield Record(step, _run_step(step, session, say), reused=False)
+
+
+def _run_step(step: Step, session: "Session", say: Callable[[str], None]) -> Manifest:
+    workspace = import_module("hypsae_ray.stages.workspace")
+    inputs = {
+        name: workspace.Input(folder, _manifest(folder).outcome.facts) for name, folder in step.inputs.items()
+    }
+    label = step.stage.name if step.chain == MAIN else f"{step.stage.name} ({step.chain})"
+    work = workspace.Workspace(step.config, inputs, step.folder, session, _tracker(label), say)
+    say(f"{label} ...")
+    started = time.monotonic()
+    outcome = import_module(f"hypsae_ray.stages.{step.stage.name}").run(work)
+    manifest = Manifest(step.stage.name, step.hash, time.monotonic() - started, outcome)
+    manifest.save(step.folder)
+    return manifest
+
+
+def _manifest(folder: Folder) -> Manifest:
+    manifest = Manifest.load(folder)
+    assert manifest is not None, f"{folder.path} is an input, so it is finished"
+    return manifest
+
+
+def _tracker(label: str) -> Callable[[Iterable[Any], int, str], Iterator[Any]]:
+    def track(items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
+        return iter(tqdm(items, desc=label, total=total, unit=unit, mininterval=1.0, dynamic_ncols=True))
+
+    return track

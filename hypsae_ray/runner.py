@@ -1,0 +1,98 @@
+"""A whole run from Python: plan it, run what is missing, write and show the results."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from tqdm import tqdm
+
+from hypsae_ray import pipeline, results
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.config import Config
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        out: its folder.
+        records: its stages.
+        chains: results by chain, "main" and "keywords"; empty if the run ended before `evaluate`.
+    """
+
+    out: Folder
+    records: tuple[pipeline.Record, ...]
+    chains: dict[str, results.Chain]
+
+    @property
+    def evaluation(self) -> pd.DataFrame:
+        """The tested hypotheses."""
+        return self.chains[pipeline.MAIN].evaluation
+
+
+def run(
+    config: Config, out: str, *, until: str | None = None, show: Callable[[str], None] = lambda _: None
+) -> Run:
+    """Run every stage that is not done yet, and write the results.
+
+    Args:
+        config: what to run.
+        out: run folder, a local path or a URI.
+        until: last stage wanted; None: all.
+        show: is given the closing text, for people.
+
+    Raises:
+        UsageError: the config or the input cannot be used; nothing is written.
+        HypsaeError: a stage failed; finished work is kept and the same call goes on from there.
+    """
+    folder = Folder.at(out)
+    steps = pipeline.plan(config, folder, until)
+    records: list[pipeline.Record] = []
+    try:
+        records.extend(pipeline.run_steps(steps, say))  # keeps what came before an error
+    finally:
+        current = results.is_current(records, folder)
+        if records and not current:
+            results.write_run_json(records, config, folder)
+    if until not in (None, pipeline.STAGE_NAMES[-1]):
+        show(stage_table(records))
+        return Run(folder, tuple(records), {})
+    if current:
+        show(f"{stage_table(records)}\n\nnothing to do: {_place(folder, results.REPORT)} is up to date")
+        chains = {name: results.read_chain(records, name) for name in results.chain_names(records)}
+        return Run(folder, tuple(records), chains)
+    found = results.write_results(records, config, folder)
+    show("\n\n".join([*results.closing_text(found, config), stage_table(records)]))
+    show(f"\nreport: {_place(folder, results.REPORT)}")
+    return Run(folder, tuple(records), found.chains)
+
+
+def say(line: str) -> None:
+    """Print one line about progress, above any progress bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def stage_table(records: Sequence[pipeline.Record]) -> str:
+    """Return the stages with rows, seconds and tokens as text."""
+    rows = []
+    for record in records:
+        outcome, usage = record.manifest.outcome, record.manifest.outcome.usage
+        rows.append(
+            {
+                "stage": record.step.stage.name,
+                "chain": record.step.chain,
+                "rows": outcome.rows,
+                "seconds": f"{record.manifest.seconds:.1f}",
+                "prompt tokens": usage.prompt,
+                "cached": usage.cached,
+                "generated": usage.generated,
+                "": "done before" if record.reused else "",
+            }
+        )
+    return pd.DataFrame(rows).to_string(index=False)
+
+
+def _place(folder: Folder, name: str) -> str:
+    return f"{folder.path}/{name}"

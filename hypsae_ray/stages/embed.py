@@ -1,0 +1,105 @@
+"""Stage `embed`: a vector for every training and validation text; equal texts go through the model once.
+
+A shard is one file of texts. Its actor embeds the texts that stand there for the first time in the whole
+dataset and writes `<file>`; rows whose text stood in an earlier file are filled in afterwards, from the
+stored vectors, as `<file>-repeats`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from hypsae_ray import schema
+from hypsae_ray.artifacts import Folder, Outcome
+from hypsae_ray.boundary import Embedder
+from hypsae_ray.stages.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file of texts to embed, without the rows in `repeats` (int64)."""
+
+    source: Folder
+    name: str
+    repeats: np.ndarray
+    out: Folder
+    dtype: str
+
+
+def run(work: Workspace) -> Outcome:
+    """Write embeddings of train and val, a file for each file of texts; facts: rows with a repeated text."""
+    data = work.inputs["data"].folder
+    names = [*data.names("train-", ".parquet"), *data.names("val-", ".parquet")]
+    ids = [data.read_table(name, ["row_id", "text_id"]).to_pandas() for name in names]
+    repeats = find_repeats([frame["text_id"].to_numpy() for frame in ids])
+    done, dtype = set(work.out.names(suffix=".parquet")), work.config.embed.store_dtype
+    tasks = [
+        Task(data, name, frame["row_id"].to_numpy()[later], work.out, dtype)
+        for name, frame, later in zip(names, ids, repeats, strict=True)
+        if name not in done and not later.all()
+    ]
+    if tasks:
+        results = work.engines.embedder(work.config.embed).map(embed_shard, tasks)
+        for _ in work.track(results, len(tasks), "shard"):
+            pass
+    _fill_repeats(work.out, dict(zip(names, ids, strict=True)), repeats, dtype)
+    return Outcome(sum(map(len, ids)), facts={"repeats": int(sum(later.sum() for later in repeats))})
+
+
+def find_repeats(text_ids: list[np.ndarray]) -> list[np.ndarray]:
+    """Return per shard a bool mask of the rows whose text already stood in an earlier shard.
+
+    >>> [mask.tolist() for mask in find_repeats([np.array(["a", "a"]), np.array(["b", "a"])])]
+    [[False, False], [False, True]]
+    """
+    seen: set[bytes] = set()
+    masks = []
+    for ids in text_ids:
+        keys = [bytes.fromhex(i)[:8] if len(i) == 32 else i.encode() for i in ids]  # 8 bytes: memory
+        masks.append(np.array([key in seen for key in keys], dtype=bool))
+        seen.update(keys)
+    return masks
+
+
+def embed_shard(model: Embedder, task: Task) -> int:
+    """Embed the texts of one file and write them; return the number of rows."""
+    texts = task.source.read_table(task.name, ["row_id", "text"])
+    texts = texts.filter(~np.isin(texts["row_id"].to_numpy(), task.repeats))
+    vectors = model.embed(texts["text"].to_pylist())
+    task.out.write_table(task.name, to_table(texts["row_id"].to_numpy(), vectors, task.dtype))
+    return len(texts)
+
+
+def to_table(row_ids: np.ndarray, vectors: np.ndarray, dtype: str) -> pa.Table:
+    """Return the embeddings table of row ids (n,) and vectors (n, d)."""
+    dim = vectors.shape[1]
+    flat = pa.array(vectors.astype(dtype).ravel())
+    column = pa.FixedSizeListArray.from_arrays(flat, dim)
+    return pa.table([pa.array(row_ids, pa.int64()), column], schema=schema.embeddings(dim, dtype))
+
+
+def to_vectors(table: pa.Table) -> np.ndarray:
+    """Return the embeddings of a table, (n, d) float32."""
+    column = table["embedding"].combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(table), column.type.list_size).astype(np.float32, copy=False)
+
+
+def _fill_repeats(out: Folder, ids: dict[str, pd.DataFrame], repeats: list[np.ndarray], dtype: str) -> None:
+    """Write the vectors of rows whose text was embedded with an earlier file."""
+    wanted = {
+        text for frame, later in zip(ids.values(), repeats, strict=True) for text in frame.text_id[later]
+    }
+    vectors: dict[str, np.ndarray] = {}
+    for (name, frame), later in zip(ids.items(), repeats, strict=True):
+        own = frame[~later & frame.text_id.isin(wanted)]
+        if len(own):
+            table = out.read_table(name)
+            rows = pd.Series(list(to_vectors(table)), index=table["row_id"].to_numpy())
+            vectors.update(zip(own.text_id, rows[own.row_id], strict=True))
+        if later.any():
+            filled = np.stack([vectors[text] for text in frame.text_id[later]])
+            table = to_table(frame.row_id[later].to_numpy(), filled, dtype)
+            out.write_table(name.replace(".parquet", "-repeats.parquet"), table)

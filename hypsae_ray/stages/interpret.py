@@ -1,0 +1,145 @@
+"""Stage `interpret`: candidate sentences for each selected neuron, written from texts that make it fire."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from hypsae_ray import schema
+from hypsae_ray.artifacts import Outcome
+from hypsae_ray.boundary import Answer, LanguageModel, NamingPrompt, Pool, Sampling, Usage
+from hypsae_ray.config import Interpret
+from hypsae_ray.core.prompts import parse_name, truncate_words
+from hypsae_ray.core.sampling import naming_examples
+from hypsae_ray.schema import Status
+from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
+from hypsae_ray.stages.workspace import Workspace
+
+PROMPTS_PER_TASK = 32
+Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One candidate to be written: for which neuron, and from which texts (row ids)."""
+
+    neuron_idx: int
+    candidate: int
+    positives: tuple[int, ...]
+    negatives: tuple[int, ...]
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are texts of both kinds."""
+        return bool(self.positives and self.negatives)
+
+
+def run(work: Workspace) -> Outcome:
+    """Write candidates with the rows each was written from; facts: how many of each status."""
+    options = work.config.interpret
+    selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
+    neurons = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"]
+    asks = plan(read_corpus(work), neurons.tolist(), options)
+    texts = read_texts_by_id(work, {i for ask in asks for i in (*ask.positives, *ask.negatives)})
+    pool = work.engines.language_model(work.config.interpreter)
+    candidates, usage = write_candidates(pool, asks, texts, options, work.track)
+    table = pa.Table.from_pandas(candidates, schema=schema.CANDIDATES, preserve_index=False)
+    work.out.write_table("candidates.parquet", table)
+    return Outcome(len(candidates), usage, facts=count_statuses(candidates["status"]))
+
+
+def plan(corpus: Corpus, neurons: Sequence[int], options: Interpret) -> list[Ask]:
+    """Choose the texts for each candidate of each neuron, seeded for each neuron on its own."""
+    asks = []
+    for neuron in neurons:
+        rng = np.random.default_rng([options.seed, neuron])
+        for c, examples in enumerate(naming_examples(corpus.activation(neuron), options, rng)):
+            shown = (corpus.row_ids[rows].tolist() for rows in (examples.positives, examples.negatives))
+            asks.append(Ask(neuron, c, *map(tuple, shown)))
+    return asks
+
+
+def write_candidates(
+    pool: Pool[LanguageModel],
+    asks: Sequence[Ask],
+    texts: Mapping[int, str],
+    options: Interpret,
+    track: Track,
+) -> tuple[pd.DataFrame, Usage]:
+    """Have a model write every candidate.
+
+    Args:
+        pool: where the model is.
+        asks: what `plan` returned.
+        texts: text by row id.
+        options: wording, cutting and sampling.
+        track: progress.
+
+    Returns:
+        The candidates table, in the order of `asks`, and the tokens used.
+    """
+    possible = [k for k, ask in enumerate(asks) if ask.possible]
+    prompts = [(k, to_prompt(asks[k], texts, options)) for k in possible]
+    chunks = [prompts[i : i + PROMPTS_PER_TASK] for i in range(0, len(prompts), PROMPTS_PER_TASK)]
+    answers = [Answer("", Status.NO_EXAMPLES)] * len(asks)
+    for done in track(pool.map(generate, chunks) if chunks else (), len(chunks), "task"):
+        for k, answer in done:
+            answers[k] = answer
+    rows = [_row(ask, answer) for ask, answer in zip(asks, answers, strict=True)]
+    usage = reduce(add, (answer.usage for answer in answers), Usage())
+    return pd.DataFrame(rows, columns=schema.CANDIDATES.names), usage
+
+
+def to_prompt(ask: Ask, texts: Mapping[int, str], options: Interpret) -> NamingPrompt:
+    """Return the prompt of one candidate, with a sampling seed of its own."""
+    seed = int(np.random.SeedSequence([options.seed, ask.neuron_idx, ask.candidate]).generate_state(1)[0])
+    return NamingPrompt(
+        positives=tuple(truncate_words(texts[i], options.max_words) for i in ask.positives),
+        negatives=tuple(truncate_words(texts[i], options.max_words) for i in ask.negatives),
+        instructions=options.instructions,
+        sampling=Sampling(options.temperature, options.max_tokens, seed % 2**31, options.thinking),
+    )
+
+
+def generate(model: LanguageModel, task: list[tuple[int, NamingPrompt]]) -> list[tuple[int, Answer]]:
+    """Answer the prompts of one task; each keeps its number."""
+    answers = model.generate([prompt for _, prompt in task])
+    return [(k, answer) for (k, _), answer in zip(task, answers, strict=True)]
+
+
+def read_answer(answer: Answer) -> tuple[str | None, Status]:
+    """Return the sentence in an answer, and a status that says why there is none.
+
+    An answer that hit its token limit is still good if its first line had ended.
+    """
+    if answer.status not in (Status.OK, Status.TRUNCATED):
+        return None, answer.status
+    name = parse_name(answer.text)
+    if name is None:
+        return None, Status.TRUNCATED if answer.status == Status.TRUNCATED else Status.UNPARSABLE
+    cut_short = answer.status == Status.TRUNCATED and "\n" not in answer.text.strip()
+    return (None, Status.TRUNCATED) if cut_short else (name, Status.OK)
+
+
+def _row(ask: Ask, answer: Answer) -> dict[str, Any]:
+    name, status = read_answer(answer)
+    return {
+        "neuron_idx": ask.neuron_idx,
+        "candidate": ask.candidate,
+        "interpretation": name,
+        "status": int(status),
+        "positives": list(ask.positives),
+        "negatives": list(ask.negatives),
+    }
+
+
+def count_statuses(statuses: Iterable[int]) -> dict[str, int]:
+    """Return how often each status stands in a column, by lower-case name."""
+    counts = Counter(Status(code) for code in statuses)
+    return {status.name.lower(): counts[status] for status in sorted(counts)}

@@ -1,0 +1,165 @@
+"""Stage `score_fidelity`: score each candidate on texts its author never saw; the best is the hypothesis."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from hypsae_ray import schema
+from hypsae_ray.artifacts import Outcome
+from hypsae_ray.boundary import LanguageModel, Pool, Scores, Usage
+from hypsae_ray.config import ScoreFidelity
+from hypsae_ray.core.fidelity import Fidelity, best_candidate, score_fidelity
+from hypsae_ray.core.prompts import truncate_words
+from hypsae_ray.core.sampling import fidelity_examples
+from hypsae_ray.schema import Status
+from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
+from hypsae_ray.stages.interpret import Track
+from hypsae_ray.stages.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One neuron's candidates and the texts to score them on.
+
+    Attributes:
+        neuron_idx: the neuron.
+        candidates: number of each candidate that has a sentence.
+        sentences: these sentences.
+        rows: row ids of the texts.
+        fires: (len(rows),) whether the neuron fires on each.
+    """
+
+    neuron_idx: int
+    candidates: tuple[int, ...]
+    sentences: tuple[str, ...]
+    rows: tuple[int, ...]
+    fires: np.ndarray
+
+
+def run(work: Workspace) -> Outcome:
+    """Write the fidelity of every candidate, and one hypothesis per selected neuron, named or not."""
+    options = work.config.score_fidelity
+    candidates = work.inputs["interpret"].folder.read_table("candidates.parquet").to_pandas()
+    trials = plan(read_corpus(work), candidates, options)
+    texts = read_texts_by_id(work, {i for trial in trials for i in trial.rows})
+    pool = work.engines.language_model(work.config.llm)
+    scored, usage = score_candidates(pool, trials, texts, options, work.track)
+    work.out.write_table(
+        "fidelity.parquet", pa.Table.from_pandas(scored, schema=schema.FIDELITY, preserve_index=False)
+    )
+    hypotheses = choose(_selection(work), candidates, scored)
+    table = pa.Table.from_pandas(hypotheses, schema=schema.HYPOTHESES, preserve_index=False)
+    work.out.write_table("hypotheses.parquet", table)
+    unnamed = int(hypotheses["interpretation"].isna().sum())
+    if unnamed:
+        work.say(f"score_fidelity: {unnamed} neurons have no usable sentence; they stay, marked")
+    return Outcome(len(scored), usage, facts={"hypotheses": len(hypotheses), "unnamed": unnamed})
+
+
+def plan(corpus: Corpus, candidates: pd.DataFrame, options: ScoreFidelity) -> list[Trial]:
+    """Choose texts for each neuron that has a sentence: none that any of its candidates was written from."""
+    position = pd.Series(np.arange(len(corpus.row_ids)), index=corpus.row_ids)
+    trials = []
+    for neuron in map(int, candidates["neuron_idx"].unique()):
+        group = candidates[candidates["neuron_idx"] == neuron]
+        named = group[group["status"] == Status.OK]
+        if named.empty:
+            continue
+        shown = {i for column in ("positives", "negatives") for rows in group[column] for i in rows}
+        rng = np.random.default_rng([options.seed, neuron])
+        activation = corpus.activation(neuron)
+        examples = fidelity_examples(activation, position.loc[sorted(shown)].tolist(), options, rng)
+        chosen = np.concatenate([examples.positives, examples.negatives])
+        rows = tuple(corpus.row_ids[chosen].tolist())
+        numbers, sentences = tuple(named["candidate"]), tuple(named["interpretation"])
+        trials.append(Trial(neuron, numbers, sentences, rows, activation[chosen] > 0))
+    return trials
+
+
+def score_candidates(
+    pool: Pool[LanguageModel],
+    trials: list[Trial],
+    texts: Mapping[int, str],
+    options: ScoreFidelity,
+    track: Track,
+) -> tuple[pd.DataFrame, Usage]:
+    """Have a model label the texts of every trial; return the fidelity table and the tokens used."""
+    by_neuron = {trial.neuron_idx: trial for trial in trials}
+    tasks = [
+        (trial.neuron_idx, [truncate_words(texts[i], options.max_words) for i in trial.rows], trial.sentences)
+        for trial in trials
+        if trial.rows
+    ]
+    rows, usages = [], [Usage()]
+    for neuron, scores in track(pool.map(label, tasks) if tasks else (), len(tasks), "neuron"):
+        rows += _rows(by_neuron[neuron], scores, options.threshold)
+        usages.append(scores.usage)
+    frame = pd.DataFrame(rows, columns=schema.FIDELITY.names)
+    return frame.sort_values(["neuron_idx", "candidate"], ignore_index=True), reduce(add, usages)
+
+
+def label(model: LanguageModel, task: tuple[int, list[str], tuple[str, ...]]) -> tuple[int, Scores]:
+    """Label the texts of one neuron for each of its candidates."""
+    neuron, texts, sentences = task
+    return neuron, model.score(texts, sentences)
+
+
+def _rows(trial: Trial, scores: Scores, threshold: float) -> list[dict[str, float]]:
+    return [
+        {
+            "neuron_idx": trial.neuron_idx,
+            "candidate": number,
+            **dataclasses.asdict(score_fidelity(trial.fires, scores.p_yes[:, column], threshold)),
+        }
+        for column, number in enumerate(trial.candidates)
+    ]
+
+
+def choose(selection: pd.DataFrame, candidates: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+    """Return one hypothesis per row of `selection`, with the sentence of highest fidelity.
+
+    A neuron none of whose sentences could be scored keeps the first usable one; a neuron with no usable
+    sentence keeps none, and a status that says why.
+
+    Args:
+        selection: neuron_idx, source_sae, selection_method, selection_score, target_correlation, prevalence.
+        candidates: the candidates table.
+        scored: the fidelity table.
+    """
+    best = [_best(candidates[candidates["neuron_idx"] == n], scored) for n in selection["neuron_idx"]]
+    hypotheses = pd.concat([selection.reset_index(drop=True), pd.DataFrame(best)], axis=1)
+    hypotheses.insert(0, "hypothesis_id", np.arange(len(hypotheses)))
+    return hypotheses.reindex(columns=schema.HYPOTHESES.names)
+
+
+def _best(candidates: pd.DataFrame, scored: pd.DataFrame) -> dict[str, object]:
+    named = candidates[candidates["status"] == Status.OK]
+    if named.empty:
+        first = candidates["status"].iloc[0] if len(candidates) else Status.NO_EXAMPLES
+        return {"interpretation": None, "status": Status(int(first)).name.lower()}
+    mine = scored[scored["neuron_idx"] == named["neuron_idx"].iloc[0]]
+    fidelities = [
+        Fidelity(*row) for row in mine[["f1", "precision", "recall", "correlation", "n"]].to_numpy()
+    ]
+    winner = best_candidate(fidelities)
+    if winner is None:
+        return {"interpretation": named["interpretation"].iloc[0], "status": "unscored"}
+    number = mine["candidate"].iloc[winner]
+    sentence = named.loc[named["candidate"] == number, "interpretation"].iloc[0]
+    measures = mine.iloc[winner].drop(["neuron_idx", "candidate"]).rename({"f1": "f1_fidelity_score"})
+    return {"interpretation": sentence, "status": "ok", **measures.to_dict()}
+
+
+def _selection(work: Workspace) -> pd.DataFrame:
+    ranked = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
+    ranked = ranked.dropna(subset="rank").sort_values("rank").rename(columns={"score": "selection_score"})
+    shape = work.config.train_sae
+    return ranked.assign(
+        source_sae=f"M={shape.n_neurons}, K={shape.k}", selection_method=work.config.select.method
+    ).drop(columns=["rank", "state"])

@@ -1,0 +1,102 @@
+"""Stage `train_sae`: a sparse autoencoder of the embeddings, and which neurons fire on which text."""
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+
+from hypsae_ray import schema
+from hypsae_ray.artifacts import Folder, Outcome
+from hypsae_ray.boundary import OnEpoch
+from hypsae_ray.core import sae as saes
+from hypsae_ray.core.training import Progress, Shard
+from hypsae_ray.stages.embed import to_vectors
+from hypsae_ray.stages.workspace import Workspace
+
+WEIGHTS, SHAPE = "sae.safetensors", "sae.json"
+
+
+@dataclass(frozen=True)
+class LoadEmbeddings:
+    """Reads one worker's rows of the stored embeddings, file by file, into memory."""
+
+    embeddings: Folder
+
+    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+        """Return worker `rank`'s training rows and validation rows: each `world`-th row of all files."""
+        return self._split("train", rank, world), self._split("val", rank, world)
+
+    def _split(self, split: str, rank: int, world: int) -> Shard:
+        own, total = [], 0
+        for table in self.embeddings.tables(f"{split}-"):
+            own.append(to_vectors(table)[(rank - total) % world :: world])
+            total += len(table)
+        return Shard(np.concatenate(own) if own else np.zeros((0, 1), np.float32), total)
+
+
+def run(work: Workspace) -> Outcome:
+    """Write weights, training history and sparse activations; facts: dim, epochs, losses, dead neurons."""
+    options = work.config.train_sae
+    embeddings = work.inputs["embed"].folder
+    trained = work.engines.train_sae(LoadEmbeddings(embeddings), options, _report(work))
+    save(trained.sae, work.out)
+    work.out.write_json("history.json", [dataclasses.asdict(epoch) for epoch in trained.history])
+    total = sum(_write_activations(work, name, trained.sae) for name in embeddings.names(suffix=".parquet"))
+    best = trained.best
+    facts = {
+        "dim": trained.sae.dim,
+        "n_neurons": options.n_neurons,
+        "epochs": len(trained.history),
+        "best_epoch": best.epoch,
+        "val_loss": best.val_loss,
+        "dead_neurons": trained.history[-1].dead,
+    }
+    return Outcome(total, facts=facts)
+
+
+def save(sae: saes.SparseAutoencoder, folder: Folder) -> None:
+    """Write an SAE as safetensors and JSON."""
+    weights, shape = saes.to_bytes(sae)
+    folder.write_json(SHAPE, shape)
+    folder.write_bytes(WEIGHTS, weights)
+
+
+def load(folder: Folder) -> saes.SparseAutoencoder:
+    """Read what `save` wrote.
+
+    Raises:
+        ModelError: the files do not hold an SAE.
+    """
+    return saes.from_bytes(folder.read_bytes(WEIGHTS), folder.read_json(SHAPE))
+
+
+def to_table(row_ids: np.ndarray, fired: sp.csr_matrix) -> pa.Table:
+    """Return the activations table of row ids (n,) and sparse activations (n, M)."""
+    offsets = pa.array(fired.indptr, pa.int32())
+    columns = [
+        pa.array(row_ids, pa.int64()),
+        pa.ListArray.from_arrays(offsets, pa.array(fired.indices, pa.int32())),
+        pa.ListArray.from_arrays(offsets, pa.array(fired.data, pa.float32())),
+    ]
+    return pa.table(columns, schema=schema.ACTIVATIONS)
+
+
+def _write_activations(work: Workspace, name: str, sae: saes.SparseAutoencoder) -> int:
+    table = work.inputs["embed"].folder.read_table(name)
+    fired = saes.activations(sae, to_vectors(table))
+    work.out.write_table(f"activations-{name}", to_table(table["row_id"].to_numpy(), fired))
+    return len(table)
+
+
+def _report(work: Workspace) -> OnEpoch:
+    """Return a callback that moves a progress bar by one epoch at a time."""
+    epochs = work.config.train_sae.max_epochs
+    bar = work.track(itertools.count(), epochs, "epoch")
+
+    def on_epoch(_: Progress) -> None:
+        next(bar)
+
+    return on_epoch

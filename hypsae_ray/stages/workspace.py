@@ -1,0 +1,68 @@
+"""What a stage is given: the config, the folders of the stages before it, its own folder, and engines."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import scipy.sparse as sp
+
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.boundary import Engines
+from hypsae_ray.config import Config
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A finished stage: its folder, and the facts of its manifest."""
+
+    folder: Folder
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """All that a stage may use.
+
+    Attributes:
+        config: the whole config; a stage reads its own sections.
+        inputs: the finished stages before it, by name.
+        out: where its tables go.
+        engines: models and SAE training.
+        track: wraps an iterable of a known length in a progress bar: track(iterable, total, unit).
+        say: prints one line to the user.
+    """
+
+    config: Config
+    inputs: Mapping[str, Input]
+    out: Folder
+    engines: Engines
+    track: Callable[[Iterable[Any], int, str], Iterator[Any]]
+    say: Callable[[str], None]
+
+
+def read_texts(data: Folder, split: str, row_ids: Iterable[int] | None = None) -> pd.DataFrame:
+    """Return the texts table of a split indexed by row_id, ascending; only `row_ids` if they are given."""
+    parts = data.tables(f"{split}-")
+    if row_ids is not None:
+        wanted = np.array(sorted(set(row_ids)), dtype=np.int64)
+        parts = (part.filter(np.isin(part["row_id"].to_numpy(), wanted)) for part in parts)
+    frame = pa.concat_tables(parts).to_pandas().set_index("row_id")
+    return frame.sort_index()
+
+
+def read_activations(sae: Folder, split: str, n_neurons: int) -> tuple[np.ndarray, sp.csr_matrix]:
+    """Return row ids (n,), ascending, and the activations of these rows, (n, n_neurons) sparse."""
+    table = sae.read_tables(f"activations-{split}-").combine_chunks()
+    neurons, values = table["neurons"].combine_chunks(), table["values"].combine_chunks()
+    shape = (len(table), n_neurons)
+    matrix = sp.csr_matrix(
+        (values.flatten().to_numpy(), neurons.flatten().to_numpy(), neurons.offsets.to_numpy()), shape=shape
+    )
+    row_ids = table["row_id"].to_numpy()
+    order = np.argsort(row_ids)
+    return row_ids[order], matrix[order]
