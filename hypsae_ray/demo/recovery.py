@@ -81,7 +81,8 @@ def _check(concepts: pd.DataFrame, truth: np.ndarray, labels: np.ndarray, evalua
 
 
 def _line(row: dict) -> str:
-    hypothesis = " ".join(str(row["hypothesis"] or "-").split())
+    sentence = row["hypothesis"]
+    hypothesis = " ".join(sentence.split()) if isinstance(sentence, str) else "-"
     elided = hypothesis if len(hypothesis) <= 60 else hypothesis[:59] + "…"
     found = "-" if np.isnan(row["effect_found"]) else f"{row['effect_found']:+.2f}"
     return f"{row['concept']:<20} {row['effect_planted']:>+8.2f} {found:>8} {row['f1']:>6.2f}  {elided}"

@@ -1,0 +1,91 @@
+"""The forest plot's geometry: one scale for all rows, and where each interval lies on it in percent.
+
+Percentages, because SVG accepts them as coordinates: the plot then takes any width without distorting its
+markers, on a phone as on paper.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Share of the width left free on either side of the outermost interval, for markers and arrows.
+_MARGIN = 0.04
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear scale.
+
+    Attributes:
+        low: value at 0 %.
+        high: value at 100 %.
+        ticks: round values between the two, ascending, among them 0.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def percent(self, value: float) -> float:
+        """Return where a value lies, in percent of the width, cut off at 0 and 100."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(max(share, 0.0), 1.0), 2)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One effect on the scale: places in percent, and whether an end lies beyond the edge."""
+
+    low: float
+    at: float
+    high: float
+    cut_low: bool
+    cut_high: bool
+
+
+def scale(effect: np.ndarray, low: np.ndarray, high: np.ndarray) -> Scale:
+    """Choose a scale that holds zero, every effect and all ordinary intervals.
+
+    Args:
+        effect: (H,), NaN where there is no estimate.
+        low: (H,) lower ends.
+        high: (H,) upper ends.
+
+    Returns:
+        A scale that spans the intervals. An end more than three times as far out as the median one is cut
+        off, so that one shaky estimate does not flatten all others.
+    """
+    finite = np.isfinite(effect) & np.isfinite(low) & np.isfinite(high)
+    if not finite.any():
+        return Scale(-1.0, 1.0, _ticks(-1.0, 1.0))
+    ends = np.maximum(np.abs(low[finite]), np.abs(high[finite]))
+    limit = max(3 * float(np.median(ends)), 1.1 * float(np.abs(effect[finite]).max())) or 1.0
+    left = min(0.0, max(float(low[finite].min()), -limit))
+    right = max(0.0, min(float(high[finite].max()), limit))
+    room = _MARGIN * (right - left or 1.0)
+    return Scale(left - room, right + room, _ticks(left - room, right + room))
+
+
+def interval(scale: Scale, effect: float, low: float, high: float) -> Interval | None:
+    """Place one effect on the scale; None unless all three numbers are finite."""
+    if not np.isfinite([effect, low, high]).all():
+        return None
+    return Interval(
+        low=scale.percent(low),
+        at=scale.percent(effect),
+        high=scale.percent(high),
+        cut_low=low < scale.low,
+        cut_high=high > scale.high,
+    )
+
+
+def _ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
+    """Multiples of 1, 2 or 5 times a power of ten within the bounds, at most `most` of them."""
+    power = 10 ** np.floor(np.log10((high - low) / most))
+    steps: Sequence[float] = [float(power * factor) for factor in (1, 2, 5, 10, 20)]
+    for step in steps:
+        first, last = int(np.ceil(low / step)), int(np.floor(high / step))
+        if last - first < most:
+            return tuple(round(i * step, 12) for i in range(first, last + 1))
+    raise AssertionError("a step of twice the range over `most` always fits")
