@@ -1,0 +1,146 @@
+"""What a language model is asked, and the one place where its sentences are read.
+
+The wording lies in hypsae_ray/prompts/*.txt. A label prompt is instruction, text and question in that order,
+so that all questions about a text share its beginning, and with it an engine's prefix cache.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from string import Template
+
+from hypsae_ray.boundary import NamingPrompt
+
+_TEMPLATES = ("naming", "label_instruction", "label_text", "label_question")
+_MAX_NAME_WORDS = 50
+
+_THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINKING_END = re.compile(r".*</(think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
+_BULLET = re.compile(r"([-–—•*#>]+|\(?\d{1,2}[.):])\s+|[-–—•](?=[\"“'`A-Za-z])")
+_CHATTER = re.compile(r"(sure|okay|ok|certainly|of course)[,.!]+\s*", re.IGNORECASE)
+_LEAD_IN = re.compile(
+    r"((the|one|a|my|here is|here's)\s+)*((shared|common|suggested|specific|distinguishing|best)\s+)*"
+    r"((feature|property|answer|hypothesis|concept|name|response|output)\b[^:\"]{0,40}?:"
+    r"|(feature|property|answer|hypothesis)\b[^:\"]{0,40}?\bis\b( that\b)?:?(?! (present|found|absent)))\s*",
+    re.IGNORECASE,
+)
+_QUOTED_THEN_WHY = re.compile(r"[\"“]([^\"“”]+)[\"”]\s*([-–—:(.]|because\b|since\b|as\b).*", re.IGNORECASE)
+_NO_NAME = frozenset({"none", "n/a", "na", "null", "unknown", "yes", "no", "no feature", "no property"})
+
+
+def truncate_words(text: str, n: int) -> str:
+    """Return the text unchanged if it has up to n words, else its first n words and an ellipsis.
+
+    >>> truncate_words("one  two three", 2)
+    'one  two …'
+    """
+    words = list(re.finditer(r"\S+", text))
+    return text if len(words) <= n else f"{text[: words[n - 1].end()]} …"
+
+
+def render_naming(prompt: NamingPrompt) -> str:
+    """Return the question "what tells these texts from those?" as prose, the texts as numbered lists."""
+    instructions = prompt.instructions.strip()
+    return _template("naming").substitute(
+        instructions=f"\n{instructions}\n" if instructions else "",
+        positives=_numbered(prompt.positives),
+        negatives=_numbered(prompt.negatives),
+    )
+
+
+def label_instruction() -> str:
+    """Return the part of a label prompt that is the same for all texts and questions; ends in a newline."""
+    return _template("label_instruction").template
+
+
+def label_text(text: str) -> str:
+    """Return the part of a label prompt that all questions about a text share; ends in a newline."""
+    return _template("label_text").substitute(text=text.strip())
+
+
+def label_question(question: str) -> str:
+    """Return the last part of a label prompt ("mentions a long wait"); ends in a newline."""
+    return _template("label_question").substitute(question=_one_line(question))
+
+
+def parse_name(raw: str) -> str | None:
+    r"""Read the sentence out of a model's answer to a naming prompt.
+
+    Leaves out thinking, whether closed or not, list marks, quotes around the whole, lead-ins such as
+    "Feature:", and takes the first line that is left with a plausible sentence in it.
+
+    Returns:
+        The sentence on one line, or None if there is none of at most 50 words.
+
+    >>> parse_name('<think>dogs?</think>\n- "mentions dogs"')
+    'mentions dogs'
+    """
+    answer = _THINKING_END.sub("", _THINKING.sub("", raw)) if "<" in raw else raw
+    for line in answer.splitlines():
+        name = _clean(line)
+        if _is_name(name):
+            return name
+    return None
+
+
+@cache
+def template_fingerprint() -> str:
+    """Return a hash of all prompt wording, hexadecimal, for the content hashes of stages."""
+    digest = hashlib.sha256()
+    for name in _TEMPLATES:
+        digest.update(f"{name}\0{_template(name).template}\0".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _template(name: str) -> Template:
+    path = resources.files("hypsae_ray") / "prompts" / f"{name}.txt"
+    return Template(path.read_text(encoding="utf-8").rstrip() + "\n")
+
+
+def _numbered(texts: Sequence[str]) -> str:
+    return "\n".join(f"{i}. {_one_line(text)}" for i, text in enumerate(texts, start=1)) or "(no such text)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _clean(line: str) -> str:
+    """Peel marks, lead-ins and quotes off a line until none is left."""
+    name, before = _one_line(line), None
+    while name != before:
+        before = name
+        for pattern in (_BULLET, _CHATTER, _LEAD_IN):
+            found = pattern.match(name)
+            name = name[found.end() :] if found else name
+        name = _unquoted(name.strip("*_ "))
+    return name.rstrip(".")
+
+
+def _unquoted(name: str) -> str:
+    """Take off quotes around the whole name, closed or not, but not those of a term inside it."""
+    reason = _QUOTED_THEN_WHY.fullmatch(name)
+    if reason:
+        return reason[1]
+    marks = re.findall(r"[\"“”]", name)
+    opened, closed = name[:1] in tuple('"“'), name[-1:] in tuple('"”')
+    if len(marks) % 2:
+        return name[1:] if opened else name[:-1] if closed else name
+    inner = re.search(r"[\"“”]", name[1:-1])
+    if opened and closed and (inner is None or name[inner.start()].isspace()):
+        return name[1:-1]
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "'`" else name
+
+
+def _is_name(name: str) -> bool:
+    lower = name.lower().strip("\"' ")
+    letters = sum(character.isalpha() for character in name)
+    return (
+        letters > 2
+        and lower not in _NO_NAME
+        and not name.endswith(":")
+        and len(name.split()) <= _MAX_NAME_WORDS
+    )
