@@ -29,8 +29,8 @@ from hypsae_ray.schema import Status
 
 _MAX_TERMS = 6
 _MAX_CANDIDATES = 200
-# Of the demo's concepts, for neurons that fire on almost as many other texts, mean F1 on unseen texts is 0.92 with
-# it and 0.81 without.
+# For the demo's concepts, and neurons that fire on almost as many texts without the concept as with it,
+# the mean F1 on unseen texts is 0.92 with this share and 0.81 without.
 _MIN_SHARE = 1 / 6
 _QUOTED = re.compile(r'"([^"]+)"')
 
