@@ -1,0 +1,177 @@
+"""SAE training on several machines: Ray Train starts the workers, `core.training` does the work.
+
+Each worker reads its rows once and keeps them in memory (streaming 20,000 x 384 embeddings through Ray Data
+costs about 10 s an epoch, more than ten times the training itself). From time to time, after an epoch that
+improved, rank 0 hands Ray a snapshot; a worker group that lost a member is started again from the last one,
+and takes the very steps that the first group would have taken.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+import ray.train
+import ray.train.torch
+from ray.util.queue import Queue
+
+from hypsae_ray.boundary import LoadShards
+from hypsae_ray.config import TrainSae
+from hypsae_ray.core import sae as saes
+from hypsae_ray.core.collective import Group
+from hypsae_ray.core.training import Epoch, Progress, Trained, train
+from hypsae_ray.errors import StageError
+
+_STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where snapshots go while training runs, and how often.
+
+    Attributes:
+        path: folder that all nodes can write; null: a temporary one of this machine, enough for one node.
+        filesystem: the file system that `path` is on, if `path` does not name it ("s3://...").
+        every_s: seconds that must lie between two snapshots at the least.
+        max_failures: restarts of the worker group before training gives up.
+    """
+
+    path: str | None = None
+    filesystem: pafs.FileSystem | None = None
+    every_s: float = 30.0
+    max_failures: int = 3
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every worker is sent."""
+
+    load: LoadShards
+    options: TrainSae
+    every_s: float
+    epochs: Queue | None
+
+
+def train_distributed(
+    load: LoadShards,
+    options: TrainSae,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    storage: Storage | None = None,
+) -> Trained:
+    """Train an SAE with Ray Train on `options.workers` workers; Ray must be running.
+
+    Args:
+        load: called as load(rank, world) in each worker, for its training and validation rows.
+        options: as for `core.training.train`; at least one worker.
+        on_epoch: called in this process for each epoch that ends, epochs repeated after a restart included.
+        storage: where snapshots go.
+
+    Raises:
+        StageError: workers failed more often than `storage.max_failures`, or at a cause that stays.
+    """
+    storage = storage or Storage()
+    with tempfile.TemporaryDirectory() as scratch, _listen(on_epoch) as epochs:
+        trainer = ray.train.torch.TorchTrainer(
+            _work,
+            train_loop_config={"job": _Job(load, options, storage.every_s, epochs)},
+            torch_config=ray.train.torch.TorchConfig(backend=_backend(options)),
+            scaling_config=_scaling(options),
+            run_config=_run_config(storage, scratch),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise StageError(f"training the SAE on {options.workers} workers failed: {error}") from error
+    weights, config, history = result.return_value  # pyright: ignore[reportGeneralTypeIssues]
+    return Trained(saes.from_bytes(weights, config), tuple(Epoch(**epoch) for epoch in history))
+
+
+def _backend(options: TrainSae) -> str:
+    # NCCL refuses two workers on one GPU, which is what a share of a GPU means.
+    return "nccl" if options.gpus_per_worker >= 1 else "gloo"
+
+
+def _scaling(options: TrainSae) -> ray.train.ScalingConfig:
+    resources = {"CPU": options.cpus_per_worker, "GPU": options.gpus_per_worker}
+    return ray.train.ScalingConfig(
+        num_workers=options.workers,
+        use_gpu=options.gpus_per_worker > 0,
+        resources_per_worker={name: amount for name, amount in resources.items() if amount > 0},
+    )
+
+
+def _run_config(storage: Storage, scratch: str) -> ray.train.RunConfig:
+    return ray.train.RunConfig(
+        storage_path=storage.path or scratch,
+        storage_filesystem=storage.filesystem,
+        failure_config=ray.train.FailureConfig(max_failures=storage.max_failures),
+        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+    )
+
+
+def _work(config: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[dict[str, Any]]] | None:
+    """Train in one worker; rank 0 returns what `Trained` is rebuilt from."""
+    job: _Job = config["job"]
+    group = Group(ray.train.torch.get_device())
+    shard, val = job.load(group.rank, group.world)
+    report = _Reporter(job, group.rank)
+    trained = train(shard, val, job.options, group, report, _last_snapshot())
+    if group.rank != 0:
+        return None
+    return *saes.to_bytes(trained.sae), [asdict(epoch) for epoch in trained.history]
+
+
+def _last_snapshot() -> bytes | None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return (Path(folder) / _STATE).read_bytes()
+
+
+class _Reporter:
+    """Tells Ray Train of each epoch; every rank must call it, because Ray waits for all of them."""
+
+    def __init__(self, job: _Job, rank: int) -> None:
+        self._job, self._rank = job, rank
+        self._saved = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if self._rank == 0 and self._job.epochs is not None:
+            self._job.epochs.put(progress.epoch)
+        metrics = asdict(progress.epoch)
+        due = time.monotonic() - self._saved >= self._job.every_s
+        if not (self._rank == 0 and progress.improved and due):
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / _STATE).write_bytes(progress.snapshot())
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        self._saved = time.monotonic()
+
+
+@contextmanager
+def _listen(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Queue | None]:
+    """Give a queue whose epochs reach `on_epoch` in this process as they come."""
+    if on_epoch is None:
+        yield None
+        return
+    queue = Queue(actor_options={"num_cpus": 0})
+    listener = threading.Thread(target=_forward, args=(queue, on_epoch), daemon=True)
+    listener.start()
+    try:
+        yield queue
+    finally:
+        queue.put(None)
+        listener.join()
+        queue.shutdown()
+
+
+def _forward(queue: Queue, on_epoch: Callable[[Epoch], None]) -> None:
+    while (epoch := queue.get()) is not None:
+        on_epoch(epoch)

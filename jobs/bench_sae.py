@@ -1,0 +1,136 @@
+"""Time hypothesaes' SAE training and ours to the same validation loss, side by side, on planted data.
+
+    OMP_NUM_THREADS=2 python jobs/bench_sae.py --rows 20000 --dim 384 --neurons 256 --k 8 --prefixes 32 256
+
+Embeddings are sums of a few of --concepts random directions plus noise, scaled to length 1. hypothesaes runs
+with its own defaults and the validation rows. Both models are judged by `common_loss`, on the same rows.
+hypothesaes is given all its seconds as the time to its final loss; ours is timed to the end of the first
+epoch whose common loss is not above that. The last line of output is one JSON object.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import hypothesaes.sae
+import numpy as np
+import torch
+from hypothesaes.quickstart import train_sae
+
+from hypsae_ray.config import TrainSae
+from hypsae_ray.core.sae import SparseAutoencoder, from_hypothesaes
+from hypsae_ray.core.training import Progress, Shard, train
+
+
+def planted(rows: int, dim: int, concepts: int, rng: np.random.Generator) -> np.ndarray:
+    """Return unit-norm embeddings (rows, dim) float32, each the sum of about five concepts and noise."""
+    directions = rng.normal(size=(concepts, dim)) / dim**0.5
+    shares = 1 / np.arange(1, concepts + 1) ** 0.7
+    present = rng.random((rows, concepts)) < np.minimum(0.5, 5 * shares / shares.sum())
+    x = (present * rng.uniform(0.5, 1.5, present.shape)) @ directions + rng.normal(size=dim) / dim**0.5
+    x += 0.5 * rng.normal(size=x.shape) / dim**0.5
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+@torch.no_grad()
+def common_loss(sae: SparseAutoencoder, val: np.ndarray) -> float:
+    """Return the Matryoshka loss of the weights on validation rows, as dense products in float64."""
+    x, b_in, encoder, decoder = (
+        t.double() for t in (torch.from_numpy(val), sae.b_in, sae.encoder, sae.decoder)
+    )
+    top = ((x - b_in) @ encoder.T + sae.b_neuron).topk(sae.k)
+    dense = x.new_zeros(len(x), len(encoder)).scatter(1, top.indices, top.values.relu())
+    errors = [(x - b_in - dense[:, :p] @ decoder[:p]).square().sum() for p in sae.prefix_lengths]
+    return float(torch.stack(errors).mean() / (x - x.mean(0)).square().sum())
+
+
+def as_ours(sae: hypothesaes.sae.SparseAutoencoder) -> SparseAutoencoder:
+    """Return a model of hypothesaes as one of ours, through its checkpoint file."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        return from_hypothesaes(Path(sae.save(f"{folder}/sae.pt")).read_bytes())
+
+
+def run_theirs(x: np.ndarray, val: np.ndarray, options: TrainSae) -> tuple[float, float]:
+    """Return the seconds that hypothesaes took, and its final common loss."""
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(sys.stderr):
+        sae = train_sae(
+            x,
+            options.n_neurons,
+            options.k,
+            matryoshka_prefix_lengths=list(options.prefixes),
+            val_embeddings=val,
+            n_epochs=options.max_epochs,
+        )
+    seconds = time.perf_counter() - started
+    return seconds, common_loss(as_ours(sae), val)
+
+
+def run_ours(x: np.ndarray, val: np.ndarray, options: TrainSae) -> tuple[float, list[tuple[float, float]]]:
+    """Return all our seconds, and (seconds so far, common loss) of each epoch; judging is not timed."""
+    points: list[tuple[float, float]] = []
+    judging = 0.0
+    started = time.perf_counter()
+
+    def judge(progress: Progress) -> None:
+        nonlocal judging
+        now = time.perf_counter()
+        points.append((now - started - judging, common_loss(progress.sae, val)))
+        judging += time.perf_counter() - now
+
+    train(Shard.of(x), Shard.of(val), options, on_epoch=judge)
+    return time.perf_counter() - started - judging, points
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    sizes = {"rows": 20_000, "dim": 384, "neurons": 256, "k": 8, "concepts": 300, "seed": 0, "epochs": 100}
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--prefixes", type=int, nargs="+", default=[32, 256])
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run both and print the comparison."""
+    args = parse()
+    torch.manual_seed(args.seed)
+    x = planted(args.rows + args.rows // 10, args.dim, args.concepts, np.random.default_rng(args.seed))
+    x, val = x[: args.rows], x[args.rows :]
+    # hypothesaes' defaults where ours differ: at most 100 epochs, patience 3.
+    options = TrainSae(
+        n_neurons=args.neurons,
+        k=args.k,
+        prefix_lengths=tuple(args.prefixes),
+        seed=args.seed,
+        max_epochs=args.epochs,
+        patience=3,
+    )
+    their_seconds, target = run_theirs(x, val, options)
+    all_seconds, points = run_ours(x, val, options)
+    reached = next((i for i, (_, loss) in enumerate(points) if loss <= target), None)
+    ours = None if reached is None else points[reached][0]
+    result = {
+        **vars(args),
+        "hypothesaes_seconds": round(their_seconds, 2),
+        "hypothesaes_loss": round(target, 5),
+        "our_seconds_to_that_loss": None if ours is None else round(ours, 2),
+        "our_epochs_to_that_loss": None if reached is None else reached + 1,
+        "our_seconds": round(all_seconds, 2),
+        "our_loss": round(min(loss for _, loss in points), 5),
+        "our_epochs": len(points),
+        "ratio": None if ours is None else round(their_seconds / ours, 2),
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
