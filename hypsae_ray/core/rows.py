@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +105,7 @@ def in_validation(ids: list[str], fraction: float) -> npt.NDArray[np.bool_]:
     return np.array([int(text_id[:8], 16) < fraction * 2**32 for text_id in ids], dtype=bool)
 
 
-def guess_task(values: Floats) -> str:
+def guess_task(values: Floats) -> Literal["regression", "classification"]:
     """Return classification if every target value is 0 or 1, else regression.
 
     Args:

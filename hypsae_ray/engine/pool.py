@@ -99,7 +99,8 @@ class RayPool(Generic[Model]):
         _quiet_ray_data()
         self._feed: Any = Feed.remote()
         stream: Any = _stream  # a generator function, which the types of map_batches do not know
-        source = ray.data.range(1).map_batches(
+        # No part of the source reserves a CPU: the replicas may hold all there are.
+        source = ray.data.from_arrow(pa.table({"start": [0]})).map_batches(
             stream, fn_args=(self._feed,), batch_size=None, num_cpus=0, zero_copy_batch=True
         )
         self._results = source.map_batches(

@@ -10,6 +10,7 @@ from hypsae_ray.boundary import Embedder, LanguageModel, LoadShards, LocalPool, 
 from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
 from hypsae_ray.core.keywords import Keywords
 from hypsae_ray.core.training import Trained, train
+from hypsae_ray.errors import StageError
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class LanguageModelFactory:
         from hypsae_ray.engine.vllm_model import VllmModel
 
         return VllmModel(self.options)
+
+
+RAY_START_ATTEMPTS = 3
 
 
 class Session:
@@ -103,7 +107,14 @@ class Session:
 
         if ray.is_initialized():
             return
-        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+        for attempt in range(1, RAY_START_ATTEMPTS + 1):
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+                break
+            except Exception as error:  # Ray allows 30 s, which a busy machine may exceed
+                ray.shutdown()
+                if "timed out during startup" not in str(error) or attempt == RAY_START_ATTEMPTS:
+                    raise StageError(f"Ray does not start: {error}") from error
         self._started_ray = True
 
     def close(self) -> None:

@@ -53,7 +53,10 @@ def run(work: Workspace) -> Outcome:
     work.out.write_table(
         "fidelity.parquet", pa.Table.from_pandas(scored, schema=schema.FIDELITY, preserve_index=False)
     )
-    hypotheses = choose(_selection(work), candidates, scored)
+    shape = work.config.train_sae
+    selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
+    chosen = ranked(selection, f"M={shape.n_neurons}, K={shape.k}", work.config.select.method)
+    hypotheses = choose(chosen, candidates, scored)
     table = pa.Table.from_pandas(hypotheses, schema=schema.HYPOTHESES, preserve_index=False)
     work.out.write_table("hypotheses.parquet", table)
     unnamed = int(hypotheses["interpretation"].isna().sum())
@@ -156,10 +159,7 @@ def _best(candidates: pd.DataFrame, scored: pd.DataFrame) -> dict[str, object]:
     return {"interpretation": sentence, "status": "ok", **measures.to_dict()}
 
 
-def _selection(work: Workspace) -> pd.DataFrame:
-    ranked = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
-    ranked = ranked.dropna(subset="rank").sort_values("rank").rename(columns={"score": "selection_score"})
-    shape = work.config.train_sae
-    return ranked.assign(
-        source_sae=f"M={shape.n_neurons}, K={shape.k}", selection_method=work.config.select.method
-    ).drop(columns=["rank", "state"])
+def ranked(selection: pd.DataFrame, source_sae: str, method: str) -> pd.DataFrame:
+    """Return the selected neurons of a selection table, best first, with where they come from."""
+    chosen = selection.dropna(subset="rank").sort_values("rank").rename(columns={"score": "selection_score"})
+    return chosen.assign(source_sae=source_sae, selection_method=method).drop(columns=["rank", "state"])

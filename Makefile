@@ -1,0 +1,31 @@
+# Everything runs from a virtual environment in .venv, made on first use; nothing else is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS ?= cpu,demo,dev
+
+# uv finds the CPU build of torch where pip is configured to look for wheels, else on PyTorch's own index.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend $(if $(findstring gpu,$(EXTRAS)),auto,cpu))
+
+.PHONY: demo test check clean
+
+demo: .venv/installed
+	$(BIN)/hypsae demo-data demo-data
+	$(BIN)/hypsae run --config jobs/configs/demo.yaml --out runs/demo
+
+test: check
+	$(BIN)/pytest --cov --cov-report=term
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(TORCH) -e '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf .venv runs demo-data .coverage

@@ -1,0 +1,58 @@
+"""What several tests share: small demo data, and a config for it that needs no Ray."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hypsae_ray import config
+from hypsae_ray.demo import grammar
+
+# A test that starts Ray starts its own, whatever cluster this machine may know of.
+os.environ["RAY_ADDRESS"] = "local"
+
+REVIEWS = Path(__file__).parents[2] / "shared" / "data" / "yelp"
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 training and 200 holdout reviews with planted concepts."""
+    folder = tmp_path_factory.mktemp("demo")
+    grammar.write(grammar.generate(n_train=400, n_holdout=200, seed=1), folder)
+    return folder
+
+
+@pytest.fixture
+def demo_tree(demo_folder: Path) -> dict:
+    """A config for the small demo data: keywords, everything in this process."""
+    here = {"min": 0, "max": 0}
+    return {
+        "data": {
+            "train": str(demo_folder / "train.jsonl"),
+            "holdout": str(demo_folder / "holdout.jsonl"),
+            "text": "text",
+            "target": "stars",
+            "id": "id",
+            "shard_rows": 150,
+        },
+        "demo_truth": str(demo_folder),
+        "embed": {"replicas": here},
+        "train_sae": {"n_neurons": 32, "k": 4, "max_epochs": 30, "batch_size": 64},
+        "select": {"n": 8},
+        "llm": {"engine": "keywords", "replicas": here},
+        "annotate": {"shard_rows": 64},
+    }
+
+
+@pytest.fixture
+def demo_config(demo_tree: dict) -> config.Config:
+    """`demo_tree`, parsed."""
+    return config.parse(demo_tree, "demo")
+
+
+@pytest.fixture(scope="session")
+def reviews() -> Path:
+    """The folder of real reviews beside the checkout."""
+    if not REVIEWS.is_dir():
+        pytest.skip("the real reviews are not beside this checkout")
+    return REVIEWS

@@ -1,0 +1,105 @@
+import pytest
+import yaml
+
+from hypsae_ray import config
+from hypsae_ray.errors import ConfigError
+
+MINIMAL = {"data": {"train": "a.csv", "holdout": "b.csv", "target": "y"}}
+
+
+def refused(tree: dict) -> str:
+    with pytest.raises(ConfigError) as error:
+        config.parse({**MINIMAL, **tree}, "c.yaml")
+    return str(error.value)
+
+
+def test_defaults_are_filled_in():
+    parsed = config.parse(MINIMAL, "c.yaml")
+    assert parsed.train_sae.prefixes == (64,)
+    assert parsed.train_sae.n_aux == 8
+    assert parsed.interpreter == parsed.llm
+
+
+@pytest.mark.parametrize(
+    ("tree", "place", "reason"),
+    [
+        ({"train_sae": {"n_neuron": 8}}, "train_sae.n_neuron", "unknown key"),
+        ({"trainsae": {}}, "trainsae", "unknown key"),
+        ({"data": {"train": "a"}}, "data.target", "required, but missing"),
+        ({"train_sae": {"n_neurons": 64, "prefix_lengths": [16, 32]}}, "train_sae", "end at 32"),
+        ({"train_sae": {"n_neurons": 64, "prefix_lengths": [32, 16, 64]}}, "train_sae", "must ascend"),
+        ({"train_sae": {"n_neurons": 4, "k": 5}}, "train_sae", "k (5) is above n_neurons (4)"),
+        ({"train_sae": {"n_neurons": 16, "k": 8, "multi_k": 4}}, "train_sae", "multi_k (4)"),
+        ({"select": {"n": 65}}, "config", "more neurons selected than exist"),
+        ({"select": {"method": "custom"}}, "select", "go together"),
+        ({"llm": {"replicas": {"min": 3, "max": 2}}}, "llm.replicas", "max (2) is below min (3)"),
+        ({"interpret": {"percentiles": [90, 80]}}, "interpret", "must ascend"),
+        ({"evaluate": {"alpha": 1.5}}, "evaluate.alpha", "less than 1"),
+        ({"embed": {"batch_size": "many"}}, "embed.batch_size", "integer"),
+    ],
+)
+def test_refuses_and_names_the_field(tree: dict, place: str, reason: str):
+    message = refused(tree)
+    assert message.startswith("c.yaml: ")
+    assert f"{place}: " in message
+    assert reason in message
+
+
+def test_all_faults_are_named_at_once():
+    message = refused({"select": {"n": 0}, "embed": {"layr": 1}})
+    assert "select.n" in message
+    assert "embed.layr" in message
+
+
+def test_overrides_by_dotted_name(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(MINIMAL))
+    overrides = {"train_sae.prefix_lengths": "[8, 64]", "llm.replicas.max": "3", "data.group": "author"}
+    loaded = config.load(file, overrides)
+    assert loaded.train_sae.prefix_lengths == (8, 64)
+    assert loaded.llm.replicas.max == 3
+    assert loaded.data.group == "author"
+    with pytest.raises(ConfigError, match=r"data\.text\.x: text is a value, not a section"):
+        config.load(file, {"data.text": "t", "data.text.x": "1"})
+
+
+@pytest.mark.parametrize(("content", "reason"), [("a: [", "not YAML"), ("- 1", "expected sections")])
+def test_unreadable_files(tmp_path, content: str, reason: str):
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=reason):
+        config.load(file)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path / "none.yaml")
+
+
+def test_content_leaves_out_what_changes_no_result():
+    slow = config.parse({**MINIMAL, "embed": {"batch_size": 8}, "llm": {"replicas": {"max": 4}}}, "c")
+    fast = config.parse({**MINIMAL, "data": {**MINIMAL["data"], "train": "elsewhere.csv"}}, "c")
+    assert slow.embed.content() == fast.embed.content()
+    assert slow.llm.content() == fast.llm.content()
+    assert slow.data.content() == fast.data.content()
+    other = config.parse({**MINIMAL, "embed": {"layer": -2}}, "c")
+    assert other.embed.content() != fast.embed.content()
+
+
+def test_the_keyword_baseline_shares_every_stage_before_naming():
+    parsed = config.parse(MINIMAL, "c")
+    baseline = parsed.with_keywords()
+    assert baseline.llm.engine == baseline.interpreter.engine == "keywords"
+    assert baseline.llm.replicas.max == 0
+    for section in ("data", "embed", "train_sae", "select", "score_fidelity", "annotate", "evaluate"):
+        assert getattr(baseline, section) == getattr(parsed, section)
+
+
+def test_every_field_is_documented():
+    def undocumented(model: type[config.Section]) -> list[str]:
+        return [f"{model.__name__}.{n}" for n, f in model.model_fields.items() if not f.description]
+
+    sections = config.Section.__subclasses__()
+    own = [s for s in sections if s.__module__ == config.__name__ and s is not config.Config]
+    assert len(own) >= 10
+    assert [name for section in own for name in undocumented(section)] == []
