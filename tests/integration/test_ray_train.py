@@ -1,0 +1,110 @@
+"""Ray Train on two workers against the same loop in this process."""
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from hypsae_ray.config import TrainSae
+from hypsae_ray.core.training import Epoch, Shard, train
+from hypsae_ray.engine.trainer import Storage, train_distributed
+from hypsae_ray.errors import StageError
+
+pytestmark = pytest.mark.cluster
+
+OPTIONS = TrainSae(
+    n_neurons=24, k=3, prefix_lengths=(6, 24), batch_size=50, dead_after=3, max_epochs=6, multi_k=6, workers=2
+)
+
+
+def embeddings() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    codes = rng.random((400, 12)) * (rng.random((400, 12)) < 0.2)
+    return (codes @ rng.normal(size=(12, 8)) + 0.05 * rng.normal(size=(400, 8))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Load:
+    """301 rows to train on (the last batch has one row, so one worker has none of it), 99 to validate."""
+
+    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+        x = embeddings()
+        return Shard.of(x[:301], rank, world), Shard.of(x[301:], rank, world)
+
+
+@dataclass(frozen=True)
+class LoadAndDieOnce:
+    """Like Load, but the first process of rank 1 dies once five snapshots have been put into `folder`.
+
+    Not at the first one: its file is there a moment before Ray counts it as a checkpoint.
+    """
+
+    folder: str
+
+    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+        if rank == 1 and not self.mark.exists():
+            threading.Thread(target=self._die, daemon=True).start()
+        return Load()(rank, world)
+
+    @property
+    def mark(self) -> Path:
+        return Path(self.folder) / "died"
+
+    def _die(self) -> None:
+        tick, seen = threading.Event(), set[Path]()
+        while len(seen) < 5:
+            seen.update(Path(self.folder).rglob("state.pt"))
+            tick.wait(0.002)
+        self.mark.touch()
+        os._exit(1)
+
+
+@dataclass(frozen=True)
+class LoadNothing:
+    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+        nothing = Shard(np.zeros((0, 8), np.float32), 0)
+        return nothing, nothing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    started = not ray.is_initialized()
+    if started:
+        # Two workers fit on any machine: what Ray counts as CPUs are reservations, not cores.
+        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    if started:
+        ray.shutdown()
+
+
+@pytest.mark.parametrize("batch_topk", [False, True])
+def test_two_workers_take_the_steps_of_one(batch_topk: bool, tmp_path: Path) -> None:
+    options = OPTIONS.model_copy(update={"batch_topk": batch_topk})
+    one, seen = train(*Load()(0, 1), options), list[Epoch]()
+    two = train_distributed(Load(), options, seen.append, Storage(str(tmp_path)))
+    assert [e.train_loss for e in two.history] == pytest.approx([e.train_loss for e in one.history], rel=1e-4)
+    assert [e.val_loss for e in two.history] == pytest.approx([e.val_loss for e in one.history], rel=1e-4)
+    assert [e.dead for e in two.history] == [e.dead for e in one.history]
+    np.testing.assert_allclose(two.sae.decoder.detach(), one.sae.decoder.detach(), atol=1e-3)
+    assert seen == list(two.history)
+
+
+def test_a_worker_that_dies_changes_nothing(tmp_path: Path) -> None:
+    long = OPTIONS.model_copy(update={"max_epochs": 20, "patience": 20})
+    load, seen = LoadAndDieOnce(str(tmp_path)), list[Epoch]()
+    died = train_distributed(load, long, seen.append, Storage(str(tmp_path), every_s=0))
+    whole = train(*Load()(0, 1), long)
+    assert load.mark.exists()
+    assert [e.epoch for e in died.history] == list(range(20))
+    assert len([e for e in seen if e.epoch == 0]) == 1  # it went on from a snapshot, not from the start
+    assert [e.loss for e in died.history] == pytest.approx([e.loss for e in whole.history], rel=1e-3)
+
+
+def test_a_cause_that_stays_ends_training(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no rows"):
+        train_distributed(LoadNothing(), OPTIONS, storage=Storage(str(tmp_path), max_failures=0))
