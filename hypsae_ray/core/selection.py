@@ -193,14 +193,16 @@ def _linear_lasso(columns: sp.csc_matrix, target: Floats, n_select: int) -> Floa
     mean, spread = _moments(columns)
     scale = sp.diags_array(1 / spread)
     gram = (scale @ (columns.T @ columns) @ scale).toarray() - n * np.outer(mean / spread, mean / spread)
-    products = (columns.T @ (target - target.mean())) / spread
+    # LARS compares with absolute limits: without this, a target of tiny values has no path.
+    unit = (target - target.mean()) / target.std()
+    products = (columns.T @ unit) / spread
     most = 8 * min(n, m)
     steps = min(2 * n_select + 8, most)
     while True:
         path = _lars(products, gram, n, steps)
         counts = (path != 0).sum(axis=0)
         if (counts >= n_select).any() or path.shape[1] <= steps or steps >= most:
-            return _keep_largest(path[:, _nearest(counts, n_select)], n_select)
+            return target.std() * _keep_largest(path[:, _nearest(counts, n_select)], n_select)
         steps = min(4 * steps, most)
 
 

@@ -121,8 +121,8 @@ def test_logistic_lasso_is_optimal_with_a_free_intercept():
     gradient = X.T @ (y - expit(intercept + X @ coefficients))
     chosen = coefficients != 0
     penalty = np.abs(gradient[chosen]).max()
-    np.testing.assert_allclose(gradient[chosen], penalty * np.sign(coefficients[chosen]), rtol=1e-3)
-    assert (np.abs(gradient[~chosen]) <= penalty).all()
+    np.testing.assert_allclose(gradient[chosen], penalty * np.sign(coefficients[chosen]), rtol=0.02)
+    assert (np.abs(gradient[~chosen]) < penalty).all()
 
 
 def test_lasso_with_fewer_independent_neurons_than_asked_for_returns_fewer():
