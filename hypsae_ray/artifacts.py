@@ -61,6 +61,11 @@ class Folder:
         """Tell whether the file exists."""
         return self.filesystem.get_file_info(f"{self.path}/{name}").is_file
 
+    def delete(self) -> None:
+        """Delete this folder and all in it, if it exists."""
+        if self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound:
+            self.filesystem.delete_dir(self.path)
+
     def read_bytes(self, name: str) -> bytes:
         """Return the whole file."""
         with self.filesystem.open_input_stream(f"{self.path}/{name}", compression=None) as stream:

@@ -15,9 +15,10 @@ from hypsae_ray.config import Embed, Llm, TrainSae
 from hypsae_ray.schema import Status
 
 if TYPE_CHECKING:
-    from hypsae_ray.core.training import Progress, Shard, Trained
+    from hypsae_ray.artifacts import Folder
+    from hypsae_ray.core.training import Epoch, Shard, Trained
 
-Model = TypeVar("Model")
+Model = TypeVar("Model", covariant=True)
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -139,8 +140,14 @@ class Engines(Protocol):
         """Return the pool of a language model."""
         ...
 
-    def train_sae(self, load: "LoadShards", options: TrainSae, on_epoch: "OnEpoch") -> "Trained":
-        """Train an SAE in this process (`options.workers` 0) or with Ray Train."""
+    def train_sae(
+        self, load: "LoadShards", options: TrainSae, on_epoch: "OnEpoch", snapshots: "Folder | None" = None
+    ) -> "Trained":
+        """Train an SAE in this process (`options.workers` 0) or with Ray Train.
+
+        Ray Train keeps snapshots to go on from in `snapshots`, which every node must be able to write; None:
+        in a folder of this machine, which is enough for one node.
+        """
         ...
 
 
@@ -152,4 +159,4 @@ class LoadShards(Protocol):
         ...
 
 
-OnEpoch = Callable[["Progress"], None]
+OnEpoch = Callable[["Epoch"], None]

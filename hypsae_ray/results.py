@@ -18,8 +18,7 @@ from hypsae_ray.demo.recovery import format_recovery, recovery
 from hypsae_ray.pipeline import BASELINE, MAIN, Record
 from hypsae_ray.report.assemble import findings, report_data
 from hypsae_ray.report.html import Findings, render
-from hypsae_ray.stages.annotate import read_annotations
-from hypsae_ray.stages.evaluate import sort_by_effect, to_labels
+from hypsae_ray.stages.annotate import read_annotations, to_labels
 from hypsae_ray.stages.workspace import read_texts
 
 PACKAGES = (
@@ -208,6 +207,12 @@ def _short_table(evaluation: pd.DataFrame) -> str:
     table = sort_by_effect(evaluation)[list(columns)].rename(columns=columns)
     table["hypothesis"] = table["hypothesis"].fillna("(no usable sentence)").str.slice(0, 70)
     return table.to_string(index=False, float_format=lambda value: f"{value:.3g}")
+
+
+def sort_by_effect(table: pd.DataFrame) -> pd.DataFrame:
+    """Return an evaluation table with the largest separation first, undefined ones last."""
+    order = table["separation_score"].abs().sort_values(ascending=False, na_position="last").index
+    return table.loc[order].reset_index(drop=True)
 
 
 def folder_of(records: Sequence[Record], stage: str) -> Folder:

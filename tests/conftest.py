@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hypsae_ray import config
+from hypsae_ray import config, runner
 from hypsae_ray.demo import grammar
 
 # A test that starts Ray starts its own, whatever cluster this machine may know of.
@@ -22,7 +22,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def demo_tree(demo_folder: Path) -> dict:
     """A config for the small demo data: keywords, everything in this process."""
     here = {"min": 0, "max": 0}
@@ -44,10 +44,18 @@ def demo_tree(demo_folder: Path) -> dict:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def demo_config(demo_tree: dict) -> config.Config:
     """`demo_tree`, parsed."""
     return config.parse(demo_tree, "demo")
+
+
+@pytest.fixture(scope="session")
+def demo_run(demo_config: config.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `demo_config`; copy it before you change it."""
+    folder = tmp_path_factory.mktemp("runs") / "demo"
+    runner.run(demo_config, str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

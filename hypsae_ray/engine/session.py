@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Embedder, LanguageModel, LoadShards, LocalPool, OnEpoch, Pool
 from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
 from hypsae_ray.core.keywords import Keywords
@@ -71,15 +72,18 @@ class Session:
         """Return the pool of a language model."""
         return self._get(LanguageModelFactory(options), options.replicas)
 
-    def train_sae(self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch) -> Trained:
-        """Train an SAE in this process (`options.workers` 0) or with Ray Train."""
+    def train_sae(
+        self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch, snapshots: Folder | None = None
+    ) -> Trained:
+        """Train an SAE in this process (`options.workers` 0) or with Ray Train, snapshots in a folder."""
         if options.workers == 0:
-            return train(*load(0, 1), options, on_epoch=on_epoch)
-        from hypsae_ray.engine.trainer import train_distributed
+            return train(*load(0, 1), options, on_epoch=lambda progress: on_epoch(progress.epoch))
+        from hypsae_ray.engine.trainer import Storage, train_distributed
 
         self.release()
         self.start_ray()
-        return train_distributed(load, options, on_epoch)
+        storage = Storage(snapshots.path, snapshots.filesystem) if snapshots else None
+        return train_distributed(load, options, on_epoch, storage)
 
     def _get(self, factory: Callable[[], Any], replicas: Replicas) -> Pool[Any]:
         if replicas.max == 0:

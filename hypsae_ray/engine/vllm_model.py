@@ -21,6 +21,11 @@ from hypsae_ray.schema import Status
 
 YES_WORDS = ("Yes", " Yes", "yes", " yes", "YES", " YES")
 NO_WORDS = ("No", " No", "no", " no", "NO", " NO")
+_CPU_ARGUMENTS = {
+    "block_size": 32,  # the default of 128 tokens caches little of a prompt of 200
+    "enforce_eager": True,  # graphs only cost time here
+    "enable_chunked_prefill": False,  # a seeded request cut into chunks ends vLLM 0.29 on the CPU
+}
 
 
 class VllmModel:
@@ -132,8 +137,7 @@ def engine_arguments(llm: Llm) -> dict[str, Any]:
     """Return the arguments of vllm.LLM; `engine_args` of the config win over all others."""
     from vllm.platforms import current_platform
 
-    # On the CPU the default block of 128 tokens caches little of a prompt of 200; graphs only cost time.
-    on_cpu = {"block_size": 32, "enforce_eager": True} if current_platform.is_cpu() else {}
+    on_cpu = _CPU_ARGUMENTS if current_platform.is_cpu() else {}
     return {
         "model": locate(llm.model),
         "revision": llm.revision,
@@ -142,7 +146,7 @@ def engine_arguments(llm: Llm) -> dict[str, Any]:
         "tensor_parallel_size": llm.tensor_parallel_size,
         "gpu_memory_utilization": llm.gpu_memory_utilization,
         "max_num_seqs": llm.max_num_seqs,
-        "max_num_batched_tokens": llm.max_num_batched_tokens,
+        "max_num_batched_tokens": max(llm.max_num_batched_tokens, llm.max_model_len),
         "enable_prefix_caching": True,
         "seed": 0,
         **on_cpu,

@@ -118,11 +118,21 @@ def read_annotations(folder: Folder) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return table["row_id"].to_numpy(), np.where(status == Status.OK, p_yes, np.nan), status
 
 
+def read_usage(shard: pa.Table) -> Usage:
+    """Return the tokens that a stored shard took."""
+    return Usage(*json.loads((shard.schema.metadata or {})[USAGE_KEY]))
+
+
+def to_labels(p_yes: np.ndarray, threshold: float) -> np.ndarray:
+    """Return labels 0 and 1 of P(yes) (n, H); NaN stays NaN."""
+    return np.where(np.isnan(p_yes), np.nan, (p_yes >= threshold).astype(np.float64))
+
+
 def _summary(work: Workspace, shards: list[Shard], resumed: int) -> Outcome:
     """Sum up what the shard files say, one at a time."""
     usage, counts, rows = [Usage()], [], 0
     for table in (work.out.read_table(shard.name) for shard in shards):
-        usage.append(Usage(*json.loads((table.schema.metadata or {})[USAGE_KEY])))
+        usage.append(read_usage(table))
         counts.append(count_statuses(table["status"].combine_chunks().flatten().to_pylist()))
         rows += len(table)
     statuses = {name: sum(c.get(name, 0) for c in counts) for name in sorted(set().union(*counts))}

@@ -1,12 +1,10 @@
 """Stage `evaluate`: test every hypothesis on the holdout."""
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray.artifacts import Outcome
 from hypsae_ray.core.inference import evaluate
-from hypsae_ray.stages.annotate import read_annotations
+from hypsae_ray.stages.annotate import read_annotations, to_labels
 from hypsae_ray.stages.workspace import Workspace, read_texts
 
 
@@ -24,14 +22,3 @@ def run(work: Workspace) -> Outcome:
     work.out.write_table("evaluation.parquet", pa.Table.from_pandas(table, preserve_index=False))
     metrics = {"task": data.facts["task"], **result.metrics}
     return Outcome(len(table), facts={"metrics": metrics, "notes": list(result.notes)})
-
-
-def to_labels(p_yes: np.ndarray, threshold: float) -> np.ndarray:
-    """Return labels 0 and 1 of P(yes) (n, H); NaN stays NaN."""
-    return np.where(np.isnan(p_yes), np.nan, (p_yes >= threshold).astype(np.float64))
-
-
-def sort_by_effect(table: pd.DataFrame) -> pd.DataFrame:
-    """Return an evaluation table with the largest separation first, undefined ones last."""
-    order = table["separation_score"].abs().sort_values(ascending=False, na_position="last").index
-    return table.loc[order].reset_index(drop=True)

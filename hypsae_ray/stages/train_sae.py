@@ -12,7 +12,7 @@ from hypsae_ray import schema
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.boundary import OnEpoch
 from hypsae_ray.core import sae as saes
-from hypsae_ray.core.training import Progress, Shard
+from hypsae_ray.core.training import Epoch, Shard
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
 
@@ -41,7 +41,9 @@ def run(work: Workspace) -> Outcome:
     """Write weights, training history and sparse activations; facts: dim, epochs, losses, dead neurons."""
     options = work.config.train_sae
     embeddings = work.inputs["embed"].folder
-    trained = work.engines.train_sae(LoadEmbeddings(embeddings), options, _report(work))
+    snapshots = work.out.sub("snapshots")
+    trained = work.engines.train_sae(LoadEmbeddings(embeddings), options, _report(work), snapshots)
+    snapshots.delete()
     save(trained.sae, work.out)
     work.out.write_json("history.json", [dataclasses.asdict(epoch) for epoch in trained.history])
     total = sum(_write_activations(work, name, trained.sae) for name in embeddings.names(suffix=".parquet"))
@@ -96,7 +98,7 @@ def _report(work: Workspace) -> OnEpoch:
     epochs = work.config.train_sae.max_epochs
     bar = work.track(itertools.count(), epochs, "epoch")
 
-    def on_epoch(_: Progress) -> None:
+    def on_epoch(_: Epoch) -> None:
         next(bar)
 
     return on_epoch

@@ -1,0 +1,123 @@
+"""Every kind of bad input: one message that names file, column and rows, exit code 2, nothing written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from hypsae_ray import cli
+
+Rows = list[dict]
+
+
+def good_rows(n: int = 40) -> Rows:
+    return [{"id": f"r{i}", "text": f"text number {i} about {i % 3}", "y": float(i % 5)} for i in range(n)]
+
+
+def write(folder: Path, rows: Rows, name: str = "train.jsonl") -> Path:
+    (folder / name).write_text("\n".join(json.dumps(row) for row in rows))
+    return folder / name
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str]]:
+    """Run the data stage on some training rows; returns the exit code and what stderr says."""
+
+    def run_data(train: Path, *options: str) -> tuple[int, str]:
+        data = {"train": str(train), "holdout": str(write(tmp_path, good_rows(), "holdout.jsonl"))}
+        tree = {"data": {**data, "text": "text", "target": "y", "id": "id", "task": "regression"}}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+        arguments = ["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), "--until", "data"]
+        code = cli.main(["run", *arguments, *options])
+        return code, capsys.readouterr().err.removeprefix("data ...\n")
+
+    return run_data
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"text": ""}, "row 3: column 'text': the text is empty"),
+        ({"text": None}, "row 3: column 'text': the text is null"),
+        ({"y": None}, "row 3: column 'y': the target is missing"),
+        ({"y": float("inf")}, "row 3: column 'y': not a finite number"),
+        ({"y": "high"}, "row 3: column 'y': not a finite number"),
+        ({"id": "r0"}, "row 3: column 'id': id r0 is there already"),
+    ],
+)
+def test_bad_rows_are_named(run, tmp_path: Path, change: dict, reason: str):
+    rows = good_rows()
+    rows[2] |= change
+    code, message = run(write(tmp_path, rows))
+    assert code == 2
+    assert message.startswith(f"hypsae: {tmp_path}/train.jsonl: 1 bad row(s) in train:")
+    assert reason in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_the_first_rows_are_shown_and_all_are_counted(run, tmp_path: Path):
+    rows = [{**row, "text": "" if i >= 10 else row["text"]} for i, row in enumerate(good_rows())]
+    code, message = run(write(tmp_path, rows))
+    assert code == 2
+    assert "30 bad row(s)" in message
+    assert "row 15:" in message
+    assert "row 16:" not in message
+    assert "and 25 more" in message
+
+
+def test_bad_rows_can_be_dropped_and_are_counted(run, tmp_path: Path):
+    rows = good_rows()
+    rows[2]["text"], rows[7]["y"] = " ", None
+    code, message = run(write(tmp_path, rows), "--data.on_bad_rows", "drop")
+    assert code == 0
+    assert "2 bad rows left out" in message
+    (folder,) = (tmp_path / "run" / "stages").glob("data-*")
+    rejected = pd.read_parquet(folder / "rejected.parquet")
+    assert rejected["row"].tolist() == [3, 8]
+    assert rejected["reason"].str.contains("empty|missing").all()
+    kept = pd.concat(pd.read_parquet(f) for f in [*folder.glob("train-*"), *folder.glob("val-*")])
+    assert sorted(kept["row_id"]) == [i for i in range(40) if i not in (2, 7)]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "reason"),
+    [
+        (None, (), "no such file or folder"),
+        ("", (), "the file holds no rows"),
+        ('{"id": "a", "text": "x", "y": 1}\n{"id": "b", "te', (), "line 2 is not JSON (truncated?)"),
+        ('{"id": "a", "text": "x"}\n', (), "no column 'y'; it has id, text"),
+        ("same", (), "column 'y' is 1 in every row of train: nothing to predict"),
+        ("good", ("--data.task", "classification"), "row 3: column 'y': not 0 or 1"),
+    ],
+)
+def test_bad_files(run, tmp_path: Path, content: str | None, options: tuple[str, ...], reason: str):
+    train = tmp_path / "train.jsonl"
+    if content == "same":
+        write(tmp_path, [{**row, "y": 1} for row in good_rows()])
+    elif content == "good":
+        write(tmp_path, good_rows())
+    elif content is not None:
+        train.write_text(content)
+    code, message = run(train, *options)
+    assert code == 2
+    assert message.startswith(f"hypsae: {train}: ")
+    assert reason in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_task_is_told(run, tmp_path: Path):
+    code, message = run(write(tmp_path, good_rows()), "--data.task", "auto")
+    assert code == 0
+    assert "task regression, since 'y' runs from 0 to 4 in 80 rows" in message
+
+
+def test_unknown_stage_key_and_argument(run, tmp_path: Path):
+    train = write(tmp_path, good_rows())
+    assert run(train, "--select.nn", "3") == (2, f"hypsae: {tmp_path}/c.yaml: the config is refused:\n"
+                                                 "  select.nn: unknown key\n")  # fmt: skip
+    assert "its value is missing" in run(train, "--select.n")[1]
+    assert "no such stage" in run(train, "--until", "annotation")[1]

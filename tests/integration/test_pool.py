@@ -1,0 +1,116 @@
+"""The Ray pool with small models of our own, so that every count is exact."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from hypsae_ray.config import Embed, Llm, Replicas
+from hypsae_ray.engine.pool import RayPool
+from hypsae_ray.engine.session import Session
+from hypsae_ray.errors import InputError, ModelError, StageError
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Makes a model that knows its process, and leaves a file each time it is made."""
+
+    folder: str
+
+    def __call__(self) -> int:
+        Path(self.folder, f"{os.getpid()}-{len(os.listdir(self.folder))}").touch()
+        return os.getpid()
+
+
+def square(pid: int, task: int) -> tuple[int, int]:
+    return pid, task**2
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[RayPool[int]]:
+    pool = RayPool(Counter(str(tmp_path)), Replicas(min=1, max=1, cpus=2))
+    yield pool
+    pool.close()
+
+
+def test_one_model_serves_call_after_call(pool: RayPool[int], tmp_path: Path):
+    first = list(pool.map(square, range(20)))
+    second = list(pool.map(square, [30]))
+    assert sorted(result for _, result in first) == [i**2 for i in range(20)]
+    assert second[0][1] == 900
+    assert {pid for pid, _ in first} == {second[0][0]}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def fail(_: int, task: str) -> None:
+    raise InputError(task) if task else ValueError("unforeseen")
+
+
+def test_errors_come_as_they_are(pool: RayPool[int]):
+    with pytest.raises(InputError, match="bad row 7"):
+        list(pool.map(fail, ["bad row 7"]))
+    with pytest.raises(StageError, match="unforeseen"):
+        list(pool.map(fail, [""]))
+
+
+def die_once(pid: int, task: tuple[str, int]) -> int:
+    flag, number = Path(task[0]), task[1]
+    if number == 3 and not flag.exists():
+        flag.touch()
+        os._exit(1)
+    return number
+
+
+def test_a_task_whose_actor_dies_is_done_again(tmp_path: Path):
+    (tmp_path / "made").mkdir()
+    pool = RayPool(Counter(str(tmp_path / "made")), Replicas(min=1, max=1))
+    numbers = list(pool.map(die_once, [(str(tmp_path / "flag"), i) for i in range(6)]))
+    pool.close()
+    assert sorted(numbers) == list(range(6))
+    assert len(list((tmp_path / "made").iterdir())) == 2
+
+
+def no_model() -> None:
+    raise ModelError("no such weights")
+
+
+def test_a_model_that_does_not_load_is_told_once():
+    pool = RayPool(no_model, Replicas(min=1, max=1))
+    with pytest.raises(ModelError, match="no such weights"):
+        list(pool.map(square, [1]))
+    pool.close()
+
+
+def test_a_session_keeps_the_pool_of_the_model_in_use():
+    keywords = Llm(engine="keywords")
+    with Session() as session:
+        pool = session.language_model(keywords)
+        assert session.language_model(keywords.model_copy()) is pool
+        assert session.embedder(Embed()) is not pool
+        assert session.language_model(keywords) is not pool
+
+
+def test_embeddings_from_actors_equal_those_of_this_process():
+    texts = [f"a text about {word}" for word in ("rain", "bread", "trains", "rain")]
+    here = Embed(replicas=Replicas(min=0, max=0))
+    with Session() as session:
+        (local,) = session.embedder(here).map(embed, [texts])
+        (remote,) = session.embedder(Embed()).map(embed, [texts])
+    np.testing.assert_allclose(local, remote, atol=1e-5)
+
+
+def embed(model, texts: list[str]) -> np.ndarray:
+    return model.embed(texts)

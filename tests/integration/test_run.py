@@ -1,0 +1,147 @@
+"""Whole runs with the keyword engine, everything in this process."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from hypsae_ray import cli, config, pipeline, runner
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.stages.annotate import read_annotations
+
+
+def computed(run: runner.Run) -> list[str]:
+    return [record.step.stage.name for record in run.records if not record.reused]
+
+
+@pytest.fixture
+def finished(demo_config: config.Config, demo_run: Path, tmp_path: Path) -> runner.Run:
+    """A copy of a finished run, to do with as a test likes."""
+    shutil.copytree(demo_run, tmp_path / "run")
+    return runner.run(demo_config, str(tmp_path / "run"))
+
+
+def test_a_run_leaves_every_promised_file(demo_run: Path):
+    folder = demo_run
+    evaluation = pd.read_csv(folder / "evaluation.csv")
+    hypotheses = pd.read_csv(folder / "hypotheses.csv")
+    assert len(evaluation) == len(hypotheses) == 8
+    assert {"hypothesis", "separation_score", "separation_pval", "regression_coef", "regression_pval",
+            "feature_prevalence"} <= set(evaluation)  # fmt: skip
+    assert {"neuron_idx", "source_sae", "target_correlation", "interpretation", "f1_fidelity_score"} <= set(
+        hypotheses
+    )
+    metrics = json.loads((folder / "metrics.json").read_text())["main"]
+    assert metrics["n"] == 200
+    assert metrics["n_hypotheses"] == 8
+    assert "<svg" in (folder / "report.html").read_text()
+    saved = json.loads((folder / "run.json").read_text())
+    assert [stage["stage"] for stage in saved["stages"]] == list(pipeline.STAGE_NAMES)
+    assert config.Config.model_validate(saved["config"]).select.n == 8
+
+
+def test_planted_concepts_are_found(demo_run: Path):
+    recovery = pd.read_csv(demo_run / "recovery.csv")
+    assert len(recovery) == 12
+    assert (recovery["f1"] >= 0.6).sum() >= 3  # 8 neurons, 400 texts; the demo itself has 20 and 2,000
+
+
+def test_the_same_run_again_computes_nothing(finished: runner.Run, demo_config: config.Config):
+    again = runner.run(demo_config, finished.out.path)
+    assert computed(again) == []
+    pd.testing.assert_frame_equal(again.evaluation, finished.evaluation)
+
+
+def test_with_nothing_to_do_neither_ray_nor_torch_is_loaded(
+    finished: runner.Run, demo_tree: dict, tmp_path: Path
+):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(demo_tree))
+    script = (
+        "import sys; from hypsae_ray.cli import main; "
+        "code = main(sys.argv[1:]); assert not {'ray', 'torch'} & set(sys.modules); sys.exit(code)"
+    )
+    arguments = ["run", "--config", str(tmp_path / "c.yaml"), "--out", finished.out.path]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+
+
+def test_another_selection_reruns_selection_and_what_follows(
+    finished: runner.Run, demo_config: config.Config
+):
+    select = demo_config.select.model_copy(update={"method": "lasso"})
+    changed = runner.run(demo_config.model_copy(update={"select": select}), finished.out.path)
+    assert computed(changed) == ["select", "interpret", "score_fidelity", "annotate", "evaluate"]
+    back = runner.run(demo_config, finished.out.path)
+    assert computed(back) == []
+    shown = pd.read_csv(f"{finished.out.path}/evaluation.csv")
+    np.testing.assert_allclose(shown["regression_coef"], finished.evaluation["regression_coef"])
+
+
+def test_until_stops_there(demo_config: config.Config, tmp_path: Path):
+    run = runner.run(demo_config, str(tmp_path / "run"), until="train_sae")
+    assert [record.step.stage.name for record in run.records] == ["data", "embed", "train_sae"]
+    assert not (tmp_path / "run" / "evaluation.csv").exists()
+
+
+def test_an_interrupted_annotation_goes_on_with_the_missing_shards(
+    finished: runner.Run, demo_config: config.Config
+):
+    (annotate,) = [r.step.folder for r in finished.records if r.step.stage.name == "annotate"]
+    before = read_annotations(annotate)
+    folder = Path(annotate.path)
+    shards = sorted(folder.glob("shard-*"))
+    assert len(shards) == 4  # a file of 150 texts in shards of 64 makes 64, 64 and 22; one of 50 makes one
+    kept = {shard: shard.stat().st_mtime_ns for shard in shards[:2]}
+    for path in [*shards[2:], folder / "manifest.json"]:
+        path.unlink()
+    again = runner.run(demo_config, finished.out.path)
+    assert computed(again) == ["annotate"]
+    assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept
+    for old, new in zip(before, read_annotations(annotate), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_the_same_seed_gives_the_same_result_elsewhere(finished: runner.Run, demo_config, tmp_path: Path):
+    for name in ("data", "embed"):  # what is copied is not what this test is about, and embedding is slow
+        (source,) = Path(finished.out.path, "stages").glob(f"{name}-*")
+        shutil.copytree(source, tmp_path / "other" / "stages" / source.name)
+    other = runner.run(demo_config, str(tmp_path / "other"))
+    assert "train_sae" in computed(other)
+    pd.testing.assert_frame_equal(other.evaluation, finished.evaluation)
+    assert [r.step.hash for r in other.records] == [r.step.hash for r in finished.records]
+
+
+def test_a_holdout_text_changes_only_what_reads_it(
+    finished: runner.Run, demo_tree: dict, demo_folder: Path, tmp_path: Path
+):
+    lines = (demo_folder / "holdout.jsonl").read_text().splitlines()
+    (tmp_path / "holdout.jsonl").write_text("\n".join(lines[:150]))
+    data = {**demo_tree["data"], "holdout": str(tmp_path / "holdout.jsonl")}
+    changed = config.parse({**demo_tree, "data": data}, "c")
+    plan = pipeline.plan(changed, Folder.at(finished.out.path))
+    assert plan[0].hash != finished.records[0].step.hash
+
+
+def test_inspect_shows_neurons(finished: runner.Run, capsys: pytest.CaptureFixture):
+    assert cli.main(["inspect", finished.out.path, "--neurons", "random:5", "--examples", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("fires on") == 5
+    assert shown.count("  1. ") >= 4  # a dead neuron has no top text
+    sentence = finished.evaluation["hypothesis"].iloc[0]
+    assert cli.main(["inspect", finished.out.path]) == 0
+    assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason"), [("99", "no neuron 99"), ("some", "expected selected"), ("random:x", "expected")]
+)
+def test_inspect_refuses_what_it_cannot_show(finished: runner.Run, wish: str, reason: str, capsys):
+    assert cli.main(["inspect", finished.out.path, "--neurons", wish]) == 2
+    assert reason in capsys.readouterr().err
