@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -29,9 +30,13 @@ def main() -> None:
     """Run both and print the comparison."""
     options = _options()
     concepts = grammar.generate(10, 10, seed=0).concepts["description"].tolist()
-    questions = tuple(f"{concepts[i % len(concepts)]}{' (again)' * (i // len(concepts))}" for i in range(options.questions))
+    questions = tuple(
+        f"{concepts[i % len(concepts)]}{' (again)' * (i // len(concepts))}" for i in range(options.questions)
+    )
     texts = _texts(options)
-    llm = Llm(model=options.model, max_model_len=4096, replicas=Replicas(cpus=options.cpus, gpus=options.gpus))
+    llm = Llm(
+        model=options.model, max_model_len=4096, replicas=Replicas(cpus=options.cpus, gpus=options.gpus)
+    )
     seconds, usage = _through_the_actor(llm, texts, questions)
     bare_seconds = _bare(llm, texts, questions)
     pairs = len(texts) * len(questions)
@@ -71,7 +76,9 @@ def _texts(options: argparse.Namespace) -> list[str]:
 def _through_the_actor(llm: Llm, texts: list[str], questions: tuple[str, ...]) -> tuple[float, Usage]:
     with tempfile.TemporaryDirectory() as place, Session() as session:
         folder = Folder.at(Path(place))
-        shards = [_shard(folder, name, part, questions) for name, part in (("warm", [WARM_UP]), ("all", texts))]
+        shards = [
+            _shard(folder, name, part, questions) for name, part in (("warm", [WARM_UP]), ("all", texts))
+        ]
         pool = session.language_model(llm)
         list(pool.map(annotate_shard, shards[:1]))
         started = time.perf_counter()
@@ -88,7 +95,7 @@ def _shard(folder: Folder, name: str, texts: list[str], questions: tuple[str, ..
 def _bare(llm: Llm, texts: list[str], questions: tuple[str, ...]) -> float:
     model = VllmModel(llm)
     model.score([WARM_UP], questions)
-    prompts = [{"prompt_token_ids": ids} for ids in model.label_ids(texts, questions)]
+    prompts: list[Any] = [{"prompt_token_ids": ids} for ids in model.label_ids(texts, questions)]
     started = time.perf_counter()
     model.engine.generate(prompts, model.label_params(), use_tqdm=False)
     return time.perf_counter() - started

@@ -53,9 +53,19 @@ def score_fidelity(
 
 
 def best_candidate(scores: Sequence[Fidelity]) -> int | None:
-    """Return the position of the highest F1, the first one of equals; None if no F1 is defined."""
+    """Return the position of the highest F1; None if no F1 is defined.
+
+    Of equals, the highest correlation wins (a timid annotator says no to all, and yet leans one way), then
+    the first one.
+    """
     defined = [i for i, score in enumerate(scores) if not math.isnan(score.f1)]
-    return max(defined, key=lambda i: (scores[i].f1, -i), default=None)
+    return max(
+        defined, key=lambda i: (scores[i].f1, _defined_or_lowest(scores[i].correlation), -i), default=None
+    )
+
+
+def _defined_or_lowest(correlation: float) -> float:
+    return -math.inf if math.isnan(correlation) else correlation
 
 
 def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:

@@ -34,7 +34,7 @@ def dashboard() -> Iterator[str]:
     command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1",
                f"--port={free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
                "--include-dashboard=true", "--ray-client-server-port=0", f"--temp-dir={place}"]  # fmt: skip
-    with open(f"{place}/log", "w") as log:
+    with Path(place, "log").open("w") as log:
         head = subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT)
         try:
             yield f"http://127.0.0.1:{port}"

@@ -1,6 +1,7 @@
 """The Ray pool with small models of our own, so that every count is exact."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Counter:
     folder: str
 
     def __call__(self) -> int:
-        Path(self.folder, f"{os.getpid()}-{len(os.listdir(self.folder))}").touch()
+        Path(self.folder, uuid.uuid4().hex).touch()
         return os.getpid()
 
 

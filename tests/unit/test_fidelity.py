@@ -55,3 +55,8 @@ def test_without_labels_nothing_is_defined(p_yes):
 )
 def test_best_candidate(scores, best):
     assert best_candidate([fidelity(f1) for f1 in scores]) == best
+
+
+def test_of_equal_f1_the_one_that_leans_the_right_way_is_best():
+    scores = [Fidelity(0.0, 0.0, 0.0, correlation, 10) for correlation in (float("nan"), -0.2, 0.3, 0.1)]
+    assert best_candidate(scores) == 2

@@ -1,0 +1,88 @@
+"""What a stage's hash covers: design section 6, item 13 (the reference's cache keys leave out most of it)."""
+
+from pathlib import Path
+
+import pytest
+
+from hypsae_ray import config, pipeline
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.errors import ConfigError, InputError
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> dict:
+    (tmp_path / "a.csv").write_text("text,y\nx,1\nz,2\n")
+    place = str(tmp_path / "a.csv")
+    return {"data": {"train": place, "holdout": place, "target": "y"}, "llm": {"model": "m/one"}}
+
+
+def hashes(tree: dict, out: Path, chain: str = "main") -> dict[str, str]:
+    steps = pipeline.plan(config.parse(tree, "c"), Folder.at(out))
+    return {step.stage.name: step.hash for step in steps if step.chain in (chain, "main")}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    return [name for name in before if before[name] != after[name]]
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"embed": {"layer": -2}}, "embed"),
+        ({"embed": {"prompt": "clustering: "}}, "embed"),
+        ({"train_sae": {"seed": 1}}, "train_sae"),
+        ({"select": {"method": "lasso"}}, "select"),
+        ({"llm": {"model": "m/two"}}, "interpret"),
+        ({"llm": {"model": "m/one", "revision": "abc"}}, "interpret"),
+        ({"interpret": {"temperature": 0.1}}, "interpret"),
+        ({"interpret": {"instructions": "these are reviews"}}, "interpret"),
+        ({"score_fidelity": {"seed": 3}}, "score_fidelity"),
+        ({"annotate": {"max_words": 9}}, "annotate"),
+        ({"evaluate": {"alpha": 0.01}}, "evaluate"),
+    ],
+)
+def test_a_change_reruns_its_stage_and_what_reads_it(tree: dict, tmp_path: Path, change: dict, first: str):
+    after = changed(hashes(tree, tmp_path), hashes({**tree, **change}, tmp_path))
+    assert after == list(pipeline.STAGE_NAMES[pipeline.STAGE_NAMES.index(first) :])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"llm": {"model": "m/one", "replicas": {"max": 4}}},
+        {"embed": {"batch_size": 1}},
+        {"train_sae": {"workers": 2}},
+    ],
+)
+def test_where_and_how_fast_changes_nothing(tree: dict, tmp_path: Path, change: dict):
+    assert changed(hashes(tree, tmp_path), hashes({**tree, **change}, tmp_path)) == []
+
+
+def test_content_counts_and_place_does_not(tree: dict, tmp_path: Path):
+    before = hashes(tree, tmp_path)
+    (tmp_path / "b.csv").write_text((tmp_path / "a.csv").read_text())
+    moved = {**tree, "data": {**tree["data"], "holdout": str(tmp_path / "b.csv")}}
+    assert changed(before, hashes(moved, tmp_path)) == []
+    (tmp_path / "b.csv").write_text("text,y\nx,1\nz,3\n")
+    assert changed(before, hashes(moved, tmp_path)) == list(pipeline.STAGE_NAMES)
+
+
+def test_the_baseline_shares_the_first_four_stages(tree: dict, tmp_path: Path):
+    steps = pipeline.plan(config.parse(tree, "c"), Folder.at(tmp_path))
+    named = [(step.chain, step.stage.name) for step in steps]
+    chain = ["interpret", "score_fidelity", "annotate", "evaluate"]
+    assert named[:4] == [("main", name) for name in ("data", "embed", "train_sae", "select")]
+    assert named[4:] == [*(("keywords", name) for name in chain), *(("main", name) for name in chain)]
+    alone = pipeline.plan(config.parse({**tree, "llm": {"engine": "keywords"}}, "c"), Folder.at(tmp_path))
+    assert [step.chain for step in alone] == ["main"] * 8
+    assert [s.hash for s in alone[4:]] == [s.hash for s in steps[4:8]]
+
+
+def test_planning_writes_nothing_and_says_what_is_wrong(tree: dict, tmp_path: Path):
+    hashes(tree, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="no such stage"):
+        pipeline.plan(config.parse(tree, "c"), Folder.at(tmp_path), until="none")
+    tree["data"]["holdout"] = str(tmp_path / "missing.csv")
+    with pytest.raises(InputError, match="missing"):
+        hashes(tree, tmp_path)
