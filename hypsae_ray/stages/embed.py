@@ -84,7 +84,7 @@ def to_vectors(table: pa.Table) -> np.ndarray:
     """Return the embeddings of a table, (n, d) float32."""
     column = table["embedding"].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(table), column.type.list_size).astype(np.float32, copy=False)
+    return flat.reshape(len(table), column.type.list_size).astype(np.float32)  # a copy: Arrow is read-only
 
 
 def _fill_repeats(out: Folder, ids: dict[str, pd.DataFrame], repeats: list[np.ndarray], dtype: str) -> None:

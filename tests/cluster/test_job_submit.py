@@ -1,5 +1,6 @@
 """`ray job submit` to a cluster that the test starts, on ports of its own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,10 +35,12 @@ def dashboard() -> Iterator[str]:
     port, place = free_port(), tempfile.mkdtemp(prefix="ray")  # sockets need a short path
     command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1",
                f"--port={free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
-               "--include-dashboard=true", "--ray-client-server-port=0", f"--temp-dir={place}"]  # fmt: skip
+               "--include-dashboard=true",
+               f"--ray-client-server-port={free_port()}", f"--temp-dir={place}"]  # fmt: skip
     with Path(place, "log").open("w") as log:
         head = subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT)
         try:
+            wait_until_up(head, f"http://127.0.0.1:{port}/api/version", Path(place, "log"))
             yield f"http://127.0.0.1:{port}"
         finally:
             head.terminate()
@@ -44,15 +48,24 @@ def dashboard() -> Iterator[str]:
             shutil.rmtree(place, ignore_errors=True)
 
 
+def wait_until_up(head: subprocess.Popen, url: str, log: Path) -> None:
+    """Ask until the jobs API answers; fails when the head ends, or after two minutes."""
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                head.wait(1)
+                break
+    pytest.fail(f"the head node does not come up:\n{log.read_text()}")
+
+
 def submit(dashboard: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Submit jobs/run.py from the root of the project, and wait for its end; retries until the head is up."""
+    """Submit jobs/run.py from the root of the project, and wait for its end."""
     command = [RAY, "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--",
                sys.executable, "jobs/run.py", *arguments]  # fmt: skip
-    for _ in range(10):
-        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600)
-        if "Failed to connect" not in done.stderr:
-            break
-    return done
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600)
 
 
 def test_a_submitted_run_prints_its_table(dashboard: str, demo_tree: dict, demo_run: Path, tmp_path: Path):
