@@ -194,6 +194,8 @@ def _manifest(folder: Folder) -> Manifest:
 
 def _tracker(label: str) -> Callable[[Iterable[Any], int, str], Iterator[Any]]:
     def track(items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
-        return iter(tqdm(items, desc=label, total=total, unit=unit, mininterval=1.0, dynamic_ncols=True))
+        return iter(
+            tqdm(items, desc=label, total=total, unit=unit, mininterval=1.0, miniters=1, dynamic_ncols=True)
+        )
 
     return track

@@ -24,7 +24,6 @@ NO_WORDS = ("No", " No", "no", " no", "NO", " NO")
 _CPU_ARGUMENTS = {
     "block_size": 32,  # the default of 128 tokens caches little of a prompt of 200
     "enforce_eager": True,  # graphs only cost time here
-    "enable_chunked_prefill": False,  # a seeded request cut into chunks ends vLLM 0.29 on the CPU
 }
 
 
@@ -44,6 +43,7 @@ class VllmModel:
 
         self._vllm = vllm
         self._max_len = llm.max_model_len
+        self._tokens_per_call = tokens_per_call(llm)
         try:
             self.engine = vllm.LLM(**engine_arguments(llm))
         except Exception as error:
@@ -59,11 +59,11 @@ class VllmModel:
         ids = [self._naming_ids(prompt) for prompt in prompts]
         fits = [len(i) + p.sampling.max_tokens <= self._max_len for i, p in zip(ids, prompts, strict=True)]
         sent = [k for k, fit in enumerate(fits) if fit]
-        params = [self._naming_params(prompts[k]) for k in sent]
-        outputs = self._run([ids[k] for k in sent], params)
         answers = [Answer("", Status.TOO_LONG)] * len(prompts)
-        for k, output in zip(sent, outputs, strict=True):
-            answers[k] = _answer(output)
+        for group in pack(sent, [len(i) for i in ids], self._tokens_per_call):
+            params = [self._naming_params(prompts[k]) for k in group]
+            for k, output in zip(group, self._run([ids[k] for k in group], params), strict=True):
+                answers[k] = _answer(output)
         return answers
 
     def score(self, texts: Sequence[str], questions: Sequence[str]) -> Scores:
@@ -152,6 +152,34 @@ def engine_arguments(llm: Llm) -> dict[str, Any]:
         **on_cpu,
         **llm.engine_args,
     }
+
+
+def tokens_per_call(llm: Llm) -> int:
+    """Return how many prompt tokens may go to the engine together when answers are sampled with a seed.
+
+    On the CPU vLLM 0.29 ends when it cuts a seeded prompt into chunks ("CPU Generator does not use offset"),
+    which it does to what exceeds one step.
+    """
+    from vllm.platforms import current_platform
+
+    return max(llm.max_num_batched_tokens, llm.max_model_len) if current_platform.is_cpu() else 10**9
+
+
+def pack(numbers: Sequence[int], sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Split numbers, in order, into groups whose sizes add up to at most `room`.
+
+    >>> pack([0, 1, 3], [5, 4, 9, 2], room=9)
+    [[0, 1], [3]]
+    """
+    groups: list[list[int]] = []
+    left = 0
+    for number in numbers:
+        if not groups or sizes[number] > left:
+            groups.append([])
+            left = room
+        groups[-1].append(number)
+        left -= sizes[number]
+    return groups
 
 
 def single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
