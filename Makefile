@@ -7,14 +7,17 @@ EXTRAS ?= cpu,demo,dev
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend $(if $(findstring gpu,$(EXTRAS)),auto,cpu))
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slow check clean
 
 demo: .venv/installed
 	$(BIN)/hypsae demo-data demo-data
 	$(BIN)/hypsae run --config jobs/configs/demo.yaml --out runs/demo
 
 test: check
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest -m "not slow" --cov --cov-report=term
+
+test-slow: .venv/installed
+	$(BIN)/pytest -m slow
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

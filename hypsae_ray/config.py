@@ -424,6 +424,7 @@ def _reason(error: Mapping[str, Any]) -> str:
         return "unknown key"
     if error["type"] == "missing":
         return "required, but missing"
-    return (
-        f"{error['msg'].removeprefix('Value error, ')} (got {json.dumps(error['input'], default=str)[:80]})"
-    )
+    reason = error["msg"].removeprefix("Value error, ")
+    if isinstance(error["input"], Mapping):  # the reason itself names the values
+        return reason
+    return f"{reason} (got {json.dumps(error['input'], default=str)[:80]})"

@@ -74,7 +74,7 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-@pytest.mark.parametrize("batch_topk", [False, True])
+@pytest.mark.parametrize("batch_topk", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_workers_take_the_steps_of_one(batch_topk: bool, tmp_path: Path) -> None:
     options = OPTIONS.model_copy(update={"batch_topk": batch_topk})
     one, seen = train(*Load()(0, 1), options), list[Epoch]()
@@ -86,6 +86,7 @@ def test_two_workers_take_the_steps_of_one(batch_topk: bool, tmp_path: Path) -> 
     assert seen == list(two.history)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_changes_nothing(tmp_path: Path) -> None:
     long, seen = OPTIONS.model_copy(update={"max_epochs": 20, "patience": 20}), list[int]()
 
@@ -102,6 +103,7 @@ def test_a_worker_that_dies_changes_nothing(tmp_path: Path) -> None:
     assert [e.loss for e in died.history] == pytest.approx([e.loss for e in whole.history], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_cause_that_stays_ends_training(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no rows"):
         train_distributed(LoadNothing(), OPTIONS, storage=Storage(str(tmp_path), max_failures=0))
