@@ -38,7 +38,9 @@ def test_keywords_predict_stars_on_unseen_reviews(run: runner.Run):
     assert metrics["task"] == "regression"
     # A sketch by hand with 2,000 training reviews and 20 neurons reached a cross-fitted R2 of 0.25.
     assert 0.05 < metrics["r2_cross_fitted"] < 0.4
-    assert metrics["n_significant"] >= 3
+    # 600 reviews and 12 neurons find less: some signal, and a count that the table bears out.
+    p_values = run.evaluation["regression_pval"]
+    assert metrics["n_significant"] == (p_values < 0.1 / 12).sum() >= 1
 
 
 def test_every_answer_is_accounted_for(run: runner.Run):
