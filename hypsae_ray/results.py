@@ -176,7 +176,8 @@ def closing_text(found: Results, config: Config) -> list[str]:
     for name, chain in reversed(found.chains.items()):
         engine = engine_name(name, config)
         paragraphs.append(f"{engine}: {headline(chain.metrics)}\n{_short_table(chain.evaluation)}")
-        paragraphs += [f"note: {note}" for note in chain.notes]
+        if chain.notes:
+            paragraphs.append("\n".join(f"note: {note}" for note in chain.notes))
         if name in found.recoveries:
             paragraphs.append(
                 f"{engine}, against the planted truth:\n{format_recovery(found.recoveries[name])}"
