@@ -70,7 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--data", help="JSONL file with a column text; default: made-up reviews")
-    parser.add_argument("--parts", type=int, default=4, help="turns that each engine takes")
+    parser.add_argument("--parts", type=int, default=2, help="turns that each engine takes")
     parser.add_argument("--cpus", type=float, default=2)
     parser.add_argument("--gpus", type=float, default=0)
     return parser.parse_args()
