@@ -6,7 +6,8 @@ It is the instant baseline next to every LLM, and makes whole runs fast and exac
    W(t, c) = tf(t, c) * log(1 + A / f(t)), the classes c being the positive and the negative texts, f(t) the
    count of t in both, A the mean count of terms per class.
 2. Of the heaviest terms that are more common in positive texts, add one at a time the term that most raises
-   the F1 of "any of the terms occurs", up to 6 of them, as long as it rises.
+   Youden's J of "any of the terms occurs" (its share of the positive texts less its share of the negative
+   ones), up to 6 of them, as long as it rises. F1 would reward a term for being common: "food", "place".
 3. Say so: mentions "wait", "waited" or "slow service".
 """
 
@@ -29,9 +30,9 @@ from hypsae_ray.schema import Status
 
 _MAX_TERMS = 6
 _MAX_CANDIDATES = 200
-# For the demo's concepts, and neurons that fire on almost as many texts without the concept as with it,
-# the mean F1 on unseen texts is 0.92 with this share and 0.81 without.
-_MIN_SHARE = 1 / 6
+# Cross-fitted R2 of the sentences on unseen texts with a share of 1/6, 1/12 and 0: 0.60, 0.65 and 0.69 on the
+# demo, 0.20, 0.22 and 0.21 on 1,000 Yelp reviews (20 neurons). At 0, chance adds terms such as "away ready".
+_MIN_SHARE = 1 / 12
 _QUOTED = re.compile(r'"([^"]+)"')
 
 
@@ -96,9 +97,9 @@ def _class_tf_idf(counts: sp.csc_matrix, positive: npt.NDArray[np.bool_]) -> npt
 
 
 def _greedy(present: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_]) -> list[int]:
-    """Columns that raise the F1 of "any of them" most, one by one; equals by order, the heavier first.
+    """Columns that raise J of "any of them" most, one by one; equals by order, the heavier first.
 
-    Each must add a sixth of the positive rows: fewer are as easily covered by chance, which costs precision
+    Each must add a twelfth of the positive rows: fewer are as easily covered by chance, which costs precision
     on other texts.
     """
     chosen: list[int] = []
@@ -106,15 +107,20 @@ def _greedy(present: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_]) -> 
     best = 0.0
     while len(chosen) < _MAX_TERMS and present.shape[1]:
         either = present | covered[:, None]
-        hits = either[positive].sum(axis=0)
-        f1 = 2 * hits / (positive.sum() + either.sum(axis=0))
-        f1[hits - covered[positive].sum() < positive.sum() * _MIN_SHARE] = 0
-        top = int(np.argmax(f1))
-        if f1[top] <= best + 1e-12:
+        j = _share(either[positive]) - _share(either[~positive])
+        added = either[positive].sum(axis=0) - covered[positive].sum()
+        j[added < positive.sum() * _MIN_SHARE] = 0
+        top = int(np.argmax(j))
+        if j[top] <= best + 1e-12:
             break
-        best, covered = float(f1[top]), either[:, top]
+        best, covered = float(j[top]), either[:, top]
         chosen.append(top)
     return chosen
+
+
+def _share(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Share of rows that are true in each column; 0 where there is no row."""
+    return rows.sum(axis=0) / max(len(rows), 1)
 
 
 def _sentence(terms: Sequence[str]) -> str:

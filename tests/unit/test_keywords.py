@@ -47,6 +47,26 @@ def test_a_term_that_is_as_common_among_negatives_is_not_used():
     assert "bad" in answer.text
 
 
+def test_a_telling_term_goes_before_a_common_one():
+    positives = ("food and soup", "soup and food", "food", "food")
+    negatives = ("food", "food", "food", "bread")
+    # By hand: "food" has J = 1 - 3/4 and F1 = 8/11, "soup" J = 1/2 - 0 and F1 = 2/3; both together J = 1/4.
+    assert Keywords().generate([NamingPrompt(positives, negatives)])[0].text == 'mentions "soup"'
+
+
+def test_a_term_of_few_positive_texts_is_left_to_chance():
+    positives = ("wait",) * 23 + ("lobster",) * 2
+    assert Keywords().generate([NamingPrompt(positives, ("bread",) * 25)])[0].text == 'mentions "wait"'
+    positives = ("wait",) * 22 + ("lobster",) * 3  # 3 of 25 is over a twelfth
+    answer = Keywords().generate([NamingPrompt(positives, ("bread",) * 25)])[0]
+    assert answer.text == 'mentions "wait" or "lobster"'
+
+
+def test_without_negatives_the_commonest_terms_are_named():
+    answer = Keywords().generate([NamingPrompt(("wait long", "wait", "queue"), ())])[0]
+    assert answer.text == 'mentions "wait" or "queue"'
+
+
 @pytest.mark.parametrize(
     "prompt",
     [
