@@ -33,8 +33,8 @@ def find_independent(columns: Floats, names: Sequence[str]) -> Design:
         names: (H,) how each column is called in the reasons ("#3").
 
     Returns:
-        The kept positions, and per dropped position a reason that follows "it": "is 0 on every row", "is the
-        same on these rows as #3", "is the opposite of #3 on these rows", "is a combination of #1, #2".
+        The kept positions, and per dropped position the reason: "it is 0 on every row", "it is the same on
+        these rows as #3", "it is the opposite of #3 on these rows", "it is a combination of #1, #2".
     """
     n, width = columns.shape
     basis = np.zeros((n, 0))
@@ -55,15 +55,15 @@ def find_independent(columns: Floats, names: Sequence[str]) -> Design:
 def _reason(columns: Floats, j: int, kept: list[int], names: Sequence[str]) -> str:
     column = columns[:, j]
     if not len(column):
-        return "has no rows"
+        return "it has no rows"
     if np.ptp(column) == 0:
-        return f"is {column[0]:g} on every row"
+        return f"it is {column[0]:g} on every row"
     for other in kept:
         if np.array_equal(column, columns[:, other]):
-            return f"is the same on these rows as {names[other]}"
+            return f"it is the same on these rows as {names[other]}"
         if np.array_equal(column, 1 - columns[:, other]):
-            return f"is the opposite of {names[other]} on these rows"
+            return f"it is the opposite of {names[other]} on these rows"
     design = np.column_stack([np.ones(len(column)), columns[:, kept]])
     weights = np.linalg.lstsq(design, column, rcond=None)[0][1:]
     involved = [names[other] for other, weight in zip(kept, weights, strict=True) if abs(weight) > 1e-6]
-    return f"is a combination of {', '.join(involved)}"
+    return f"it is a combination of {', '.join(involved)}"

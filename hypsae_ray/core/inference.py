@@ -125,7 +125,11 @@ def _counts(table: pd.DataFrame, n_regression: int, alpha: float, n: int) -> dic
 
 
 def _notes(failed: Sequence[int], n_incomplete: int, fit: Fit) -> list[str]:
-    notes = [f"#{j} has no usable label and is left out of the regression" for j in failed]
+    """One sentence per reason, however many hypotheses it concerns."""
+    concerned: dict[str, list[int]] = {"it has no usable label": list(failed)} if failed else {}
+    for j, reason in sorted(fit.reasons.items()):
+        concerned.setdefault(reason, []).append(j)
+    notes = [f"no coefficient for {', '.join(f'#{j}' for j in js)}: {why}" for why, js in concerned.items()]
     if n_incomplete:
-        notes.append(f"{n_incomplete} rows with a missing label are left out of the regression")
-    return notes + [f"#{j} has no coefficient: {why}" for j, why in sorted(fit.reasons.items())] + fit.notes
+        notes.insert(0, f"{n_incomplete} rows with a missing label are left out of the regression")
+    return notes + fit.notes

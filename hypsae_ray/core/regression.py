@@ -37,7 +37,7 @@ Task = Literal["regression", "classification"]
 _SUSPICIOUS = 10.0
 _NEWTON_STEPS = 100
 _LP_TOLERANCE = 1e-6
-_SEPARATES = "takes part in a perfect separation of the outcomes, so it has no finite estimate"
+_SEPARATES = "it takes part in a perfect separation of the outcomes, so it has no finite estimate"
 
 
 @dataclass(frozen=True)

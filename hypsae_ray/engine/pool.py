@@ -164,4 +164,4 @@ def _quiet_ray_data() -> None:
     context.target_min_block_size = 1
     context.max_consecutive_actor_init_deaths = 0  # no limit: on spot nodes actors die while they load
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to show
