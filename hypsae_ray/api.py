@@ -1,7 +1,8 @@
 """The steps as functions for notebooks: arrays and data frames in, arrays and data frames out.
 
 Each function starts what it needs and frees it again. To keep a model loaded over several calls, make one
-`Session` and pass it as `engines`. Models run in this process unless their `replicas` say otherwise.
+`Session` and pass it as `engines`. A model whose `replicas` are 0 runs in this process; the defaults of
+the config start actors in Ray.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -212,8 +213,7 @@ def evaluate_hypotheses(
         alpha: family-wise error level (Bonferroni).
         threshold: value from which an annotation is a yes.
     """
-    values = np.asarray(annotations, dtype=np.float64)
-    labels = np.where(np.isnan(values), np.nan, values >= threshold)
+    labels = annotating.to_labels(np.asarray(annotations, dtype=np.float64), threshold)
     found = inference.evaluate(labels, np.asarray(target, dtype=np.float64), task=task, alpha=alpha)
     if hypotheses is not None:
         found.table.insert(1, "hypothesis", list(_sentences(hypotheses)))
@@ -268,10 +268,11 @@ def _name(
 ) -> pd.DataFrame:
     corpus = Corpus.of(np.arange(len(texts)), rows.text_ids(pd.Series(list(texts))), activations)
     by_id = dict(enumerate(texts))
-    asks = naming.plan(corpus, chosen["neuron_idx"].tolist(), settings.interpret)
+    options = settings.interpret.read_by(llm)
+    asks = naming.plan(corpus, chosen["neuron_idx"].tolist(), options)
     with _engines(engines) as held:
         pool = held.language_model(llm)
-        candidates, _ = naming.write_candidates(pool, asks, by_id, settings.interpret, _untracked)
+        candidates, _ = naming.write_candidates(pool, asks, by_id, options, _untracked)
         trials = scoring.plan(corpus, candidates, settings.score_fidelity)
         scored, _ = scoring.score_candidates(pool, trials, by_id, settings.score_fidelity, _untracked)
     return scoring.choose(chosen, candidates, scored)

@@ -61,6 +61,11 @@ class Folder:
         """Tell whether the file exists."""
         return self.filesystem.get_file_info(f"{self.path}/{name}").is_file
 
+    def remove(self, name: str) -> None:
+        """Delete one file of this folder, if it exists."""
+        if self.has(name):
+            self.filesystem.delete_file(f"{self.path}/{name}")
+
     def delete(self) -> None:
         """Delete this folder and all in it, if it exists."""
         if self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound:
@@ -101,6 +106,11 @@ class Folder:
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         self.write_bytes(name, buffer.getvalue())
+
+    def count_rows(self, name: str) -> int:
+        """Return the number of rows of one Parquet file, which its footer knows."""
+        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+            return pq.ParquetFile(file).metadata.num_rows
 
     def tables(self, prefix: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yield the Parquet files whose names start with `prefix`, one at a time, in order of name."""

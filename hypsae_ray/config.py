@@ -9,7 +9,8 @@ the hash of a stage holds the content of its input files, not their place.)
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pydantic
 import yaml
@@ -101,6 +102,13 @@ class Data(Section):
     shard_rows: Positive = 2_000
     """Rows in each stored file of texts."""
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        parts = [self.text, self.target, *self.covariates]
+        if repeated := sorted({name for name in parts if parts.count(name) > 1}):
+            raise ValueError(f"column {repeated[0]!r} is named twice among text, target and covariates")
+        return self
+
 
 class Embed(Section):
     """Texts to vectors, with sentence-transformers."""
@@ -129,6 +137,12 @@ class Embed(Section):
     """torch device; auto: the GPU if the replica has one, else the CPU."""
     replicas: Runtime[Replicas] = Replicas()
     """Copies of the model."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.component == "mlp" and self.layer is None:
+            raise ValueError("component mlp needs a layer: the model's own output has none")
+        return self
 
 
 class TrainSae(Section):
@@ -162,7 +176,7 @@ class TrainSae(Section):
     """Epochs without a lower validation loss after which training stops."""
     clip_norm: PositiveAmount = 1.0
     """Gradients are scaled down to this norm."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of the initial weights and of the order of rows."""
     workers: Runtime[Count] = 0
     """Ray Train workers; 0: training runs in this process."""
@@ -191,6 +205,10 @@ class TrainSae(Section):
             raise ValueError(f"prefix_lengths end at {self.prefixes[-1]}, but n_neurons is {self.n_neurons}")
         if self.multi_k is not None and not self.k < self.multi_k <= self.n_neurons:
             raise ValueError(f"multi_k ({self.multi_k}) must lie above k ({self.k}) and up to n_neurons")
+        if self.gpus_per_worker and not self.workers:
+            raise ValueError(
+                "gpus_per_worker needs workers: with 0, training runs in this process on the CPU"
+            )
         if self.n_aux > self.n_neurons:
             raise ValueError(f"aux_k ({self.n_aux}) is above n_neurons ({self.n_neurons})")
         return self
@@ -244,6 +262,12 @@ class Llm(Section):
     replicas: Runtime[Replicas] = Replicas()
     """Copies of the model."""
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if own := sorted(set(self.engine_args) & set(type(self).model_fields)):
+            raise ValueError(f"engine_args: {own[0]} has a field of its own, llm.{own[0]}")
+        return self
+
     def content(self) -> dict[str, Any]:
         """Return what decides an answer; for keywords, nothing but the engine."""
         return super().content() if self.engine == "vllm" else {"engine": self.engine}
@@ -257,7 +281,7 @@ class Interpret(Section):
     n_candidates: Positive = 3
     """Sentences written per neuron, each from other positive texts where there are enough."""
     n_examples: Examples = 20
-    """Texts in each prompt, half of them positive."""
+    """Texts in each prompt, half of them positive; keywords, which have no context to fill, read at least 200."""
     sampling: Literal["top", "percentile"] = "top"
     """Positive texts: those that fire most, or a random draw from a bin of the firing ones."""
     percentiles: tuple[float, float] = (90, 100)
@@ -272,7 +296,7 @@ class Interpret(Section):
     """Tokens per answer."""
     thinking: bool = False
     """Let a reasoning model think before it answers (raise max_tokens with it)."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of the choice of texts and of the sampling."""
 
     @model_validator(mode="after")
@@ -281,6 +305,11 @@ class Interpret(Section):
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles {[low, high]} must ascend within 0 and 100")
         return self
+
+    def read_by(self, llm: Llm) -> Self:
+        """Return these options with as many examples as the model that names reads."""
+        least = KEYWORD_EXAMPLES if llm.engine == "keywords" else 0
+        return self.model_copy(update={"n_examples": max(self.n_examples, least)})
 
 
 class ScoreFidelity(Section):
@@ -292,7 +321,7 @@ class ScoreFidelity(Section):
     """Texts are cut after this many words."""
     threshold: Fraction = 0.5
     """P(yes) from which a text counts as labelled yes."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of the choice of texts."""
 
 
@@ -338,6 +367,14 @@ class Config(Section):
                 f"select.n ({self.select.n}) is above train_sae.n_neurons ({self.train_sae.n_neurons}): "
                 "more neurons selected than exist"
             )
+        namer = self.interpreter
+        if namer.engine == "vllm" and self.interpret.max_tokens >= namer.max_model_len:
+            raise ValueError(
+                f"interpret.max_tokens ({self.interpret.max_tokens}) leaves no room for a prompt in "
+                f"max_model_len ({namer.max_model_len})"
+            )
+        if self.demo_truth is not None and self.data.id is None:
+            raise ValueError("demo_truth needs data.id, by which the truth is looked up")
         return self
 
     @property
@@ -353,14 +390,11 @@ class Config(Section):
     def with_keywords(self) -> "Config":
         """Return this config with keywords in place of every LLM.
 
-        Keywords have no context to fill: they read at least KEYWORD_EXAMPLES texts per candidate. Unless the
-        config asked for keywords itself, they work in this process: they are the baseline of a run.
+        Unless the config asked for keywords itself, they work in this process: they are the baseline of a run.
         """
         here = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
-        interpret = self.interpret.model_copy(
-            update={"llm": None, "n_examples": max(self.interpret.n_examples, KEYWORD_EXAMPLES)}
-        )
         llm = here if self.uses_llm else self.llm
+        interpret = self.interpret.read_by(llm).model_copy(update={"llm": None})
         return self.model_copy(update={"llm": llm, "interpret": interpret})
 
 
@@ -409,10 +443,30 @@ def _override(tree: dict[str, Any], name: str, value: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--{name}: {part} is a value, not a section")
         tree = child
+    tree[leaf] = _read_value(name, value)
+
+
+def _read_value(name: str, value: str) -> Any:
+    """Read a value as YAML; where the field is a text, what YAML takes for something else stays a text."""
     try:
-        tree[leaf] = yaml.safe_load(value)
+        read = yaml.safe_load(value)
     except yaml.YAMLError:
-        raise ConfigError(f"--{name}: {json.dumps(value)} is not a YAML value") from None
+        if not _is_text(name):
+            raise ConfigError(f"--{name}: {json.dumps(value)} is not a YAML value") from None
+        return value
+    return read if read is None or isinstance(read, str) or not _is_text(name) else value
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a dotted name is a field that holds a text, such as embed.prompt ("clustering: ")."""
+    kinds: tuple[Any, ...] = (Config,)
+    for part in name.split("."):
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+        field = section.model_fields.get(part) if section else None
+        if field is None:
+            return False
+        kinds = get_args(field.annotation) if isinstance(field.annotation, UnionType) else (field.annotation,)
+    return str in kinds
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

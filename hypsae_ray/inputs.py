@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,11 +43,18 @@ class DataFile:
         return f"{self.path} {info.size} {info.mtime_ns}"
 
     def digest(self) -> str:
-        """Return the hex SHA-256 of the file's content."""
-        with self.filesystem.open_input_stream(self.path, compression=None) as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(1 << 22):
-                digest.update(block)
+        """Return the hex SHA-256 of the file's content.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        digest = hashlib.sha256()
+        try:
+            with self.filesystem.open_input_stream(self.path, compression=None) as stream:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {_one_line(error)}") from None
         return digest.hexdigest()
 
 
@@ -54,16 +62,19 @@ def find_files(place: str) -> list[DataFile]:
     """List the files of a dataset, sorted by path.
 
     Args:
-        place: a file, a glob, or a folder; a local path or a URI.
+        place: a file, a glob (** for folders at any depth), or a folder with all below it; a local path or a
+            URI. In a folder, what is hidden (. or _ before a name) is left out.
 
     Raises:
-        InputError: there is no such file, or none in a format that can be read.
+        InputError: there is no such file, none in a format that can be read, or the place cannot be listed.
     """
     try:
         folder = Folder.at(place)
+        files = [DataFile(folder.filesystem, path) for path in _paths(folder)]
     except ConfigError as error:
         raise InputError(str(error)) from None
-    files = [DataFile(folder.filesystem, path) for path in _paths(folder)]
+    except OSError as error:
+        raise InputError(f"{place}: cannot be listed: {_one_line(error)}") from None
     if not files:
         raise InputError(f"{place}: no such file or folder, or nothing matches")
     wanted = [file for file in files if file.format]
@@ -84,13 +95,31 @@ def _paths(folder: Folder) -> list[str]:
     inside = folder.filesystem.get_file_info(
         pafs.FileSelector(folder.path, recursive=True, allow_not_found=True)
     )
-    return sorted(item.path for item in inside if item.is_file and not item.base_name.startswith((".", "_")))
+    found = [item.path for item in inside if item.is_file]
+    return sorted(path for path in found if not _hidden(path.removeprefix(folder.path)))
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith((".", "_")) for part in path.split("/"))
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """Match part by part, so that * does not cross a slash."""
-    parts, patterns = path.split("/"), pattern.split("/")
-    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+    """Match part by part: * does not cross a slash, ** stands for any number of folders.
+
+    >>> [_matches(path, "/a/**/*.csv") for path in ("/a/x.csv", "/a/b/c/x.csv", "/b/x.csv")]
+    [True, True, False]
+    """
+    return _match_parts(path.split("/"), pattern.split("/"))
+
+
+def _match_parts(parts: list[str], patterns: list[str]) -> bool:
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return any(_match_parts(parts[i:], patterns[1:]) for i in range(len(parts) + 1))
+    return (
+        bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _match_parts(parts[1:], patterns[1:])
+    )
 
 
 def read_frames(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -153,15 +182,26 @@ def _read_csv(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     try:
         with _open_text(file) as text:
             frames = pd.read_csv(
-                text, dtype=str, chunksize=ROWS_PER_FRAME, na_values=[""], keep_default_na=False
+                text,
+                dtype=str,
+                chunksize=ROWS_PER_FRAME,
+                na_values=[""],
+                keep_default_na=False,
+                index_col=False,  # else a comma at the end of each row shifts the columns by one
             )
-            for frame in frames:
+            while (frame := _next_frame(frames)) is not None:
                 _require(file, columns, set(frame.columns))
                 yield frame[list(columns)].astype(object)
     except pd.errors.EmptyDataError:
         return
-    except pd.errors.ParserError as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise InputError(f"{file.path}: not a readable CSV: {_one_line(error)}") from None
+
+
+def _next_frame(frames: Iterator[pd.DataFrame]) -> pd.DataFrame | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+        return next(frames, None)
 
 
 def _read_parquet(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFrame]:

@@ -42,16 +42,16 @@ class Feed:
             self._changed.notify_all()
 
     async def close(self) -> None:
-        """Say that no more tasks will come."""
+        """Give out no more tasks, those that are queued included."""
         async with self._changed:
             self._open = False
             self._changed.notify_all()
 
     async def get(self, position: int) -> bytes | None:
-        """Wait for the task at `position`; None when the feed closed before it."""
+        """Wait for the task at `position`; None when the feed is closed."""
         async with self._changed:
             await self._changed.wait_for(lambda: position < len(self._tasks) or not self._open)
-            return self._tasks[position] if position < len(self._tasks) else None
+            return self._tasks[position] if self._open else None
 
 
 class Replica:
@@ -98,7 +98,9 @@ class Replica:
 
 
 class RayPool(Generic[Model]):
-    """Copies of a model in Ray actors; `close` frees them. Ray must be initialised.
+    """Copies of a model in Ray actors, started by the first `map`; `close` frees them.
+
+    Ray must be initialised.
 
     Args:
         factory: picklable, makes the model inside an actor.
@@ -106,48 +108,63 @@ class RayPool(Generic[Model]):
     """
 
     def __init__(self, factory: Callable[[], Model], replicas: Replicas) -> None:
-        _quiet_ray_data()
-        self._feed: Any = Feed.remote()
-        stream: Any = _stream  # a generator function, which the types of map_batches do not know
-        # No part of the source reserves a CPU: the replicas may hold all there are.
-        source = ray.data.from_arrow(pa.table({"start": [0]})).map_batches(
-            stream, fn_args=(self._feed,), batch_size=None, num_cpus=0, zero_copy_batch=True
-        )
-        self._results = source.map_batches(
-            Replica,
-            fn_constructor_args=(factory,),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=replicas.cpus,
-            num_gpus=replicas.gpus,
-            compute=ray.data.ActorPoolStrategy(min_size=replicas.min, max_size=replicas.max),
-        ).iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
-        self._iterator: Iterator[Any] | None = None
+        self._factory, self._replicas = factory, replicas
+        self._feed: Any = None
+        self._results: Iterator[Any] | None = None
 
     def map(self, work: Callable[[Model, Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """Yield work(model, task) for every task as each one ends, in any order.
+
+        A call that does not run to its end closes the pool, so that nothing of it is left to the next one.
 
         Raises:
             ModelError: the model does not load.
             StageError: `work` raised something else than one of our own errors, which come as they are.
         """
-        ray.get(self._feed.put.remote([pickle.dumps((work, task)) for task in tasks]))
-        if self._iterator is None:
-            self._iterator = iter(self._results)
-        for _ in tasks:
-            (packed,) = next(self._iterator)["result"].to_pylist()
-            result, error = pickle.loads(packed)
-            if error is not None:
-                raise error
-            yield result
+        if self._results is None:
+            self._start()
+        assert self._results is not None
+        try:
+            ray.get(self._feed.put.remote([pickle.dumps((work, task)) for task in tasks]))
+            for _ in tasks:
+                (packed,) = next(self._results)["result"].to_pylist()
+                result, error = pickle.loads(packed)
+                if error is not None:
+                    raise error
+                yield result
+        except BaseException:  # GeneratorExit among them
+            self.close()
+            raise
 
     def close(self) -> None:
-        """End the execution and free its actors; queued tasks that have not started are dropped."""
+        """End the execution and free its actors; tasks that have not started are dropped."""
+        if self._results is None:
+            return
+        results, self._results = self._results, None
         ray.get(self._feed.close.remote())
-        if self._iterator is not None:
-            for _ in self._iterator:
-                pass
+        for _ in results:
+            pass
         ray.kill(self._feed)
+
+    def _start(self) -> None:
+        self._feed = Feed.remote()
+        stream: Any = _stream  # a generator function, which the types of map_batches do not know
+        replicas = self._replicas
+        with ray.data.DataContext.current(_context()):
+            # No part of the source reserves a CPU: the replicas may hold all there are.
+            source = ray.data.from_arrow(pa.table({"start": [0]})).map_batches(
+                stream, fn_args=(self._feed,), batch_size=None, num_cpus=0, zero_copy_batch=True
+            )
+            batches = source.map_batches(
+                Replica,
+                fn_constructor_args=(self._factory,),
+                batch_size=1,
+                batch_format="pyarrow",
+                num_cpus=replicas.cpus,
+                num_gpus=replicas.gpus,
+                compute=ray.data.ActorPoolStrategy(min_size=replicas.min, max_size=replicas.max),
+            ).iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+            self._results = iter(batches)
 
 
 def _stream(_: Any, feed: Any) -> Iterator[pa.Table]:
@@ -157,11 +174,13 @@ def _stream(_: Any, feed: Any) -> Iterator[pa.Table]:
         position += 1
 
 
-def _quiet_ray_data() -> None:
-    context = ray.data.DataContext.get_current()
+def _context() -> ray.data.DataContext:
+    """Return the settings of a pool's execution; those of the user's own datasets stay as they are."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to show
+    context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # every task is a block of its own, passed on at once
     context.target_min_block_size = 1
     context.max_consecutive_actor_init_deaths = 0  # no limit: on spot nodes actors die while they load
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to show
+    return context

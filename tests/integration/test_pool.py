@@ -54,6 +54,8 @@ def test_one_model_serves_call_after_call(pool: RayPool[int], tmp_path: Path):
     assert second[0][1] == 900
     assert {pid for pid, _ in first} == {second[0][0]}
     assert len(list(tmp_path.iterdir())) == 1
+    # The settings of the pool are not those of the user's own datasets.
+    assert (ray.data.DataContext.get_current().target_max_block_size or 0) > 1
 
 
 def fail(_: int, task: str) -> None:
@@ -65,6 +67,22 @@ def test_errors_come_as_they_are(pool: RayPool[int]):
         list(pool.map(fail, ["bad row 7"]))
     with pytest.raises(StageError, match="unforeseen"):
         list(pool.map(fail, [""]))
+
+
+def fail_first(_: int, task: tuple[str, int]) -> int:
+    folder, number = task
+    if number == 0:
+        raise InputError("the first")
+    Path(folder, str(number)).touch()
+    return number
+
+
+def test_nothing_of_a_call_that_failed_is_left_to_the_next(pool: RayPool[int], tmp_path: Path):
+    (tmp_path / "done").mkdir()
+    with pytest.raises(InputError, match="the first"):
+        list(pool.map(fail_first, [(str(tmp_path / "done"), i) for i in range(2000)]))
+    assert len(list((tmp_path / "done").iterdir())) < 1000
+    assert [result for _, result in pool.map(square, [3])] == [9]
 
 
 def die_once(pid: int, task: tuple[str, int]) -> int:

@@ -34,6 +34,13 @@ def test_defaults_are_filled_in():
         ({"select": {"method": "custom"}}, "select", "go together"),
         ({"llm": {"replicas": {"min": 3, "max": 2}}}, "llm.replicas", "max (2) is below min (3)"),
         ({"interpret": {"percentiles": [90, 80]}}, "interpret", "must ascend"),
+        ({"embed": {"component": "mlp"}}, "embed", "mlp needs a layer"),
+        ({"train_sae": {"gpus_per_worker": 1}}, "train_sae", "gpus_per_worker needs workers"),
+        ({"train_sae": {"seed": -1}}, "train_sae.seed", "greater than or equal to 0"),
+        ({"data": {**MINIMAL["data"], "covariates": ["a", "y"]}}, "data", "column 'y' is named twice"),
+        ({"llm": {"engine_args": {"max_model_len": 8}}}, "llm", "llm.max_model_len"),
+        ({"interpret": {"max_tokens": 4096}}, "config", "leaves no room for a prompt"),
+        ({"demo_truth": "demo"}, "config", "demo_truth needs data.id"),
         ({"evaluate": {"alpha": 1.5}}, "evaluate.alpha", "less than 1"),
         ({"embed": {"batch_size": "many"}}, "embed.batch_size", "integer"),
     ],
@@ -59,8 +66,26 @@ def test_overrides_by_dotted_name(tmp_path):
     assert loaded.train_sae.prefix_lengths == (8, 64)
     assert loaded.llm.replicas.max == 3
     assert loaded.data.group == "author"
+    with pytest.raises(ConfigError, match="not a YAML value"):
+        config.load(file, {"data.covariates": "[a"})
     with pytest.raises(ConfigError, match=r"data\.text\.x: text is a value, not a section"):
         config.load(file, {"data.text": "t", "data.text.x": "1"})
+
+
+def test_texts_in_overrides_stay_texts(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(MINIMAL))
+    overrides = {"embed.prompt": "clustering: ", "data.target": "2024", "embed.revision": "1e5", "data.id": "null",
+                 "interpret.instructions": "[note: a list", "interpret.llm.model": "7", "data.text": '"quoted"'}  # fmt: skip
+    loaded = config.load(file, overrides)
+    assert loaded.embed.prompt == "clustering: "
+    assert loaded.data.target == "2024"
+    assert loaded.embed.revision == "1e5"
+    assert loaded.data.id is None
+    assert loaded.interpret.instructions == "[note: a list"
+    assert loaded.interpret.llm is not None
+    assert loaded.interpret.llm.model == "7"
+    assert loaded.data.text == "quoted"
 
 
 @pytest.mark.parametrize(("content", "reason"), [("a: [", "not YAML"), ("- 1", "expected sections")])

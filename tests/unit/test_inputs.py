@@ -31,8 +31,8 @@ def test_all_formats_say_the_same(tmp_path, name: str):
 
 
 def test_file_glob_and_folder(tmp_path):
-    for name in ("b.csv", "a.csv", "notes.txt", "sub/c.csv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("b.csv", "a.csv", "notes.txt", "sub/c.csv", "sub/.cache/d.csv", "_draft/e.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("text,y\nx,1\n")
 
     def found(place) -> list[str]:
@@ -41,6 +41,20 @@ def test_file_glob_and_folder(tmp_path):
     assert found(tmp_path / "a.csv") == ["a.csv"]
     assert found(tmp_path / "*.csv") == ["a.csv", "b.csv"]
     assert found(tmp_path) == ["a.csv", "b.csv", "sub/c.csv"]
+    assert found(tmp_path / "**/c.csv") == ["sub/c.csv"]
+    assert found(tmp_path / "**/a.csv") == ["a.csv"]
+
+
+def test_a_comma_at_the_end_of_each_csv_row_shifts_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("text,y\none,1,\ntwo,2,\n")
+    assert read(tmp_path / "a.csv")["text"].tolist() == ["one", "two"]
+
+
+def test_a_place_that_cannot_be_listed_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    with pytest.raises(InputError, match=r"s3://reviews/a.csv\?.*: cannot be listed"):  # no server there
+        inputs.find_files("s3://reviews/a.csv?endpoint_override=127.0.0.1:9&scheme=http")
 
 
 @pytest.mark.parametrize("place", ["missing.csv", "*.nothing", "empty"])
@@ -61,6 +75,7 @@ def test_nothing_to_read(tmp_path, place: str):
         ("a.jsonl", b'{"text": "x", "z": 1}\n', "no column 'y'; it has text, z"),
         ("a.csv", b"text,z\nx,1\n", "no column 'y'; it has text, z"),
         ("a.csv", b'text,y\nx,1\n"y,2\n', "not a readable CSV"),
+        ("a.csv", b"text,y\nx, and more,1\nx, and more,2\n", "not a readable CSV"),
         ("a.parquet", b"PAR1 and then nothing", "cannot be read"),
         ("a.jsonl", b'{"text": "\xff", "y": 1}\n', "cannot be read"),
         ("a.jsonl.gz", gzip.compress(b'{"text": "x", "y": 1}\n' * 1000)[:-20], "cannot be read"),
