@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray import config, runner
 
+    sys.path.append(str(Path.cwd()))  # where the module of a select.function may lie
     settings = config.load(options.config, parse_overrides(rest))
     out = options.out or str(Path("runs") / Path(options.config).stem)
     runner.run(settings, out, until=options.until, show=print)

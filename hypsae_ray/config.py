@@ -134,7 +134,7 @@ class Embed(Section):
     batch_size: Runtime[Positive] = 64
     """Texts per forward pass, sorted by length."""
     device: Runtime[str] = "auto"
-    """torch device; auto: the GPU if the replica has one, else the CPU."""
+    """torch device; auto: the GPU if the replica reserves one (or works in this process), else the CPU."""
     replicas: Runtime[Replicas] = Replicas()
     """Copies of the model."""
 
@@ -281,7 +281,7 @@ class Interpret(Section):
     n_candidates: Positive = 3
     """Sentences written per neuron, each from other positive texts where there are enough."""
     n_examples: Examples = 20
-    """Texts in each prompt, half of them positive; keywords, which have no context to fill, read at least 200."""
+    """Texts in each prompt, half of them positive; keywords, with no context to fill, read at least 200."""
     sampling: Literal["top", "percentile"] = "top"
     """Positive texts: those that fire most, or a random draw from a bin of the firing ones."""
     percentiles: tuple[float, float] = (90, 100)
@@ -390,7 +390,7 @@ class Config(Section):
     def with_keywords(self) -> "Config":
         """Return this config with keywords in place of every LLM.
 
-        Unless the config asked for keywords itself, they work in this process: they are the baseline of a run.
+        Unless the config asked for keywords itself, they work in this process, as the baseline of a run.
         """
         here = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
         llm = here if self.uses_llm else self.llm

@@ -3,23 +3,26 @@
 Each stage is the function `run` in the module of its name in `stages/`. It reads the folders of the stages
 it names as inputs and writes one of its own, `stages/<name>-<hash8>/`. The hash covers its sections of the
 config and the hashes of its inputs, so a folder with a manifest is the answer for exactly this question,
-whenever and wherever it was computed.
+whenever and wherever it was computed. Of `data`, embedding and training see the training texts alone: another
+holdout, target or covariate leaves them as they are.
 
 Up to `select` there is one chain. After it there are two: the config's own language model, and beside it
 the keyword baseline. They are the same stages with another config.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from hypsae_ray.artifacts import Folder, Manifest, content_hash
-from hypsae_ray.config import Config
+from hypsae_ray.config import Config, Llm
 from hypsae_ray.core.prompts import template_fingerprint
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.inputs import find_files
@@ -30,38 +33,76 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its name (module, config section and folder), its inputs, and what decides its content."""
+    """One stage.
+
+    Attributes:
+        name: of its module, config section and folder.
+        inputs: the stages whose folders it reads.
+        decides: what of the config decides its content, JSON-ready.
+        texts_only: whether it reads nothing of `data` but the texts that train.
+    """
 
     name: str
     inputs: tuple[str, ...]
     decides: Callable[[Config], dict[str, Any]]
+    texts_only: bool = False
 
 
 def _section(name: str) -> Callable[[Config], dict[str, Any]]:
     return lambda config: getattr(config, name).content()
 
 
+def _embedding(config: Config) -> dict[str, Any]:
+    return {**config.embed.content(), "weights": _local_weights(config.embed.model)}
+
+
+def _selecting(config: Config) -> dict[str, Any]:
+    return {**config.select.content(), "source": _source(config.select.function)}
+
+
 def _naming(config: Config) -> dict[str, Any]:
-    return {
-        **config.interpret.content(),
-        "llm": config.interpreter.content(),
-        "prompts": template_fingerprint(),
-    }
+    return {**config.interpret.content(), **_asking(config.interpreter)}
 
 
 def _labelling(section: str) -> Callable[[Config], dict[str, Any]]:
-    return lambda config: {
-        **getattr(config, section).content(),
-        "llm": config.llm.content(),
-        "prompts": template_fingerprint(),
-    }
+    return lambda config: {**getattr(config, section).content(), **_asking(config.llm)}
+
+
+def _asking(llm: Llm) -> dict[str, Any]:
+    weights = _local_weights(llm.model) if llm.engine == "vllm" else []
+    return {"llm": llm.content(), "weights": weights, "prompts": template_fingerprint()}
+
+
+def _local_weights(model: str) -> list[str]:
+    """Name, size and time of each file of a model in a local folder; nothing for hub and package names."""
+    files = sorted(path for path in Path(model).rglob("*") if path.is_file()) if Path(model).is_dir() else []
+    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+
+
+def _source(function: str | None) -> str:
+    """Return the source code of a custom selection function, as far as Python can tell it."""
+    if function is None:
+        return ""
+    found = import_module("hypsae_ray.core.selection").import_function(function)
+    try:
+        return inspect.getsource(found)
+    except (OSError, TypeError):
+        return ""
+
+
+def _training_texts(config: Config) -> dict[str, Any]:
+    """Return what decides which texts train: no other column, unless rows are dropped for it."""
+    data = config.data.content()
+    if config.data.on_bad_rows == "drop":
+        return data
+    return {name: data[name] for name in ("text", "val_fraction", "shard_rows")}
 
 
 STAGES = (
     Stage("data", (), _section("data")),
-    Stage("embed", ("data",), _section("embed")),
+    Stage("embed", ("data",), _embedding, texts_only=True),
     Stage("train_sae", ("embed",), _section("train_sae")),
-    Stage("select", ("data", "train_sae"), _section("select")),
+    Stage("select", ("data", "train_sae"), _selecting),
     Stage("interpret", ("data", "train_sae", "select"), _naming),
     Stage("score_fidelity", ("data", "train_sae", "select", "interpret"), _labelling("score_fidelity")),
     Stage("annotate", ("data", "score_fidelity"), _labelling("annotate")),
@@ -81,6 +122,7 @@ class Step:
     hash: str
     folder: Folder
     inputs: Mapping[str, Folder]
+    texts_hash: str = ""  # of `data` alone: what texts_only stages see
 
 
 @dataclass(frozen=True)
@@ -101,14 +143,14 @@ def plan(config: Config, out: Folder, until: str | None = None) -> list[Step]:
         until: last stage wanted; None: all.
 
     Raises:
-        ConfigError: there is no such stage.
-        InputError: an input file is missing.
+        ConfigError: there is no such stage, or no such selection function.
+        InputError: an input file is missing or cannot be read.
     """
     if until is not None and until not in STAGE_NAMES:
         raise ConfigError(f"--until {until}: no such stage; there are {', '.join(STAGE_NAMES)}")
     wanted = STAGES[: STAGE_NAMES.index(until) + 1] if until else STAGES
     split = STAGE_NAMES.index("interpret")
-    steps: dict[tuple[str, str], Step] = {}
+    steps: dict[tuple[str, str], Step] = {(MAIN, "data"): _plan_data(config, out)}
     for chain, its_config in _chains(config).items():
         for stage in wanted:
             shared = STAGE_NAMES.index(stage.name) < split
@@ -126,11 +168,23 @@ def _chains(config: Config) -> dict[str, Config]:
     return {BASELINE: config.with_keywords(), MAIN: config}
 
 
+def _plan_data(config: Config, out: Folder) -> Step:
+    stage, digests = STAGES[0], _input_digests(config, out)
+    digest = content_hash(stage.name, stage.decides(config), digests)
+    training = {name: digest for name, digest in digests.items() if not name.startswith("holdout/")}
+    texts_hash = content_hash("texts", _training_texts(config), training)
+    return Step(stage, MAIN, config, digest, _stage_folder(out, stage, digest), {}, texts_hash)
+
+
 def _plan_step(stage: Stage, chain: str, config: Config, before: list[Step], out: Folder) -> Step:
-    hashes = {step.stage.name: step.hash for step in before} or _input_digests(config, out)
-    digest = content_hash(stage.name, stage.decides(config), hashes)
-    folder = out.sub("stages").sub(f"{stage.name}-{digest[:8]}")
-    return Step(stage, chain, config, digest, folder, {step.stage.name: step.folder for step in before})
+    seen = {step.stage.name: (stage.texts_only and step.texts_hash) or step.hash for step in before}
+    digest = content_hash(stage.name, stage.decides(config), seen)
+    inputs = {step.stage.name: step.folder for step in before}
+    return Step(stage, chain, config, digest, _stage_folder(out, stage, digest), inputs)
+
+
+def _stage_folder(out: Folder, stage: Stage, digest: str) -> Folder:
+    return out.sub("stages").sub(f"{stage.name}-{digest[:8]}")
 
 
 def _input_digests(config: Config, out: Folder) -> dict[str, str]:

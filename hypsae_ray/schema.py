@@ -1,14 +1,15 @@
 """The contract between stages: the Arrow schema of each stored table, and the status codes in them.
 
 Rows are keyed by `row_id` (int64, unique within a split), never by the text: texts repeat. Change VERSION
-when the meaning of a stored table changes; it is part of every stage's content hash.
+when a stored table means something else, or when the same config gives another content (another way to name
+by keywords, say): it is part of every stage's content hash, so that older results are not taken for new ones.
 """
 
 from enum import IntEnum
 
 import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 
 
 class Status(IntEnum):

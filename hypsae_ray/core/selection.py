@@ -158,7 +158,7 @@ def _separations(columns: sp.csc_matrix, target: Floats, n_top: int) -> Floats:
 
 
 def _custom(columns: sp.csc_matrix, target: Floats, path: str) -> Floats:
-    score = _import_function(path)
+    score = import_function(path)
     scores = np.full(columns.shape[1], np.nan)
     for j in range(columns.shape[1]):
         value = score(columns[:, [j]].toarray().ravel(), target)
@@ -169,7 +169,12 @@ def _custom(columns: sp.csc_matrix, target: Floats, path: str) -> Floats:
     return scores
 
 
-def _import_function(path: str) -> Callable[[Floats, Floats], object]:
+def import_function(path: str) -> Callable[[Floats, Floats], object]:
+    """Return the function that "package.module:name" means.
+
+    Raises:
+        ConfigError: there is no such function.
+    """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise ConfigError(f'select.function: "{path}" is not of the form "package.module:name"')

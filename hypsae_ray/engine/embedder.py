@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from hypsae_ray.config import Embed
+from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.engine.locate import locate
 from hypsae_ray.errors import ConfigError, ModelError
 
@@ -25,7 +25,7 @@ class SentenceEmbedder:
 
     def __init__(self, options: Embed) -> None:
         self._options = options
-        device = options.device if options.device != "auto" else _best_device()
+        device = options.device if options.device != "auto" else _best_device(options.replicas)
         try:
             self._model = SentenceTransformer(
                 locate(options.model),
@@ -83,8 +83,10 @@ class SentenceEmbedder:
         return mean.cpu().numpy()
 
 
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _best_device(replicas: Replicas) -> str:
+    # An actor that reserves no GPU may see those of others all the same (Ray 2.60).
+    allowed = replicas.gpus > 0 or replicas.max == 0
+    return "cuda" if allowed and torch.cuda.is_available() else "cpu"
 
 
 def _find_block(model: SentenceTransformer, options: Embed) -> torch.nn.Module:

@@ -32,7 +32,8 @@ def locate(name: str) -> str:
 
 
 def _in_package(name: str) -> Path | None:
-    spec = importlib.util.find_spec(name.replace("-", "_"))
+    package = name.replace("-", "_")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(spec.submodule_search_locations[0])

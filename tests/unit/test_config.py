@@ -75,8 +75,15 @@ def test_overrides_by_dotted_name(tmp_path):
 def test_texts_in_overrides_stay_texts(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text(yaml.safe_dump(MINIMAL))
-    overrides = {"embed.prompt": "clustering: ", "data.target": "2024", "embed.revision": "1e5", "data.id": "null",
-                 "interpret.instructions": "[note: a list", "interpret.llm.model": "7", "data.text": '"quoted"'}  # fmt: skip
+    overrides = {
+        "embed.prompt": "clustering: ",
+        "embed.revision": "1e5",
+        "data.target": "2024",
+        "data.id": "null",
+        "data.text": '"quoted"',
+        "interpret.instructions": "[note: a list",
+        "interpret.llm.model": "7",
+    }
     loaded = config.load(file, overrides)
     assert loaded.embed.prompt == "clustering: "
     assert loaded.data.target == "2024"

@@ -1,5 +1,6 @@
 """What a stage's hash covers: design section 6, item 13 (the reference's cache keys leave out most of it)."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,43 @@ def test_content_counts_and_place_does_not(tree: dict, tmp_path: Path):
     moved = {**tree, "data": {**tree["data"], "holdout": str(tmp_path / "b.csv")}}
     assert changed(before, hashes(moved, tmp_path)) == []
     (tmp_path / "b.csv").write_text("text,y\nx,1\nz,3\n")
+    assert set(changed(before, hashes(moved, tmp_path))) == set(pipeline.STAGE_NAMES) - {"embed", "train_sae"}
+    moved = {**tree, "data": {**tree["data"], "train": str(tmp_path / "b.csv")}}
     assert changed(before, hashes(moved, tmp_path)) == list(pipeline.STAGE_NAMES)
+
+
+@pytest.mark.parametrize(("on_bad_rows", "again"), [("error", False), ("drop", True)])
+def test_another_column_embeds_again_only_where_rows_may_be_dropped_for_it(
+    tree: dict, tmp_path: Path, on_bad_rows: str, again: bool
+):
+    data = {**tree["data"], "on_bad_rows": on_bad_rows}
+    before = hashes({**tree, "data": data}, tmp_path)
+    after = changed(before, hashes({**tree, "data": {**data, "covariates": ["y2"]}}, tmp_path))
+    assert ("embed" in after) is again
+    assert {"data", "select", "evaluate"} <= set(after)
+
+
+def test_the_files_of_a_local_model_count(tree: dict, tmp_path: Path):
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_text("one")
+    tree = {**tree, "embed": {"model": str(weights.parent)}}
+    before = hashes(tree, tmp_path)
+    weights.write_text("another")
+    assert changed(before, hashes(tree, tmp_path)) == list(pipeline.STAGE_NAMES[1:])
+
+
+def test_the_source_of_a_selection_function_counts(tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    custom = {**tree, "select": {"method": "custom", "function": "own_scores:score"}}
+    found = []
+    for result in ("1.0", "20.0"):
+        (tmp_path / "own_scores.py").write_text(f"def score(a, y):\n    return {result}\n")
+        sys.modules.pop("own_scores", None)  # as a later run would find it
+        found.append(hashes(custom, tmp_path))
+    assert changed(*found) == list(pipeline.STAGE_NAMES[3:])
+    with pytest.raises(ConfigError, match="cannot import no_scores"):
+        hashes({**tree, "select": {"method": "custom", "function": "no_scores:score"}}, tmp_path)
 
 
 def test_the_baseline_shares_the_first_four_stages(tree: dict, tmp_path: Path):
