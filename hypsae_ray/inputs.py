@@ -208,7 +208,8 @@ def _read_parquet(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFra
     with file.filesystem.open_input_file(file.path) as source:
         parquet = pq.ParquetFile(source)
         _require(file, columns, set(parquet.schema_arrow.names))
-        for batch in parquet.iter_batches(ROWS_PER_FRAME, columns=list(dict.fromkeys(columns))):
+        wanted = list(dict.fromkeys(columns))
+        for batch in parquet.iter_batches(ROWS_PER_FRAME, columns=wanted, use_threads=False):
             yield pd.DataFrame({name: batch.column(name).to_pylist() for name in columns}, dtype=object)
 
 

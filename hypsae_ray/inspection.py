@@ -35,12 +35,13 @@ def describe_neurons(place: str, neurons: str = "selected", examples: int = 3, s
     row_ids, fired = read_activations(stages["train_sae"], "train", n_neurons)
     sentences = _sentences(stages)
     chosen = choose_neurons(neurons, n_neurons, list(sentences), seed)
-    top = {neuron: _top_rows(sp.csc_matrix(fired), neuron) for neuron in chosen}
+    by_neuron = sp.csc_matrix(fired)
+    top = {neuron: _top_rows(by_neuron, neuron) for neuron in chosen}
     texts = read_texts(stages["data"], "train", {int(row_ids[i]) for rows in top.values() for i in rows})
     prevalence = np.ravel((fired > 0).mean(axis=0))
     parts = []
     for neuron in chosen:
-        shown = texts["text"].loc[row_ids[top[neuron]]].drop_duplicates().head(examples)
+        shown = texts.loc[row_ids[top[neuron]]].drop_duplicates().head(examples)
         share = float(prevalence[neuron])
         parts.append(_paragraph(neuron, sentences.get(neuron), share, shown.tolist()))
     return "\n\n".join(parts)

@@ -1,6 +1,6 @@
 """What a run leaves at the top of its folder: CSV tables, metrics.json, report.html, run.json."""
 
-import os
+import json
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from hypsae_ray.pipeline import BASELINE, MAIN, Record
 from hypsae_ray.report.assemble import findings, report_data
 from hypsae_ray.report.html import Findings, render
 from hypsae_ray.stages.annotate import read_annotations, to_labels
-from hypsae_ray.stages.workspace import read_texts
+from hypsae_ray.stages.workspace import read_column
 
 PACKAGES = (
     "hypsae-ray",
@@ -70,17 +70,32 @@ class Results:
     recoveries: dict[str, pd.DataFrame]
 
 
-def write_run_json(records: Sequence[Record], config: Config, out: Folder) -> None:
-    """Write what was run, with what, and what each stage took."""
+def write_run_json(
+    records: Sequence[Record], config: Config, out: Folder, results: Sequence[str] = ()
+) -> None:
+    """Write what was run, with what, and what each stage took.
+
+    Args:
+        records: the stages that are finished.
+        config: of the run.
+        out: its folder.
+        results: names of the result files that show these very stages; none while they are not written.
+    """
     out.write_json(
         RUN,
         {
+            "results": list(results),
             "config": config.model_dump(mode="json"),
             "versions": {"python": platform.python_version(), **_versions()},
             "git_revision": _git_revision(),
-            "stages": [describe(record) for record in records],
+            "stages": [without_nan(describe(record)) for record in records],
         },
     )
+
+
+def without_nan(value: Any) -> Any:
+    """Return a JSON-ready value with null for NaN and infinities, which JSON does not know."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def describe(record: Record) -> dict[str, Any]:
@@ -112,28 +127,55 @@ def caveat(config: Config) -> str:
     return " ".join(CAVEATS[model] for model in sorted(models) if model in CAVEATS)
 
 
-def is_current(records: Sequence[Record], out: Folder) -> bool:
-    """Tell whether the results at the top of the run folder are those of exactly these stages."""
-    if not (out.has(RUN) and out.has(REPORT)) or not all(record.reused for record in records):
+def is_current(records: Sequence[Record], config: Config, out: Folder) -> bool:
+    """Tell whether the result files at the top of the run folder are all there and show these very stages."""
+    if not out.has(RUN) or not all(record.reused for record in records):
         return False
-    saved = [(stage["chain"], stage["folder"]) for stage in out.read_json(RUN)["stages"]]
-    return saved == [(r.step.chain, r.step.folder.path.rpartition("/")[2]) for r in records]
+    saved = out.read_json(RUN)
+    shown = [(stage["chain"], stage["folder"]) for stage in saved["stages"]]
+    same = shown == [(r.step.chain, r.step.folder.path.rpartition("/")[2]) for r in records]
+    same = same and saved["config"]["demo_truth"] == config.demo_truth
+    return same and bool(saved.get("results")) and set(saved["results"]) <= set(out.names())
 
 
 def write_results(records: Sequence[Record], config: Config, out: Folder) -> Results:
-    """Write tables, metrics and report of a run whose stages are all finished, and return them."""
+    """Write tables, metrics and report of a run whose stages are all finished, and return them.
+
+    Files of an earlier run that this one does not have are deleted. run.json is written last and names the
+    files, so that results cut off half-way are not taken for whole.
+    """
     chains = {name: read_chain(records, name) for name in chain_names(records)}
-    for name, chain in chains.items():
-        prefix = "" if name == MAIN else f"{name}_"
-        _write_csv(out, f"{prefix}hypotheses.csv", chain.hypotheses)
-        _write_csv(out, f"{prefix}evaluation.csv", chain.evaluation)
-    out.write_json("metrics.json", {name: chain.metrics for name, chain in chains.items()})
     recoveries = _recoveries(records, chains, config) if config.demo_truth else {}
-    for name, table in recoveries.items():
-        _write_csv(out, "recovery.csv" if name == MAIN else f"{name}_recovery.csv", table)
     found = Results(chains, recoveries)
+    tables = _tables(found)
+    for name in _tables_of_any_run() - set(tables):
+        out.remove(name)
+    for name, table in tables.items():
+        out.write_bytes(name, table.to_csv(index=False).encode())
+    out.write_json("metrics.json", without_nan({name: chain.metrics for name, chain in chains.items()}))
     out.write_bytes(REPORT, _report(records, found, config).encode())
+    write_run_json(records, config, out, results=[*tables, "metrics.json", REPORT])
     return found
+
+
+def _tables(found: Results) -> dict[str, pd.DataFrame]:
+    """Return the content of each CSV file by its name."""
+    tables = {}
+    for name, chain in found.chains.items():
+        tables[_csv(name, "hypotheses")], tables[_csv(name, "evaluation")] = (
+            chain.hypotheses,
+            chain.evaluation,
+        )
+    return tables | {_csv(name, "recovery"): table for name, table in found.recoveries.items()}
+
+
+def _tables_of_any_run() -> set[str]:
+    kinds = ("hypotheses", "evaluation", "recovery")
+    return {_csv(chain, kind) for chain in (MAIN, BASELINE) for kind in kinds}
+
+
+def _csv(chain: str, kind: str) -> str:
+    return f"{kind}.csv" if chain == MAIN else f"{chain}_{kind}.csv"
 
 
 def _report(records: Sequence[Record], found: Results, config: Config) -> str:
@@ -228,7 +270,7 @@ def _recoveries(
     planted = Folder.at(str(config.demo_truth))
     concepts = planted.read_table("concepts.parquet").to_pandas()
     truth = planted.read_table("truth.parquet").to_pandas().set_index("id")[concepts["concept"].tolist()]
-    ids = read_texts(folder_of(records, "data"), "holdout")["source_id"]
+    ids = read_column(folder_of(records, "data"), "holdout", "source_id")
     return {
         name: recovery(
             concepts,
@@ -238,10 +280,6 @@ def _recoveries(
         )
         for name, chain in chains.items()
     }
-
-
-def _write_csv(out: Folder, name: str, table: pd.DataFrame) -> None:
-    out.write_bytes(name, table.to_csv(index=False).encode())
 
 
 def _versions() -> dict[str, str]:
@@ -256,10 +294,11 @@ def _versions() -> dict[str, str]:
 
 def _git_revision() -> str | None:
     """Return the revision of the checkout that this package runs from; None for an installed wheel."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    root = Path(__file__).parents[1]
+    command = ["git", "-C", str(root), "rev-parse", "--show-prefix", "HEAD"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    prefix, revision = done.stdout.split("\n")[:2]
+    return None if prefix else revision  # a folder inside another project's checkout

@@ -53,7 +53,7 @@ def run(
     try:
         records.extend(pipeline.run_steps(steps, say))  # keeps what came before an error
     finally:
-        current = results.is_current(records, folder)
+        current = results.is_current(records, config, folder)
         if records and not current:
             results.write_run_json(records, config, folder)
     if until not in (None, pipeline.STAGE_NAMES[-1]):

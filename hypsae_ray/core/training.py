@@ -174,9 +174,7 @@ class _Run:
         number = len(self.history)
         best = min((epoch.loss for epoch in self.history), default=math.inf)
         train_loss = self._pass(number)
-        val_loss = (
-            None if self.val is None else float(reconstruction_loss(self.sae, self.val, self.objective))
-        )
+        val_loss = self._validate()
         dead = int((self.silent > self.options.dead_after).sum())
         epoch = Epoch(number, train_loss, val_loss, dead, time.perf_counter() - started)
         _require_finite(epoch)

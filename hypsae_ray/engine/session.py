@@ -11,7 +11,7 @@ from hypsae_ray.boundary import Embedder, LanguageModel, LoadShards, LocalPool, 
 from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
 from hypsae_ray.core.keywords import Keywords
 from hypsae_ray.core.training import Trained, train
-from hypsae_ray.errors import StageError
+from hypsae_ray.errors import ConfigError, StageError
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ class Session:
 
         self.release()
         self.start_ray()
+        _require_room(
+            "train_sae", options.workers * options.cpus_per_worker, options.workers * options.gpus_per_worker
+        )
         storage = Storage(snapshots.path, snapshots.filesystem) if snapshots else None
         return train_distributed(load, options, on_epoch, storage)
 
@@ -96,6 +99,7 @@ class Session:
 
             self.release()
             self.start_ray()
+            _require_room("replicas", replicas.cpus, replicas.gpus)
             self._pool, self._factory = RayPool(factory, replicas), factory
         return self._pool
 
@@ -132,3 +136,23 @@ class Session:
                 with suppress(KeyboardInterrupt):
                     ray.shutdown()
                 self._started_ray = False
+
+
+def _require_room(what: str, cpus: float, gpus: float) -> None:
+    """Refuse what the Ray of this machine can never give: Ray would wait for it for ever, and say nothing.
+
+    A cluster that was there before may grow, so nothing is refused there.
+
+    Raises:
+        ConfigError: there are fewer CPUs or GPUs.
+    """
+    import ray
+
+    node: Any = ray._private.worker._global_node  # type: ignore  # nothing public tells who started Ray
+    if node is None or not node.is_head():
+        return
+    present = ray.cluster_resources()
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        has = present.get(name, 0)
+        if wanted > has:
+            raise ConfigError(f"{what}: the config reserves {wanted:g} {name}, but this machine has {has:g}")

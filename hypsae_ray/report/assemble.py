@@ -35,7 +35,7 @@ def findings(
         column: pick_examples(chain.p_yes[:, column], threshold) for column in range(chain.p_yes.shape[1])
     }
     wanted = {int(chain.row_ids[i]) for sides in rows.values() for side in sides for i in side}
-    texts = read_texts(data, "holdout", wanted)["text"]
+    texts = read_texts(data, "holdout", wanted)
 
     def read(positions: np.ndarray) -> tuple[str, ...]:
         return tuple(texts.loc[chain.row_ids[positions]])

@@ -67,7 +67,7 @@ def plan(data: Folder, questions: Sequence[str | None], options: Annotate, out: 
     """Yield the shards of the holdout, up to max_rows rows."""
     left = options.max_rows or float("inf")
     for file in data.names("holdout-", ".parquet"):
-        n_rows = min(data.read_table(file, ["row_id"]).num_rows, left)
+        n_rows = min(data.count_rows(file), left)
         for start in range(0, int(n_rows), options.shard_rows):
             rows = int(min(options.shard_rows, n_rows - start))
             yield Shard(data, file, start, rows, tuple(questions), options.max_words, out)

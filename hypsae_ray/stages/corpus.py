@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from hypsae_ray.stages.workspace import Workspace, read_activations, read_texts
+from hypsae_ray.stages.workspace import Workspace, read_activations, read_column, read_texts
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,11 @@ def read_corpus(work: Workspace) -> Corpus:
     """Read the training texts' ids and activations of a run."""
     sae = work.inputs["train_sae"].folder
     row_ids, fired = read_activations(sae, "train", work.config.train_sae.n_neurons)
-    tables = work.inputs["data"].folder.tables("train-", ["row_id", "text_id"])
-    text_ids = pd.concat([table.to_pandas() for table in tables]).set_index("row_id")["text_id"]
+    text_ids = read_column(work.inputs["data"].folder, "train", "text_id")
     return Corpus.of(row_ids, text_ids.loc[row_ids], fired)
 
 
 def read_texts_by_id(work: Workspace, row_ids: Iterable[int]) -> dict[int, str]:
     """Return the training texts of some rows."""
-    texts = read_texts(work.inputs["data"].folder, "train", row_ids)["text"]
+    texts = read_texts(work.inputs["data"].folder, "train", row_ids)
     return dict(zip(texts.index.tolist(), texts, strict=True))

@@ -1,10 +1,10 @@
 """Stage `data`: read what the user has, check every row, and store it as numbered texts.
 
 The files are read twice: once to check every row before anything is written, once to write. Memory stays
-bounded by one frame, plus the ids where the data have an id column.
+bounded by one frame, plus the hash of each text and, where the data have an id column, the ids.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,28 +27,39 @@ def run(work: Workspace) -> Outcome:
     """Write texts of train, val and holdout, and rejected rows; facts: task, rows per split, rejected.
 
     Raises:
-        InputError: a file or a row cannot be used; nothing is written then.
+        InputError: a file or a row cannot be used; nothing is left written then.
     """
     options = work.config.data
     sources = {name: find_files(place) for name, place in places(options).items()}
-    checks = {name: _check(files, options) for name, files in sources.items()}
+    checks = {name: _check(_tracked(files, work), options) for name, files in sources.items()}
     _refuse(checks, options)
     task = _task(checks, options, work)
     counts = {"train": 0, "val": 0, "holdout": 0}
+    trained_on: set[str] = set()
+    seen = 0
     for name, files in sources.items():
         writers = _writers(work.out, name, options)
         for frame in _texts(files, options, checks[name].bad):
             _write_split(frame, writers, options)
+            if name == "holdout":
+                seen += int(frame["text_id"].isin(trained_on).sum())
+            else:
+                trained_on.update(frame["text_id"])
         for split, writer in writers.items():
             counts[split] = writer.close()
     if counts["train"] == 0:
-        raise InputError(f"{options.train}: no row is left for training")
+        work.out.delete()
+        raise InputError(f"{options.train}: no row is left for training after the split for validation")
+    if seen:
+        work.say(
+            f"data: {seen} of {counts['holdout']} holdout texts stand word for word in the training data"
+        )
     rejected = pd.concat([check.rejected(name) for name, check in checks.items()])
     if len(rejected):
         table = pa.Table.from_pandas(rejected, schema=schema.REJECTED, preserve_index=False)
         work.out.write_table("rejected.parquet", table)
         work.say(f"data: {len(rejected)} bad rows left out, reasons in rejected.parquet")
-    facts = {"task": task, "rows": counts, "rejected": len(rejected)}
+    facts = {"task": task, "rows": counts, "rejected": len(rejected), "holdout_seen_in_training": seen}
     return Outcome(sum(counts.values()), facts=facts)
 
 
@@ -87,7 +98,11 @@ def columns_of(options: Data) -> rows.Columns:
     return rows.Columns(options.text, options.target, options.id, options.group, options.covariates)
 
 
-def _check(files: list[DataFile], options: Data) -> _Check:
+def _tracked(files: list[DataFile], work: Workspace) -> Iterable[DataFile]:
+    return work.track(files, len(files), "file") if len(files) > 1 else files
+
+
+def _check(files: Iterable[DataFile], options: Data) -> _Check:
     columns, check = columns_of(options), _Check()
     seen_ids: set[str] = set()
     for file in files:

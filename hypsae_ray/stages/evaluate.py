@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypsae_ray.artifacts import Outcome
 from hypsae_ray.core.inference import evaluate
 from hypsae_ray.stages.annotate import read_annotations, to_labels
-from hypsae_ray.stages.workspace import Workspace, read_texts
+from hypsae_ray.stages.workspace import Workspace, read_column
 
 
 def run(work: Workspace) -> Outcome:
@@ -13,7 +13,7 @@ def run(work: Workspace) -> Outcome:
     options, data = work.config.evaluate, work.inputs["data"]
     hypotheses = work.inputs["score_fidelity"].folder.read_table("hypotheses.parquet").to_pandas()
     row_ids, p_yes, _ = read_annotations(work.inputs["annotate"].folder)
-    target = read_texts(data.folder, "holdout", row_ids)["target"].loc[row_ids].to_numpy()
+    target = read_column(data.folder, "holdout", "target").loc[row_ids].to_numpy()
     labels = to_labels(p_yes, options.threshold)
     result = evaluate(labels, target, task=data.facts["task"], alpha=options.alpha)
     table = hypotheses.rename(columns={"interpretation": "hypothesis"})[

@@ -116,15 +116,15 @@ def generate(model: LanguageModel, task: list[tuple[int, NamingPrompt]]) -> list
 def read_answer(answer: Answer) -> tuple[str | None, Status]:
     """Return the sentence in an answer, and a status that says why there is none.
 
-    An answer that hit its token limit is still good if its first line had ended.
+    Of an answer that hit its token limit, the lines that had ended are still good.
     """
     if answer.status not in (Status.OK, Status.TRUNCATED):
         return None, answer.status
-    name = parse_name(answer.text)
+    cut = answer.status == Status.TRUNCATED
+    name = parse_name(answer.text.rpartition("\n")[0] if cut else answer.text)
     if name is None:
-        return None, Status.TRUNCATED if answer.status == Status.TRUNCATED else Status.UNPARSABLE
-    cut_short = answer.status == Status.TRUNCATED and "\n" not in answer.text.strip()
-    return (None, Status.TRUNCATED) if cut_short else (name, Status.OK)
+        return None, Status.TRUNCATED if cut else Status.UNPARSABLE
+    return name, Status.OK
 
 
 def _row(ask: Ask, answer: Answer) -> dict[str, Any]:

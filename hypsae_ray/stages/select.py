@@ -9,26 +9,34 @@ from hypsae_ray import schema
 from hypsae_ray.artifacts import Outcome
 from hypsae_ray.config import Select
 from hypsae_ray.core.selection import Selection, Task, select
-from hypsae_ray.stages.workspace import Workspace, read_activations, read_texts
+from hypsae_ray.errors import StageError
+from hypsae_ray.stages.workspace import Workspace, read_activations, read_column
 
 
 def run(work: Workspace) -> Outcome:
     """Write one row per neuron, ranked or not; facts: neurons selected, dead, constant."""
     data, sae = work.inputs["data"], work.inputs["train_sae"]
     row_ids, fired = read_activations(sae.folder, "train", work.config.train_sae.n_neurons)
-    target = read_texts(data.folder, "train")["target"].loc[row_ids].to_numpy()
+    target = read_column(data.folder, "train", "target").loc[row_ids].to_numpy()
     options, task = work.config.select, data.facts["task"]
     chosen = select(fired, target, options, task)
+    if not len(chosen.neurons):
+        raise StageError(
+            f"select: none of {len(chosen.scores)} neurons can be selected by {options.method}: "
+            f"{_states(chosen)}, and the target takes {len(np.unique(target))} values in {len(target)} rows"
+        )
     correlation = target_correlation(fired, target, task)
     work.out.write_table("selection.parquet", to_table(chosen, correlation))
-    n_dead, n_constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
-    if n_dead or n_constant or len(chosen.neurons) < options.n:
-        work.say(
-            f"select: {len(chosen.neurons)} of {options.n} neurons selected; "
-            f"{n_dead} dead and {n_constant} constant ones cannot be"
-        )
-    facts = {"selected": len(chosen.neurons), "dead": n_dead, "constant": n_constant}
+    dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
+    if dead or constant or len(chosen.neurons) < options.n:
+        work.say(f"select: {len(chosen.neurons)} of {options.n} neurons selected; {_states(chosen)}")
+    facts = {"selected": len(chosen.neurons), "dead": dead, "constant": constant}
     return Outcome(len(chosen.neurons), facts=facts)
+
+
+def _states(chosen: Selection) -> str:
+    dead, constant = ((chosen.state == state).sum() for state in ("dead", "constant"))
+    return f"{dead} are dead and {constant} constant"
 
 
 def target_correlation(fired: sp.csr_matrix, target: np.ndarray, task: Task) -> np.ndarray:

@@ -21,7 +21,7 @@ WEIGHTS, SHAPE = "sae.safetensors", "sae.json"
 
 @dataclass(frozen=True)
 class LoadEmbeddings:
-    """Reads one worker's rows of the stored embeddings, file by file, into memory."""
+    """Reads the stored embeddings file by file, and keeps one worker's rows in memory."""
 
     embeddings: Folder
 
@@ -32,7 +32,7 @@ class LoadEmbeddings:
     def _split(self, split: str, rank: int, world: int) -> Shard:
         own, total = [], 0
         for table in self.embeddings.tables(f"{split}-"):
-            own.append(to_vectors(table)[(rank - total) % world :: world])
+            own.append(to_vectors(table)[(rank - total) % world :: world].copy())  # a view keeps all rows
             total += len(table)
         return Shard(np.concatenate(own) if own else np.zeros((0, 1), np.float32), total)
 

@@ -45,14 +45,19 @@ class Workspace:
     say: Callable[[str], None]
 
 
-def read_texts(data: Folder, split: str, row_ids: Iterable[int] | None = None) -> pd.DataFrame:
-    """Return the texts table of a split indexed by row_id, ascending; only `row_ids` if they are given."""
-    parts = data.tables(f"{split}-")
-    if row_ids is not None:
-        wanted = np.array(sorted(set(row_ids)), dtype=np.int64)
-        parts = (part.filter(np.isin(part["row_id"].to_numpy(), wanted)) for part in parts)
-    frame = pa.concat_tables(parts).to_pandas().set_index("row_id")
-    return frame.sort_index()
+def read_column(data: Folder, split: str, column: str) -> pd.Series:
+    """Return one column of the texts table of a split, indexed by row_id."""
+    return data.read_tables(f"{split}-", ["row_id", column]).to_pandas().set_index("row_id")[column]
+
+
+def read_texts(data: Folder, split: str, row_ids: Iterable[int]) -> pd.Series:
+    """Return the texts of some rows of a split, indexed by row_id, ascending."""
+    wanted = np.array(sorted(set(row_ids)), dtype=np.int64)
+    parts = (
+        part.filter(np.isin(part["row_id"].to_numpy(), wanted))
+        for part in data.tables(f"{split}-", ["row_id", "text"])
+    )
+    return pa.concat_tables(parts).to_pandas().set_index("row_id")["text"].sort_index()
 
 
 def read_activations(sae: Folder, split: str, n_neurons: int) -> tuple[np.ndarray, sp.csr_matrix]:

@@ -13,7 +13,7 @@ import ray
 from hypsae_ray.config import Embed, Llm, Replicas
 from hypsae_ray.engine.pool import RayPool
 from hypsae_ray.engine.session import Session
-from hypsae_ray.errors import InputError, ModelError, StageError
+from hypsae_ray.errors import ConfigError, InputError, ModelError, StageError
 
 pytestmark = pytest.mark.cluster
 
@@ -120,6 +120,12 @@ def test_a_session_keeps_the_pool_of_the_model_in_use():
         assert session.language_model(keywords.model_copy()) is pool
         assert session.embedder(Embed()) is not pool
         assert session.language_model(keywords) is not pool
+
+
+@pytest.mark.parametrize(("replicas", "reason"), [({"cpus": 3}, "3 CPU, but"), ({"gpus": 2}, "2 GPU, but")])
+def test_what_this_machine_cannot_give_is_refused(replicas: dict, reason: str):
+    with Session() as session, pytest.raises(ConfigError, match=reason):
+        session.language_model(Llm(engine="keywords", replicas=Replicas(**replicas)))
 
 
 def test_embeddings_from_actors_equal_those_of_this_process():

@@ -1,4 +1,4 @@
-"""The real reviews beside the checkout, with the keyword engine."""
+"""A whole run on Ray: the real reviews beside the checkout, with the keyword engine."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import pytest
 
 from hypsae_ray import config, runner
 
-HERE = {"min": 0, "max": 0}
+pytestmark = pytest.mark.cluster
+
+ACTORS = {"min": 1, "max": 2}
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +26,10 @@ def run(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
             "group": "business_id",
             "covariates": ["useful", "funny", "cool"],
         },
-        "embed": {"replicas": HERE, "max_tokens": 64},  # the beginnings, to save time
+        "embed": {"replicas": ACTORS, "max_tokens": 64},  # the beginnings, to save time
         "train_sae": {"n_neurons": 32, "k": 4, "prefix_lengths": [8, 32]},
         "select": {"n": 12},
-        "llm": {"engine": "keywords", "replicas": HERE},
+        "llm": {"engine": "keywords", "replicas": ACTORS},
     }
     return runner.run(config.parse(tree, "reviews"), str(folder / "run"))
 

@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from hypsae_ray import cli, config, pipeline, runner
-from hypsae_ray.artifacts import Folder
+from hypsae_ray import cli, config, pipeline, results, runner
 from hypsae_ray.stages.annotate import read_annotations
 
 
@@ -124,9 +123,54 @@ def test_a_holdout_text_changes_only_what_reads_it(
     lines = (demo_folder / "holdout.jsonl").read_text().splitlines()
     (tmp_path / "holdout.jsonl").write_text("\n".join(lines[:150]))
     data = {**demo_tree["data"], "holdout": str(tmp_path / "holdout.jsonl")}
-    changed = config.parse({**demo_tree, "data": data}, "c")
-    plan = pipeline.plan(changed, Folder.at(finished.out.path))
-    assert plan[0].hash != finished.records[0].step.hash
+    again = runner.run(config.parse({**demo_tree, "data": data}, "c"), finished.out.path)
+    assert [name for name in pipeline.STAGE_NAMES if name not in computed(again)] == ["embed", "train_sae"]
+    assert again.chains["main"].metrics["n"] == 150
+    assert again.evaluation["hypothesis"].tolist() == finished.evaluation["hypothesis"].tolist()
+
+
+def test_results_that_are_missing_or_half_written_are_written_again(
+    finished: runner.Run, demo_config: config.Config, monkeypatch: pytest.MonkeyPatch
+):
+    folder = Path(finished.out.path)
+    whole = (folder / "evaluation.csv").read_text()
+    (folder / "evaluation.csv").unlink()
+    runner.run(demo_config, str(folder))
+    assert (folder / "evaluation.csv").read_text() == whole
+    # Another run dies between its tables and its report: they must not pass for those of the first.
+    select = demo_config.select.model_copy(update={"n": 4})
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+        broken.setattr(results, "render", lambda _: 1 / 0)
+        runner.run(demo_config.model_copy(update={"select": select}), str(folder))
+    assert (folder / "evaluation.csv").read_text() != whole
+    assert computed(runner.run(demo_config, str(folder))) == []
+    assert (folder / "evaluation.csv").read_text() == whole
+
+
+def test_tables_of_an_earlier_run_do_not_stay(finished: runner.Run, demo_config: config.Config):
+    folder = Path(finished.out.path)
+    (folder / "keywords_evaluation.csv").write_text("of a run that had an LLM")
+    without_truth = demo_config.model_copy(update={"demo_truth": None})
+    runner.run(without_truth, str(folder))
+    assert not (folder / "keywords_evaluation.csv").exists()
+    assert not (folder / "recovery.csv").exists()
+
+
+def test_what_json_does_not_know_is_null():
+    assert results.without_nan({"auc": float("nan"), "n": [1, float("inf")]}) == {"auc": None, "n": [1, None]}
+
+
+def test_a_run_without_a_neuron_to_select_says_so(demo_tree: dict, tmp_path: Path, capsys):
+    rows = [{"id": i, "text": "the same words", "stars": i % 5} for i in range(60)]
+    for name in ("train", "holdout"):
+        pd.DataFrame(rows).to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+    places = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "holdout")}
+    tree = {**demo_tree, "data": {**demo_tree["data"], **places, "val": places["train"]}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    assert cli.main(["run", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert "60 of 60 holdout texts stand word for word in the training data" in said
+    assert "select: none of 32 neurons can be selected by correlation" in said
 
 
 def test_inspect_shows_neurons(finished: runner.Run, capsys: pytest.CaptureFixture):

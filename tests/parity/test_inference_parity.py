@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesaes.annotate import annotate_texts_with_concepts, parse_completion
 from hypothesaes.evaluation import compute_hypothesis_separation_scores, score_hypotheses
 from scipy import stats
 
+import hypsae_ray
 from hypsae_ray.core.inference import Evaluation, evaluate
 
 
@@ -52,9 +54,11 @@ def test_two_hypotheses_with_one_sentence_stay_two():
     metrics, theirs = score_hypotheses({s: labels[:, j] for j, s in enumerate(sentences)}, target)
     assert len(theirs) == 2
     assert metrics["Significant"][2] == pytest.approx(0.1 / 2)
-    found = ours(labels, target)
-    assert len(found.table) == 3
+    found = hypsae_ray.evaluate_hypotheses(labels, target, task="regression", hypotheses=sentences)
+    assert found.table["hypothesis"].tolist() == sentences
     assert found.metrics["alpha_per_test"] == pytest.approx(0.1 / 3)
+    model = sm.OLS(target, sm.add_constant(labels)).fit()
+    np.testing.assert_allclose(found.table["regression_coef"], model.params[1:])
 
 
 def test_an_always_yes_hypothesis_does_not_shift_the_others():

@@ -1,6 +1,9 @@
+from string import Template
+
 import pytest
 
 from hypsae_ray.boundary import NamingPrompt
+from hypsae_ray.core import prompts
 from hypsae_ray.core.prompts import (
     label_instruction,
     label_question,
@@ -112,5 +115,12 @@ def test_texts_are_cut_after_n_words_and_short_ones_not_at_all():
     assert truncate_words("", 1) == ""
 
 
-def test_fingerprint_is_a_stable_sha256():
-    assert len(bytes.fromhex(template_fingerprint())) == 32
+def test_the_fingerprint_changes_with_the_wording(monkeypatch: pytest.MonkeyPatch):
+    before = template_fingerprint()
+    template_fingerprint.cache_clear()
+    assert template_fingerprint() == before
+    monkeypatch.setattr(prompts, "_template", lambda name: Template(f"{name}, said otherwise"))
+    template_fingerprint.cache_clear()
+    after = template_fingerprint()
+    template_fingerprint.cache_clear()
+    assert after != before

@@ -95,6 +95,8 @@ def test_a_neuron_without_a_sentence_stays_in_the_table(candidates: pd.DataFrame
         (Answer("mentions a dog\nand", Status.TRUNCATED), "mentions a dog", Status.OK),
         (Answer("mentions a dog and", Status.TRUNCATED), None, Status.TRUNCATED),
         (Answer("<think>so", Status.TRUNCATED), None, Status.TRUNCATED),
+        (Answer("<think>so</think>\nmentions a do", Status.TRUNCATED), None, Status.TRUNCATED),
+        (Answer("<think>so</think>\nmentions a dog\nand", Status.TRUNCATED), "mentions a dog", Status.OK),
         (Answer("none of the texts matter", Status.OK), "none of the texts matter", Status.OK),
         (Answer("", Status.OK), None, Status.UNPARSABLE),
         (Answer("", Status.TOO_LONG), None, Status.TOO_LONG),

