@@ -1,8 +1,9 @@
 """Test hypotheses on texts that nothing else has used.
 
 1. Each hypothesis alone: its prevalence and separation score, with Welch's t-test.
-2. All together: OLS or logit on a constant and every hypothesis that has labels and is no combination of
-   others.
+2. All together, on the rows without a missing label: OLS or logit on a constant and every hypothesis that
+   is no combination of others. One with labels on fewer than half of the rows would cost the others theirs,
+   and is left out.
 3. Bonferroni: significant is a regression p-value below alpha over the number of hypotheses given, those
    that failed included.
 4. How well all of them predict the target, in-sample and cross-fitted.
@@ -11,7 +12,6 @@ A hypothesis is its column position; two with the same sentence stay two. Interv
 on its own.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,17 +61,15 @@ def evaluate(labels: Floats, target: Floats, *, task: Task, alpha: float = 0.1, 
     """
     y, given = np.asarray(target, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     _check(given, y, task)
-    width = given.shape[1]
-    live = np.flatnonzero((~np.isnan(given)).sum(axis=0))
+    n_labels = (~np.isnan(given)).sum(axis=0)
+    live = np.flatnonzero((n_labels > 0) & (2 * n_labels >= len(y)))
     complete = ~np.isnan(given[:, live]).any(axis=1)
     used, outcome = given[np.ix_(complete, live)], y[complete]
-    fit = _spread(fit_joint(used, outcome, [f"#{j}" for j in live], task), live, width)
+    fit = _spread(fit_joint(used, outcome, [f"#{j}" for j in live], task), live, n_labels, len(y))
     table = _table(given, y, fit, alpha)
     metrics = {**_counts(table, len(outcome), alpha, len(y)), **fit.metrics}
     metrics |= cross_fitted(used, outcome, task, seed)
-    return Evaluation(
-        table, metrics, _notes(sorted(set(range(width)) - set(live)), len(y) - len(outcome), fit)
-    )
+    return Evaluation(table, metrics, _notes(len(y) - len(outcome), fit))
 
 
 def _check(labels: Floats, target: Floats, task: Task) -> None:
@@ -85,11 +83,15 @@ def _check(labels: Floats, target: Floats, task: Task) -> None:
         raise ValueError("in classification the target must be 0 or 1")
 
 
-def _spread(fit: Fit, live: npt.NDArray[np.int64], width: int) -> Fit:
-    """The same fit with positions among all hypotheses in place of positions among those with labels."""
-    coefficients = np.full((width, 5), np.nan)
+def _spread(fit: Fit, live: npt.NDArray[np.int64], n_labels: npt.NDArray[np.int64], n: int) -> Fit:
+    """The same fit by position among all hypotheses, and why those that are not `live` have no part in it."""
+    coefficients = np.full((len(n_labels), 5), np.nan)
     coefficients[live] = fit.coefficients
-    return Fit(coefficients, {int(live[j]): why for j, why in fit.reasons.items()}, fit.metrics, fit.notes)
+    reasons = {int(live[j]): why for j, why in fit.reasons.items()}
+    for j in set(range(len(n_labels))) - set(live.tolist()):
+        few = f"it has a label on {n_labels[j]} of {n} rows, fewer than half"
+        reasons[j] = few if n_labels[j] else "it has no usable label"
+    return Fit(coefficients, reasons, fit.metrics, fit.notes)
 
 
 def _table(labels: Floats, target: Floats, fit: Fit, alpha: float) -> pd.DataFrame:
@@ -124,9 +126,9 @@ def _counts(table: pd.DataFrame, n_regression: int, alpha: float, n: int) -> dic
     }
 
 
-def _notes(failed: Sequence[int], n_incomplete: int, fit: Fit) -> list[str]:
+def _notes(n_incomplete: int, fit: Fit) -> list[str]:
     """One sentence per reason, however many hypotheses it concerns."""
-    concerned: dict[str, list[int]] = {"it has no usable label": list(failed)} if failed else {}
+    concerned: dict[str, list[int]] = {}
     for j, reason in sorted(fit.reasons.items()):
         concerned.setdefault(reason, []).append(j)
     notes = [f"no coefficient for {', '.join(f'#{j}' for j in js)}: {why}" for why, js in concerned.items()]

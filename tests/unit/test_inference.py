@@ -140,6 +140,19 @@ def test_rows_with_a_missing_label_leave_the_joint_model_only():
     assert found.table["separation_score"][0] == pytest.approx(separation(labels[:, 0], target).score)
 
 
+def test_a_hypothesis_with_few_labels_costs_the_others_no_row():
+    labels, target = draw()
+    few = labels.copy()
+    few[10:, 1] = np.nan
+    found = evaluate(few, target, task="regression")
+    model = sm.OLS(target, sm.add_constant(labels[:, [0, 2, 3]])).fit()
+    np.testing.assert_allclose(found.table["regression_coef"][[0, 2, 3]], model.params[1:])
+    assert found.metrics["n_regression"] == 500
+    assert "no coefficient for #1: it has a label on 10 of 500 rows, fewer than half" in found.notes
+    assert found.table["n"][1] == 10
+    assert math.isfinite(found.table["separation_pval"][1])
+
+
 def test_a_separated_hypothesis_has_no_coefficient_and_the_rest_is_the_limit():
     labels, _ = draw()
     target = binary(labels)
