@@ -27,8 +27,8 @@ from hypsae_ray.config import (
     Section,
     Select,
     TrainSae,
-    parse,
 )
+from hypsae_ray.config_file import parse
 from hypsae_ray.core import inference, rows, selection
 from hypsae_ray.core import sae as saes
 from hypsae_ray.core.prompts import truncate_words

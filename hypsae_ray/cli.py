@@ -67,10 +67,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from hypsae_ray import config, runner
+    from hypsae_ray import config_file, runner
 
     sys.path.append(str(Path.cwd()))  # where the module of a select.function may lie
-    settings = config.load(options.config, parse_overrides(rest))
+    settings = config_file.load(options.config, parse_overrides(rest))
     out = options.out or str(Path("runs") / Path(options.config).stem)
     runner.run(settings, out, until=options.until, show=print)
     return 0

@@ -1,22 +1,14 @@
 """The config of a run: one YAML file, one section per stage, one frozen model per section.
 
-`load` reads the file and applies dotted overrides; `Config` refuses, before any work, unknown keys,
-bad values and combinations that cannot work. Fields marked `Runtime` say where and how fast work is
+`Config` refuses, before any work, unknown keys, bad values and combinations that cannot work;
+`config_file` reads the file and the overrides. Fields marked `Runtime` say where and how fast work is
 done, never what comes out of it: they are left out of the content hashes of stages. (Paths are among them:
 the hash of a stage holds the content of its input files, not their place.)
 """
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from hypsae_ray.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -396,89 +388,3 @@ class Config(Section):
         llm = here if self.uses_llm else self.llm
         interpret = self.interpret.read_by(llm).model_copy(update={"llm": None})
         return self.model_copy(update={"llm": llm, "interpret": interpret})
-
-
-def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
-    """Read a config file and apply overrides.
-
-    Args:
-        path: a YAML file.
-        overrides: dotted field name to value, written as in YAML ("8", "null", "[32, 64]").
-
-    Raises:
-        ConfigError: the file cannot be read, or what it says is refused; the message names each field.
-    """
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected sections such as data, embed, train_sae")
-    for name, value in (overrides or {}).items():
-        _override(tree, name, value)
-    return parse(tree, str(path))
-
-
-def parse(tree: Mapping[str, Any], source: str) -> Config:
-    """Turn nested mappings into a Config.
-
-    Raises:
-        ConfigError: names `source` and each field that is refused, with the reason.
-    """
-    try:
-        return Config.model_validate(tree)
-    except pydantic.ValidationError as error:
-        lines = [f"  {_place(e['loc'])}: {_reason(e)}" for e in error.errors()]
-        raise ConfigError("\n".join([f"{source}: the config is refused:", *lines])) from None
-
-
-def _override(tree: dict[str, Any], name: str, value: str) -> None:
-    *parents, leaf = name.split(".")
-    for part in parents:
-        child = tree.get(part)
-        if child is None:
-            child = tree[part] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"--{name}: {part} is a value, not a section")
-        tree = child
-    tree[leaf] = _read_value(name, value)
-
-
-def _read_value(name: str, value: str) -> Any:
-    """Read a value as YAML; where the field is a text, what YAML takes for something else stays a text."""
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        if not _is_text(name):
-            raise ConfigError(f"--{name}: {json.dumps(value)} is not a YAML value") from None
-        return value
-    return read if read is None or isinstance(read, str) or not _is_text(name) else value
-
-
-def _is_text(name: str) -> bool:
-    """Tell whether a dotted name is a field that holds a text, such as embed.prompt ("clustering: ")."""
-    kinds: tuple[Any, ...] = (Config,)
-    for part in name.split("."):
-        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
-        field = section.model_fields.get(part) if section else None
-        if field is None:
-            return False
-        kinds = get_args(field.annotation) if isinstance(field.annotation, UnionType) else (field.annotation,)
-    return str in kinds
-
-
-def _place(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc) or "config"
-
-
-def _reason(error: Mapping[str, Any]) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown key"
-    if error["type"] == "missing":
-        return "required, but missing"
-    reason = error["msg"].removeprefix("Value error, ")
-    if isinstance(error["input"], Mapping):  # the reason itself names the values
-        return reason
-    return f"{reason} (got {json.dumps(error['input'], default=str)[:80]})"

@@ -10,22 +10,19 @@ Up to `select` there is one chain. After it there are two: the config's own lang
 the keyword baseline. They are the same stages with another config.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from hypsae_ray import fingerprints
 from hypsae_ray.artifacts import Folder, Manifest, content_hash
-from hypsae_ray.config import Config, Llm
-from hypsae_ray.core.prompts import template_fingerprint
+from hypsae_ray.config import Config
 from hypsae_ray.errors import ConfigError
-from hypsae_ray.inputs import find_files
 
 if TYPE_CHECKING:
     from hypsae_ray.engine.session import Session
@@ -39,7 +36,7 @@ class Stage:
         name: of its module, config section and folder.
         inputs: the stages whose folders it reads.
         decides: what of the config decides its content, JSON-ready.
-        texts_only: whether it reads nothing of `data` but the texts that train.
+        texts_only: it reads `data` alone, and of it nothing but the texts that train.
     """
 
     name: str
@@ -48,65 +45,19 @@ class Stage:
     texts_only: bool = False
 
 
-def _section(name: str) -> Callable[[Config], dict[str, Any]]:
-    return lambda config: getattr(config, name).content()
-
-
-def _embedding(config: Config) -> dict[str, Any]:
-    return {**config.embed.content(), "weights": _local_weights(config.embed.model)}
-
-
-def _selecting(config: Config) -> dict[str, Any]:
-    return {**config.select.content(), "source": _source(config.select.function)}
-
-
-def _naming(config: Config) -> dict[str, Any]:
-    return {**config.interpret.content(), **_asking(config.interpreter)}
-
-
-def _labelling(section: str) -> Callable[[Config], dict[str, Any]]:
-    return lambda config: {**getattr(config, section).content(), **_asking(config.llm)}
-
-
-def _asking(llm: Llm) -> dict[str, Any]:
-    weights = _local_weights(llm.model) if llm.engine == "vllm" else []
-    return {"llm": llm.content(), "weights": weights, "prompts": template_fingerprint()}
-
-
-def _local_weights(model: str) -> list[str]:
-    """Name, size and time of each file of a model in a local folder; nothing for hub and package names."""
-    files = sorted(path for path in Path(model).rglob("*") if path.is_file()) if Path(model).is_dir() else []
-    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-
-
-def _source(function: str | None) -> str:
-    """Return the source code of a custom selection function, as far as Python can tell it."""
-    if function is None:
-        return ""
-    found = import_module("hypsae_ray.core.selection").import_function(function)
-    try:
-        return inspect.getsource(found)
-    except (OSError, TypeError):
-        return ""
-
-
-def _training_texts(config: Config) -> dict[str, Any]:
-    """Return what decides which texts train: no other column, unless rows are dropped for it."""
-    data = config.data.content()
-    if config.data.on_bad_rows == "drop":
-        return data
-    return {name: data[name] for name in ("text", "val_fraction", "shard_rows")}
-
-
 STAGES = (
-    Stage("data", (), _section("data")),
-    Stage("embed", ("data",), _embedding, texts_only=True),
-    Stage("train_sae", ("embed",), _section("train_sae")),
-    Stage("select", ("data", "train_sae"), _selecting),
-    Stage("interpret", ("data", "train_sae", "select"), _naming),
-    Stage("score_fidelity", ("data", "train_sae", "select", "interpret"), _labelling("score_fidelity")),
-    Stage("annotate", ("data", "score_fidelity"), _labelling("annotate")),
-    Stage("evaluate", ("data", "score_fidelity", "annotate"), _section("evaluate")),
+    Stage("data", (), fingerprints.section("data")),
+    Stage("embed", ("data",), fingerprints.embedding, texts_only=True),
+    Stage("train_sae", ("embed",), fingerprints.section("train_sae")),
+    Stage("select", ("data", "train_sae"), fingerprints.selecting),
+    Stage("interpret", ("data", "train_sae", "select"), fingerprints.naming),
+    Stage(
+        "score_fidelity",
+        ("data", "train_sae", "select", "interpret"),
+        fingerprints.labelling("score_fidelity"),
+    ),
+    Stage("annotate", ("data", "score_fidelity"), fingerprints.labelling("annotate")),
+    Stage("evaluate", ("data", "score_fidelity", "annotate"), fingerprints.section("evaluate")),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 MAIN, BASELINE = "main", "keywords"
@@ -169,15 +120,15 @@ def _chains(config: Config) -> dict[str, Config]:
 
 
 def _plan_data(config: Config, out: Folder) -> Step:
-    stage, digests = STAGES[0], _input_digests(config, out)
+    stage, digests = STAGES[0], fingerprints.input_digests(config, out)
     digest = content_hash(stage.name, stage.decides(config), digests)
     training = {name: digest for name, digest in digests.items() if not name.startswith("holdout/")}
-    texts_hash = content_hash("texts", _training_texts(config), training)
+    texts_hash = content_hash("texts", fingerprints.training_texts(config), training)
     return Step(stage, MAIN, config, digest, _stage_folder(out, stage, digest), {}, texts_hash)
 
 
 def _plan_step(stage: Stage, chain: str, config: Config, before: list[Step], out: Folder) -> Step:
-    seen = {step.stage.name: (stage.texts_only and step.texts_hash) or step.hash for step in before}
+    seen = {step.stage.name: step.texts_hash if stage.texts_only else step.hash for step in before}
     digest = content_hash(stage.name, stage.decides(config), seen)
     inputs = {step.stage.name: step.folder for step in before}
     return Step(stage, chain, config, digest, _stage_folder(out, stage, digest), inputs)
@@ -185,26 +136,6 @@ def _plan_step(stage: Stage, chain: str, config: Config, before: list[Step], out
 
 def _stage_folder(out: Folder, stage: Stage, digest: str) -> Folder:
     return out.sub("stages").sub(f"{stage.name}-{digest[:8]}")
-
-
-def _input_digests(config: Config, out: Folder) -> dict[str, str]:
-    """Return the hash of every input file; those whose size and time have not changed are not read again."""
-    known = out.read_json("inputs.json") if out.has("inputs.json") else {}
-    digests = {}
-    places = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
-    for split, place in places.items():
-        for number, file in enumerate(find_files(place) if place else ()):
-            stamp = file.stamp()
-            digests[f"{split}/{number}"] = known.get(stamp) or file.digest()
-            known[stamp] = digests[f"{split}/{number}"]
-    _remember(out, known)
-    return digests
-
-
-def _remember(out: Folder, known: dict[str, str]) -> None:
-    """Keep the hashes of input files, once there is a run folder."""
-    if out.names():
-        out.write_json("inputs.json", known)
 
 
 def run_steps(steps: Iterable[Step], say: Callable[[str], None]) -> Iterator[Record]:

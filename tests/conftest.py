@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hypsae_ray import config, runner
+from hypsae_ray import config, config_file, runner
 from hypsae_ray.demo import grammar
 
 # A test that starts Ray starts its own, whatever cluster this machine may know of.
@@ -47,7 +47,7 @@ def demo_tree(demo_folder: Path) -> dict:
 @pytest.fixture(scope="session")
 def demo_config(demo_tree: dict) -> config.Config:
     """`demo_tree`, parsed."""
-    return config.parse(demo_tree, "demo")
+    return config_file.parse(demo_tree, "demo")
 
 
 @pytest.fixture(scope="session")

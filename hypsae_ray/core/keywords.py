@@ -78,10 +78,8 @@ def _name(prompt: NamingPrompt) -> Answer:
 def _telling(counts: sp.csc_matrix, positive: npt.NDArray[np.bool_]) -> list[int]:
     """Columns of the terms that together tell positive rows from the others best, in order of choice."""
     present = (counts > 0).astype(np.float64)
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    hits = np.asarray(present[positive].sum(axis=0)).ravel() / max(n_positive, 1)
-    alarms = np.asarray(present[~positive].sum(axis=0)).ravel() / max(n_negative, 1)
-    weight = np.where(hits > alarms, _class_tf_idf(counts, positive), 0.0)
+    telling = _share(present[positive]) > _share(present[~positive])
+    weight = np.where(telling, _class_tf_idf(counts, positive), 0.0)
     heaviest = np.argsort(-weight, kind="stable")[:_MAX_CANDIDATES]
     heaviest = heaviest[weight[heaviest] > 0]
     chosen = _greedy(present[:, heaviest].toarray() > 0, positive)
@@ -118,9 +116,9 @@ def _greedy(present: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_]) -> 
     return chosen
 
 
-def _share(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def _share(rows: npt.NDArray[np.bool_] | sp.csc_matrix) -> npt.NDArray[np.float64]:
     """Share of rows that are true in each column; 0 where there is no row."""
-    return rows.sum(axis=0) / max(len(rows), 1)
+    return np.asarray(rows.sum(axis=0), dtype=np.float64).ravel() / max(rows.shape[0], 1)
 
 
 def _sentence(terms: Sequence[str]) -> str:

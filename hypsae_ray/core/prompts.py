@@ -85,7 +85,6 @@ def parse_name(raw: str) -> str | None:
     return None
 
 
-@cache
 def template_fingerprint() -> str:
     """Return a hash of all prompt wording, hexadecimal, for the content hashes of stages."""
     digest = hashlib.sha256()

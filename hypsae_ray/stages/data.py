@@ -34,19 +34,7 @@ def run(work: Workspace) -> Outcome:
     checks = {name: _check(_tracked(files, work), options) for name, files in sources.items()}
     _refuse(checks, options)
     task = _task(checks, options, work)
-    counts = {"train": 0, "val": 0, "holdout": 0}
-    trained_on: set[str] = set()
-    seen = 0
-    for name, files in sources.items():
-        writers = _writers(work.out, name, options)
-        for frame in _texts(files, options, checks[name].bad):
-            _write_split(frame, writers, options)
-            if name == "holdout":
-                seen += int(frame["text_id"].isin(trained_on).sum())
-            else:
-                trained_on.update(frame["text_id"])
-        for split, writer in writers.items():
-            counts[split] = writer.close()
+    counts, seen = _write(sources, checks, options, work.out)
     if counts["train"] == 0:
         work.out.delete()
         raise InputError(f"{options.train}: no row is left for training after the split for validation")
@@ -197,6 +185,26 @@ def _to_texts(frame: pd.DataFrame, row_ids: np.ndarray, options: Data) -> pd.Dat
 
 def _name(value: Any) -> str | None:
     return None if pd.isna(value) else str(value)
+
+
+def _write(
+    sources: dict[str, list[DataFile]], checks: dict[str, _Check], options: Data, out: Folder
+) -> tuple[dict[str, int], int]:
+    """Write all good rows; return rows per split, and how many holdout texts stand in the training data."""
+    counts = {"train": 0, "val": 0, "holdout": 0}
+    trained_on: set[str] = set()
+    seen = 0
+    for name, files in sources.items():
+        writers = _writers(out, name, options)
+        for frame in _texts(files, options, checks[name].bad):
+            _write_split(frame, writers, options)
+            if name == "holdout":
+                seen += int(frame["text_id"].isin(trained_on).sum())
+            else:
+                trained_on.update(frame["text_id"])
+        for split, writer in writers.items():
+            counts[split] = writer.close()
+    return counts, seen
 
 
 class _Writer:

@@ -20,23 +20,22 @@ def run(work: Workspace) -> Outcome:
     target = read_column(data.folder, "train", "target").loc[row_ids].to_numpy()
     options, task = work.config.select, data.facts["task"]
     chosen = select(fired, target, options, task)
+    dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     if not len(chosen.neurons):
         raise StageError(
             f"select: none of {len(chosen.scores)} neurons can be selected by {options.method}: "
-            f"{_states(chosen)}, and the target takes {len(np.unique(target))} values in {len(target)} rows"
+            f"{dead} are dead and {constant} constant, "
+            f"and the target takes {len(np.unique(target))} values in {len(target)} rows"
         )
     correlation = target_correlation(fired, target, task)
     work.out.write_table("selection.parquet", to_table(chosen, correlation))
-    dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     if dead or constant or len(chosen.neurons) < options.n:
-        work.say(f"select: {len(chosen.neurons)} of {options.n} neurons selected; {_states(chosen)}")
+        work.say(
+            f"select: {len(chosen.neurons)} of {options.n} neurons selected; "
+            f"{dead} are dead and {constant} constant"
+        )
     facts = {"selected": len(chosen.neurons), "dead": dead, "constant": constant}
     return Outcome(len(chosen.neurons), facts=facts)
-
-
-def _states(chosen: Selection) -> str:
-    dead, constant = ((chosen.state == state).sum() for state in ("dead", "constant"))
-    return f"{dead} are dead and {constant} constant"
 
 
 def target_correlation(fired: sp.csr_matrix, target: np.ndarray, task: Task) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hypsae_ray import config, pipeline, runner
+from hypsae_ray import config, config_file, pipeline, runner
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.stages.annotate import read_annotations
 
@@ -25,7 +25,7 @@ def run(demo_tree: dict, tmp_path_factory: pytest.TempPathFactory) -> runner.Run
         "score_fidelity": {"n_examples": 4, "max_words": 20},
         "annotate": {"max_rows": 8, "max_words": 30, "shard_rows": 5},
     }
-    return runner.run(config.parse(tree, "llm"), str(tmp_path_factory.mktemp("llm") / "run"))
+    return runner.run(config_file.parse(tree, "llm"), str(tmp_path_factory.mktemp("llm") / "run"))
 
 
 def test_every_pair_of_text_and_hypothesis_is_answered(run: runner.Run):

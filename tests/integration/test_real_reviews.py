@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hypsae_ray import config, runner
+from hypsae_ray import config_file, runner
 
 pytestmark = pytest.mark.cluster
 
@@ -31,7 +31,7 @@ def run(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
         "select": {"n": 12},
         "llm": {"engine": "keywords", "replicas": ACTORS},
     }
-    return runner.run(config.parse(tree, "reviews"), str(folder / "run"))
+    return runner.run(config_file.parse(tree, "reviews"), str(folder / "run"))
 
 
 def test_keywords_predict_stars_on_unseen_reviews(run: runner.Run):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from hypsae_ray import cli, config, pipeline, results, runner
+from hypsae_ray import cli, config, config_file, pipeline, results, runner
 from hypsae_ray.stages.annotate import read_annotations
 
 
@@ -123,7 +123,7 @@ def test_a_holdout_text_changes_only_what_reads_it(
     lines = (demo_folder / "holdout.jsonl").read_text().splitlines()
     (tmp_path / "holdout.jsonl").write_text("\n".join(lines[:150]))
     data = {**demo_tree["data"], "holdout": str(tmp_path / "holdout.jsonl")}
-    again = runner.run(config.parse({**demo_tree, "data": data}, "c"), finished.out.path)
+    again = runner.run(config_file.parse({**demo_tree, "data": data}, "c"), finished.out.path)
     assert [name for name in pipeline.STAGE_NAMES if name not in computed(again)] == ["embed", "train_sae"]
     assert again.chains["main"].metrics["n"] == 150
     assert again.evaluation["hypothesis"].tolist() == finished.evaluation["hypothesis"].tolist()

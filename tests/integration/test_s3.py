@@ -8,7 +8,7 @@ import pyarrow.fs as pafs
 import pytest
 from moto.server import ThreadedMotoServer
 
-from hypsae_ray import config, runner
+from hypsae_ray import config_file, runner
 from hypsae_ray.artifacts import Folder
 
 
@@ -34,11 +34,11 @@ def test_a_run_on_s3_is_that_on_local_disk(
     for name in ("train.jsonl", "holdout.jsonl"):
         Folder.at(bucket.format("data")).write_bytes(name, (demo_folder / name).read_bytes())
     data = {"train": bucket.format("data/train*.jsonl"), "holdout": bucket.format("data/holdout.jsonl")}
-    tree = config.parse({**demo_tree, "data": {**demo_tree["data"], **data}}, "s3")
-    run = runner.run(tree, bucket.format("run"))
+    settings = config_file.parse({**demo_tree, "data": {**demo_tree["data"], **data}}, "s3")
+    run = runner.run(settings, bucket.format("run"))
     pd.testing.assert_frame_equal(
-        run.evaluation, runner.run(config.parse(demo_tree, "c"), str(demo_run)).evaluation
+        run.evaluation, runner.run(config_file.parse(demo_tree, "c"), str(demo_run)).evaluation
     )
-    again = runner.run(tree, bucket.format("run"), show=print)
+    again = runner.run(settings, bucket.format("run"), show=print)
     assert all(record.reused for record in again.records)
     assert "nothing to do" in capsys.readouterr().out

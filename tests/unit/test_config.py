@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from hypsae_ray import config
+from hypsae_ray import config, config_file
 from hypsae_ray.errors import ConfigError
 
 MINIMAL = {"data": {"train": "a.csv", "holdout": "b.csv", "target": "y"}}
@@ -9,12 +9,12 @@ MINIMAL = {"data": {"train": "a.csv", "holdout": "b.csv", "target": "y"}}
 
 def refused(tree: dict) -> str:
     with pytest.raises(ConfigError) as error:
-        config.parse({**MINIMAL, **tree}, "c.yaml")
+        config_file.parse({**MINIMAL, **tree}, "c.yaml")
     return str(error.value)
 
 
 def test_defaults_are_filled_in():
-    parsed = config.parse(MINIMAL, "c.yaml")
+    parsed = config_file.parse(MINIMAL, "c.yaml")
     assert parsed.train_sae.prefixes == (64,)
     assert parsed.train_sae.n_aux == 8
     assert parsed.interpreter == parsed.llm
@@ -62,14 +62,14 @@ def test_overrides_by_dotted_name(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text(yaml.safe_dump(MINIMAL))
     overrides = {"train_sae.prefix_lengths": "[8, 64]", "llm.replicas.max": "3", "data.group": "author"}
-    loaded = config.load(file, overrides)
+    loaded = config_file.load(file, overrides)
     assert loaded.train_sae.prefix_lengths == (8, 64)
     assert loaded.llm.replicas.max == 3
     assert loaded.data.group == "author"
     with pytest.raises(ConfigError, match="not a YAML value"):
-        config.load(file, {"data.covariates": "[a"})
+        config_file.load(file, {"data.covariates": "[a"})
     with pytest.raises(ConfigError, match=r"data\.text\.x: text is a value, not a section"):
-        config.load(file, {"data.text": "t", "data.text.x": "1"})
+        config_file.load(file, {"data.text": "t", "data.text.x": "1"})
 
 
 def test_texts_in_overrides_stay_texts(tmp_path):
@@ -84,7 +84,7 @@ def test_texts_in_overrides_stay_texts(tmp_path):
         "interpret.instructions": "[note: a list",
         "interpret.llm.model": "7",
     }
-    loaded = config.load(file, overrides)
+    loaded = config_file.load(file, overrides)
     assert loaded.embed.prompt == "clustering: "
     assert loaded.data.target == "2024"
     assert loaded.embed.revision == "1e5"
@@ -100,26 +100,26 @@ def test_unreadable_files(tmp_path, content: str, reason: str):
     file = tmp_path / "c.yaml"
     file.write_text(content)
     with pytest.raises(ConfigError, match=reason):
-        config.load(file)
+        config_file.load(file)
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
-        config.load(tmp_path / "none.yaml")
+        config_file.load(tmp_path / "none.yaml")
 
 
 def test_content_leaves_out_what_changes_no_result():
-    slow = config.parse({**MINIMAL, "embed": {"batch_size": 8}, "llm": {"replicas": {"max": 4}}}, "c")
-    fast = config.parse({**MINIMAL, "data": {**MINIMAL["data"], "train": "elsewhere.csv"}}, "c")
+    slow = config_file.parse({**MINIMAL, "embed": {"batch_size": 8}, "llm": {"replicas": {"max": 4}}}, "c")
+    fast = config_file.parse({**MINIMAL, "data": {**MINIMAL["data"], "train": "elsewhere.csv"}}, "c")
     assert slow.embed.content() == fast.embed.content()
     assert slow.llm.content() == fast.llm.content()
     assert slow.data.content() == fast.data.content()
-    other = config.parse({**MINIMAL, "embed": {"layer": -2}}, "c")
+    other = config_file.parse({**MINIMAL, "embed": {"layer": -2}}, "c")
     assert other.embed.content() != fast.embed.content()
 
 
 def test_the_keyword_baseline_shares_every_stage_before_naming():
-    parsed = config.parse(MINIMAL, "c")
+    parsed = config_file.parse(MINIMAL, "c")
     baseline = parsed.with_keywords()
     assert baseline.llm.engine == baseline.interpreter.engine == "keywords"
     assert baseline.llm.replicas.max == 0

@@ -12,7 +12,8 @@ import scipy.sparse as sp
 
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Answer, LocalPool, NamingPrompt, Scores, Usage
-from hypsae_ray.config import Interpret, ScoreFidelity, parse
+from hypsae_ray.config import Interpret, ScoreFidelity
+from hypsae_ray.config_file import parse
 from hypsae_ray.core.rows import text_ids
 from hypsae_ray.schema import Status
 from hypsae_ray.stages import annotate, embed, interpret, score_fidelity

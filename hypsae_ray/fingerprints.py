@@ -1,0 +1,96 @@
+"""What decides the content of each stage, beside its inputs: the parts of the hashes that name its folder."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.config import Config, Llm
+from hypsae_ray.core.prompts import template_fingerprint
+from hypsae_ray.inputs import find_files
+
+
+def section(name: str) -> Callable[[Config], dict[str, Any]]:
+    """Return what picks a section of the config."""
+    return lambda config: getattr(config, name).content()
+
+
+def embedding(config: Config) -> dict[str, Any]:
+    """Return what decides the embeddings of given texts."""
+    return {**config.embed.content(), "weights": _local_weights(config.embed.model)}
+
+
+def selecting(config: Config) -> dict[str, Any]:
+    """Return what decides which neurons are selected.
+
+    Raises:
+        ConfigError: there is no such selection function.
+    """
+    return {**config.select.content(), "source": _source(config.select.function)}
+
+
+def naming(config: Config) -> dict[str, Any]:
+    """Return what decides the sentences of given neurons."""
+    return {**config.interpret.content(), **_asking(config.interpreter)}
+
+
+def labelling(name: str) -> Callable[[Config], dict[str, Any]]:
+    """Return what picks all that decides labels: a section, the model that labels, and the wording."""
+    return lambda config: {**getattr(config, name).content(), **_asking(config.llm)}
+
+
+def _asking(llm: Llm) -> dict[str, Any]:
+    weights = _local_weights(llm.model) if llm.engine == "vllm" else []
+    return {"llm": llm.content(), "weights": weights, "prompts": template_fingerprint()}
+
+
+def _local_weights(model: str) -> list[str]:
+    """Name, size and time of each file of a model in a local folder; nothing for hub and package names."""
+    files = sorted(path for path in Path(model).rglob("*") if path.is_file()) if Path(model).is_dir() else []
+    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+
+
+def _source(function: str | None) -> str:
+    """Return the source code of a custom selection function, as far as Python can tell it."""
+    if function is None:
+        return ""
+    from hypsae_ray.core.selection import import_function  # scikit-learn loads for a second
+
+    found = import_function(function)
+    try:
+        return inspect.getsource(found)
+    except (OSError, TypeError):
+        return ""
+
+
+def training_texts(config: Config) -> dict[str, Any]:
+    """Return what decides which texts train: no other column, unless rows are dropped for it."""
+    data = config.data.content()
+    if config.data.on_bad_rows == "drop":
+        return data
+    return {name: data[name] for name in ("text", "val_fraction", "shard_rows")}
+
+
+def input_digests(config: Config, out: Folder) -> dict[str, str]:
+    """Return the hash of every input file; those whose size and time have not changed are not read again.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    known = out.read_json("inputs.json") if out.has("inputs.json") else {}
+    digests = {}
+    places = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
+    for split, place in places.items():
+        for number, file in enumerate(find_files(place) if place else ()):
+            stamp = file.stamp()
+            digests[f"{split}/{number}"] = known.get(stamp) or file.digest()
+            known[stamp] = digests[f"{split}/{number}"]
+    _remember(out, known)
+    return digests
+
+
+def _remember(out: Folder, known: dict[str, str]) -> None:
+    """Keep the hashes of input files, once there is a run folder."""
+    if out.names():
+        out.write_json("inputs.json", known)
