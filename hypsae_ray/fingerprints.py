@@ -1,12 +1,12 @@
 """What decides the content of each stage, beside its inputs: the parts of the hashes that name its folder."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hypsae_ray.artifacts import Folder
-from hypsae_ray.config import Config, Llm
+from hypsae_ray.config import AnnotateJob, Config, Label, Llm
 from hypsae_ray.core.prompts import template_fingerprint
 from hypsae_ray.inputs import find_files
 
@@ -35,9 +35,25 @@ def naming(config: Config) -> dict[str, Any]:
     return {**config.interpret.content(), **_asking(config.interpreter)}
 
 
-def labelling(name: str) -> Callable[[Config], dict[str, Any]]:
-    """Return what picks all that decides labels: a section, the model that labels, and the wording."""
-    return lambda config: {**getattr(config, name).content(), **_asking(config.llm)}
+def scoring(config: Config) -> dict[str, Any]:
+    """Return what decides the fidelity of given sentences."""
+    return {**config.score_fidelity.content(), "labeller": labeller(config.llm, config.label)}
+
+
+def annotating(config: Config | AnnotateJob) -> dict[str, Any]:
+    """Return what decides the annotations of given texts with given hypotheses.
+
+    Raises:
+        InputError: there is a mask, but it cannot be read.
+    """
+    options = config.annotate
+    mask = [file.digest() for file in find_files(options.mask)] if options.mask else []
+    return {**options.content(), "mask": mask, "labeller": labeller(config.llm, config.label)}
+
+
+def labeller(llm: Llm, label: Label) -> dict[str, Any]:
+    """Return what decides an answer to a given question about a given text."""
+    return {**_asking(llm), "label": label.content()}
 
 
 def _asking(llm: Llm) -> dict[str, Any]:
@@ -73,16 +89,21 @@ def training_texts(config: Config) -> dict[str, Any]:
 
 
 def input_digests(config: Config, out: Folder) -> dict[str, str]:
-    """Return the hash of every input file; those whose size and time have not changed are not read again.
+    """Return the hash of every input file of a run; see `file_digests`."""
+    places = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
+    return file_digests({split: place for split, place in places.items() if place}, out)
+
+
+def file_digests(places: Mapping[str, str], out: Folder) -> dict[str, str]:
+    """Return the hash of every file of some datasets; those that have not changed are not read again.
 
     Raises:
         InputError: a file is missing or cannot be read.
     """
     known = out.read_json("inputs.json") if out.has("inputs.json") else {}
     digests = {}
-    places = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
     for split, place in places.items():
-        for number, file in enumerate(find_files(place) if place else ()):
+        for number, file in enumerate(find_files(place)):
             stamp = file.stamp()
             digests[f"{split}/{number}"] = known.get(stamp) or file.digest()
             known[stamp] = digests[f"{split}/{number}"]

@@ -3,9 +3,11 @@
 Values come out as they stand in the file; what they must be is checked in `core.rows`.
 """
 
+import csv
 import fnmatch
 import hashlib
 import io
+import itertools
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -141,6 +143,25 @@ def read_frames(file: DataFile, columns: Sequence[str]) -> Iterator[pd.DataFrame
         raise InputError(f"{file.path}: cannot be read: {_one_line(error)}") from None
     if first == 1:
         raise InputError(f"{file.path}: the file holds no rows")
+
+
+def columns_in(file: DataFile) -> set[str]:
+    """Return the names of a file's columns; for JSONL, those of its first lines.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        if file.format == "parquet":
+            with file.filesystem.open_input_file(file.path) as source:
+                return set(pq.ParquetFile(source).schema_arrow.names)
+        with _open_text(file) as lines:
+            if file.format == "csv":
+                return set(next(csv.reader(lines), ()))
+            first = (line for line in itertools.islice(lines, ROWS_PER_FRAME) if line.strip())
+            return {name for number, line in enumerate(first, 1) for name in _parse_line(file, number, line)}
+    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise InputError(f"{file.path}: cannot be read: {_one_line(error)}") from None
 
 
 def _open_text(file: DataFile) -> io.TextIOWrapper:

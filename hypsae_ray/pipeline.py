@@ -54,13 +54,14 @@ STAGES = (
     Stage(
         "score_fidelity",
         ("data", "train_sae", "select", "interpret"),
-        fingerprints.labelling("score_fidelity"),
+        fingerprints.scoring,
     ),
-    Stage("annotate", ("data", "score_fidelity"), fingerprints.labelling("annotate")),
+    Stage("annotate", ("data", "score_fidelity"), fingerprints.annotating),
     Stage("evaluate", ("data", "score_fidelity", "annotate"), fingerprints.section("evaluate")),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 MAIN, BASELINE = "main", "keywords"
+ANSWERS = "answers"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Step:
     hash: str
     folder: Folder
     inputs: Mapping[str, Folder]
+    answers: Folder
     texts_hash: str = ""  # of `data` alone: what texts_only stages see
 
 
@@ -124,14 +126,16 @@ def _plan_data(config: Config, out: Folder) -> Step:
     digest = content_hash(stage.name, stage.decides(config), digests)
     training = {name: digest for name, digest in digests.items() if not name.startswith("holdout/")}
     texts_hash = content_hash("texts", fingerprints.training_texts(config), training)
-    return Step(stage, MAIN, config, digest, _stage_folder(out, stage, digest), {}, texts_hash)
+    folder = _stage_folder(out, stage, digest)
+    return Step(stage, MAIN, config, digest, folder, {}, out.sub(ANSWERS), texts_hash)
 
 
 def _plan_step(stage: Stage, chain: str, config: Config, before: list[Step], out: Folder) -> Step:
     seen = {step.stage.name: step.texts_hash if stage.texts_only else step.hash for step in before}
     digest = content_hash(stage.name, stage.decides(config), seen)
     inputs = {step.stage.name: step.folder for step in before}
-    return Step(stage, chain, config, digest, _stage_folder(out, stage, digest), inputs)
+    folder = _stage_folder(out, stage, digest)
+    return Step(stage, chain, config, digest, folder, inputs, out.sub(ANSWERS))
 
 
 def _stage_folder(out: Folder, stage: Stage, digest: str) -> Folder:
@@ -162,7 +166,10 @@ def _run_step(step: Step, session: "Session", say: Callable[[str], None]) -> Man
         name: workspace.Input(folder, _manifest(folder).outcome.facts) for name, folder in step.inputs.items()
     }
     label = step.stage.name if step.chain == MAIN else f"{step.stage.name} ({step.chain})"
-    work = workspace.Workspace(step.config, inputs, step.folder, session, _tracker(label), say)
+    decides = step.stage.decides(step.config)
+    work = workspace.Workspace(
+        step.config, inputs, decides, step.folder, step.answers, session, tracker(label), say
+    )
     say(f"{label} ...")
     started = time.monotonic()
     outcome = import_module(f"hypsae_ray.stages.{step.stage.name}").run(work)
@@ -177,7 +184,9 @@ def _manifest(folder: Folder) -> Manifest:
     return manifest
 
 
-def _tracker(label: str) -> Callable[[Iterable[Any], int, str], Iterator[Any]]:
+def tracker(label: str) -> Callable[[Iterable[Any], int, str], Iterator[Any]]:
+    """Return what shows a progress bar of this name around an iterable: track(iterable, total, unit)."""
+
     def track(items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
         return iter(
             tqdm(items, desc=label, total=total, unit=unit, mininterval=1.0, miniters=1, dynamic_ncols=True)

@@ -1,5 +1,6 @@
 """What a run leaves at the top of its folder: CSV tables, metrics.json, report.html, run.json."""
 
+import io
 import json
 import platform
 import subprocess
@@ -31,6 +32,7 @@ PACKAGES = (
     "transformers",
     "numpy",
 )
+USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
 RUN, REPORT = "run.json", "report.html"
 # Measured before this project began: AUC 0.54 against keyword labels.
 CAVEATS = {
@@ -210,6 +212,15 @@ def read_chain(records: Sequence[Record], chain: str) -> Chain:
         row_ids,
         p_yes,
     )
+
+
+def questions_of(out: str, config: Config) -> list[str | None]:
+    """Return the sentences of the hypotheses of a run; before they are written, as many of usual length."""
+    folder = Folder.at(out)
+    if folder.has("hypotheses.csv"):
+        table = pd.read_csv(io.BytesIO(folder.read_bytes("hypotheses.csv")))
+        return [sentence if isinstance(sentence, str) else None for sentence in table["interpretation"]]
+    return [f"{USUAL_SENTENCE} {number}" for number in range(config.select.n)]
 
 
 def closing_text(found: Results, config: Config) -> list[str]:

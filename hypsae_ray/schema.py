@@ -9,11 +9,11 @@ from enum import IntEnum
 
 import pyarrow as pa
 
-VERSION = 2
+VERSION = 3
 
 
 class Status(IntEnum):
-    """What became of one answer. Everything but OK means: there is no usable value."""
+    """What became of one answer. Only those in USABLE come with a value."""
 
     OK = 0
     FAILED = 1
@@ -26,6 +26,19 @@ class Status(IntEnum):
     """The answer hit its token limit before it ended."""
     NO_EXAMPLES = 5
     """There were too few firing or silent texts to ask about."""
+    CUT = 6
+    """The label is for the beginning of the text: the rest was cut off."""
+    UNSURE = 7
+    """Yes and no together got less probability than the stated floor."""
+    UNASKED = 8
+    """A mask left this pair out."""
+    NO_TEXT = 9
+    """The row holds no usable text."""
+    SET_ASIDE = 10
+    """Its shard failed as often as is allowed; another run tries it again."""
+
+
+USABLE = (Status.OK, Status.CUT)
 
 
 def texts(covariates: tuple[str, ...] = ()) -> pa.Schema:
@@ -47,12 +60,25 @@ def embeddings(dim: int, dtype: str = "float32") -> pa.Schema:
     return pa.schema([("row_id", pa.int64()), ("embedding", pa.list_(value, dim))])
 
 
+# The rows of `hypsae annotate`: text and text_id are null, and reason is not, where a row has no usable text.
+ROWS = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("source_id", pa.string()),
+        ("text_id", pa.string()),
+        ("text", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
 def annotations(n_hypotheses: int) -> pa.Schema:
-    """Schema of P(yes) and status per (text, hypothesis)."""
+    """Schema of P(yes), the probability of neither yes nor no, and status per (text, hypothesis)."""
     return pa.schema(
         [
             ("row_id", pa.int64()),
             ("p_yes", pa.list_(pa.float32(), n_hypotheses)),
+            ("p_neither", pa.list_(pa.float32(), n_hypotheses)),
             ("status", pa.list_(pa.int8(), n_hypotheses)),
         ]
     )

@@ -18,14 +18,15 @@ It is the instant baseline next to every LLM, and makes whole runs fast and exac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer
 
-from hypsae_ray.boundary import Answer, NamingPrompt, Scores
+from hypsae_ray.boundary import DEFAULT_LABEL, Answer, NamingPrompt, Scores
+from hypsae_ray.config import Label
 from hypsae_ray.schema import Status
 
 _MAX_TERMS = 6
@@ -40,16 +41,25 @@ _QUOTED = re.compile(r'"([^"]+)"')
 class Keywords:
     """The keyword baseline: a `boundary.LanguageModel` that takes no tokens. Deterministic."""
 
+    thread_safe: ClassVar[bool] = True
+
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
         """Name each prompt by its telling terms; FAILED where no term tells the two groups apart."""
         return [_name(prompt) for prompt in prompts]
 
-    def score(self, texts: Sequence[str], questions: Sequence[str]) -> Scores:
+    def score(
+        self,
+        texts: Sequence[str],
+        questions: Sequence[str],
+        how: Label = DEFAULT_LABEL,
+        asked: npt.NDArray[np.bool_] | None = None,
+    ) -> Scores:
         """Label each text 1 where one of a question's terms occurs in it as words, else 0.
 
         The terms are those in double quotes; without quotes, all words of the question but stop words. A
-        question without terms is FAILED for every text.
+        question without terms is FAILED for every text. `how` is of no concern here: nothing is prompted.
         """
+        del how
         wanted = [_terms(question) for question in questions]
         vocabulary = sorted(set().union(*wanted))
         p_yes = np.zeros((len(texts), len(questions)), dtype=np.float32)
@@ -58,7 +68,9 @@ class Keywords:
         empty = np.array([not terms for terms in wanted], dtype=bool)
         p_yes[:, empty] = np.nan
         status = np.where(np.isnan(p_yes), Status.FAILED, Status.OK).astype(np.int8)
-        return Scores(p_yes, status)
+        if asked is not None:
+            p_yes[~asked], status[~asked] = np.nan, Status.UNASKED
+        return Scores(p_yes, p_yes * 0, status)
 
 
 def _name(prompt: NamingPrompt) -> Answer:

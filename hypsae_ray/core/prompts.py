@@ -1,7 +1,8 @@
 """What a language model is asked, and the one place where its sentences are read.
 
-The wording lies in hypsae_ray/prompts/*.txt. A label prompt is instruction, text and question in that order,
-so that all questions about a text share its beginning, and with it an engine's prefix cache.
+The wording lies in hypsae_ray/prompts/*.txt. A label prompt has four parts, each of which ends in a newline:
+instruction, text and property in either order, closing. Prompts that share their first parts share an
+engine's prefix cache.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from string import Template
 
 from hypsae_ray.boundary import NamingPrompt
 
-_TEMPLATES = ("naming", "label_instruction", "label_text", "label_question")
+_TEMPLATES = ("naming", "label_instruction", "label_text", "label_property", "label_closing")
 _MAX_NAME_WORDS = 50
 
 _THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -50,19 +51,30 @@ def render_naming(prompt: NamingPrompt) -> str:
     )
 
 
+def label_prompt(text: str, question: str, *, text_first: bool = True) -> str:
+    """Return the question whether a text has a property ("mentions a long wait"), as prose."""
+    parts = [label_text(text), label_property(question)]
+    return "".join([label_instruction(), *(parts if text_first else parts[::-1]), label_closing()])
+
+
 def label_instruction() -> str:
-    """Return the part of a label prompt that is the same for all texts and questions; ends in a newline."""
+    """Return the first part of a label prompt, the same for all texts and questions."""
     return _template("label_instruction").template
 
 
 def label_text(text: str) -> str:
-    """Return the part of a label prompt that all questions about a text share; ends in a newline."""
+    """Return the part of a label prompt that holds the text, without blanks around it."""
     return _template("label_text").substitute(text=text.strip())
 
 
-def label_question(question: str) -> str:
-    """Return the last part of a label prompt ("mentions a long wait"); ends in a newline."""
-    return _template("label_question").substitute(question=_one_line(question))
+def label_property(question: str) -> str:
+    """Return the part of a label prompt that holds the property, on one line."""
+    return _template("label_property").substitute(question=_one_line(question))
+
+
+def label_closing() -> str:
+    """Return the last part of a label prompt, the same for all texts and questions."""
+    return _template("label_closing").template
 
 
 def parse_name(raw: str) -> str | None:

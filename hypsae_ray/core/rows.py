@@ -58,6 +58,13 @@ def find_bad_rows(frame: pd.DataFrame, columns: Columns, *, binary: bool) -> "pd
     return reasons[reasons != ""]
 
 
+def bad_texts(texts: "pd.Series[Any]", name: str) -> "pd.Series[str]":
+    """Return for each value of the column `name` why it is no usable text; "" where it is one."""
+    reasons: pd.Series[str] = pd.Series("", index=texts.index, dtype=object)
+    _note_texts(reasons, texts, name)
+    return reasons
+
+
 def _note_texts(reasons: "pd.Series[str]", texts: "pd.Series[Any]", name: str) -> None:
     is_text = texts.map(lambda value: isinstance(value, str)).to_numpy(bool)
     blank = texts.map(lambda value: isinstance(value, str) and not value.strip()).to_numpy(bool)

@@ -1,17 +1,28 @@
 """A pool of model copies in Ray actors, fed by one Ray Data execution that stays open.
 
 Loading a model takes seconds to minutes, and the stages of a run that share a model follow one another. So
-the pool is one streaming Dataset: a `Feed` actor holds the tasks queued so far, one generator task streams
-them as blocks of one row, and a `map_batches` actor pool of min to max replicas, which Ray Data scales and
-repairs, does the work. The dataset ends when the feed is closed; until then the models stay loaded.
+the pool is one streaming Dataset: a `Feed` actor holds the tasks at hand, one generator task streams them as
+blocks of one row, and a `map_batches` actor pool of min to max replicas, which Ray Data scales and repairs,
+does the work. The dataset ends when the pool is closed; until then the models stay loaded.
+
+Each replica may work on two tasks at once: while the engine computes one, the texts of the next are read and
+tokenised, and the answers of the last are written.
+
+Ray Data gives the task of a dead actor to another one, again and again. The feed counts how often a task was
+begun, so that one which kills its actor each time is given up; and how often a model was loaded in vain. It
+stands on the driver's node, like the generator: while the driver lives, no task is lost.
 """
 
 import asyncio
+import itertools
 import logging
+import os
 import pickle
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic
 
 import pyarrow as pa
@@ -20,38 +31,83 @@ import ray.data
 
 from hypsae_ray.boundary import Model, Result, Task
 from hypsae_ray.config import Replicas
-from hypsae_ray.errors import HypsaeError, ModelError, StageError
+from hypsae_ray.engine.placement import Placement
+from hypsae_ray.errors import EngineDiedError, HypsaeError, ModelError, StageError
 
 # Never give up on a silent execution: an open pool waits for the driver, and a shard may take minutes.
 NO_PROGRESS_SECONDS = -1
+TRIES = 3
+CALLS_AT_ONCE = 2
 
 
 @ray.remote(num_cpus=0)
 class Feed:
-    """The list of all tasks queued so far. Reading is by position, so a restarted reader repeats."""
+    """The tasks at hand, by position. Reading does not take them, so a restarted reader may repeat."""
 
-    def __init__(self) -> None:
-        self._tasks: list[bytes] = []
-        self._open = True
+    def __init__(self, loads: int) -> None:
+        self._tasks: dict[int, bytes] = {}
+        self._works: dict[int, bytes] = {}
+        self._begun: dict[int, int] = {}
+        self._reasons: dict[int, str] = {}
+        self._end = 0
+        self._loads, self._loads_in_vain = loads, 0
         self._changed = asyncio.Condition()
 
-    async def put(self, tasks: list[bytes]) -> None:
-        """Add tasks at the end."""
+    async def work(self, number: int, work: bytes) -> None:
+        """Take the function of a call of `map`."""
+        self._works[number] = work
+
+    async def get_work(self, number: int) -> bytes:
+        """Return the function of a call of `map`."""
+        return self._works[number]
+
+    async def put(self, first: int, tasks: list[bytes], finished: list[int]) -> None:
+        """Add tasks at positions from `first` on, and forget those that are finished."""
         async with self._changed:
-            self._tasks.extend(tasks)
+            self._tasks |= dict(enumerate(tasks, first))
+            self._end = max(self._end, first + len(tasks))
+            for position in finished:
+                for held in (self._tasks, self._begun, self._reasons):
+                    held.pop(position, None)
             self._changed.notify_all()
 
-    async def close(self) -> None:
-        """Give out no more tasks, those that are queued included."""
+    async def get(self, position: int) -> bytes:
+        """Wait for the task at `position`; empty when it is finished."""
         async with self._changed:
-            self._open = False
-            self._changed.notify_all()
+            await self._changed.wait_for(lambda: position < self._end)
+            return self._tasks.get(position, b"")
 
-    async def get(self, position: int) -> bytes | None:
-        """Wait for the task at `position`; None when the feed is closed."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: position < len(self._tasks) or not self._open)
-            return self._tasks[position] if self._open else None
+    async def begin(self, position: int) -> str:
+        """Count one more try of a task; return why it must not be tried any more, or nothing."""
+        self._begun[position] = self._begun.get(position, 0) + 1
+        if self._begun[position] <= TRIES:
+            return ""
+        return self._reasons.get(position, f"{TRIES} processes died while they worked on it")
+
+    async def fails(self, position: int, reason: str) -> None:
+        """Remember why a process ends that works on a task."""
+        self._reasons[position] = reason
+
+    async def load_begins(self) -> str:
+        """Count one more process that loads a model; return why it must not, or nothing."""
+        self._loads_in_vain += 1
+        if self._loads_in_vain <= self._loads:
+            return ""
+        return (
+            f"{self._loads} processes in a row died while they loaded the model: most likely memory ran out. "
+            "Take a smaller model or context, or reserve more for each replica"
+        )
+
+    async def load_ended(self) -> None:
+        """Note that a model is loaded."""
+        self._loads_in_vain = 0
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """Stands for the result of a task whose processes died."""
+
+    reason: str
 
 
 class Replica:
@@ -60,41 +116,59 @@ class Replica:
     Nothing raised here leaves the actor: Ray Data would hide it in its own error, and would try a model
     that cannot load again and again. Errors travel to the driver as results.
 
-    Ray Data makes the object in one thread and calls it in another. OpenMP keeps worker threads for each
-    thread that computes, and lets all of them sleep early once they outnumber the cores; so the model is
-    loaded and used in one thread of our own. SmolLM2 on two cores labels 7 % faster that way.
+    A model that computes in the thread that calls it is loaded and used in one thread of our own: Ray Data
+    makes the object in one thread and calls it in others, and OpenMP keeps worker threads for each of them.
     """
 
-    def __init__(self, factory: Callable[[], Any]) -> None:
-        self._model = None
+    def __init__(self, factory: Callable[[], Any], feed: Any) -> None:
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+        logging.getLogger("hypsae_ray").setLevel(logging.INFO)
+        self._model, self._feed = None, feed
         self._load_error: HypsaeError | None = None
         self._thread = ThreadPoolExecutor(max_workers=1)
+        self._work = cache(lambda number: pickle.loads(ray.get(feed.get_work.remote(number))))
         self._thread.submit(self._load, factory).result()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Do the one task in `batch`."""
-        (packed,) = batch["task"].to_pylist()
-        outcome = self._thread.submit(self._outcome, packed).result()
-        return pa.table({"result": pa.array([pickle.dumps(outcome)], pa.binary())})
+        position, packed = batch["position"][0].as_py(), batch["task"][0].as_py()
+        outcome = (None, None) if not packed else self._outcome(position, packed)
+        answer = pa.array([pickle.dumps(outcome)], pa.binary())
+        return pa.table({"position": pa.array([position]), "result": answer})
 
     def _load(self, factory: Callable[[], Any]) -> None:
+        if reason := ray.get(self._feed.load_begins.remote()):
+            self._load_error = ModelError(reason)
+            return
         try:
             self._model = factory()
         except HypsaeError as error:
             self._load_error = error
         except Exception:
             self._load_error = ModelError(f"a model failed to load:\n{traceback.format_exc()}")
+        ray.get(self._feed.load_ended.remote())
 
-    def _outcome(self, packed: bytes) -> tuple[Any, HypsaeError | None]:
+    def _outcome(self, position: int, packed: bytes) -> tuple[Any, HypsaeError | None]:
         if self._load_error is not None:
             return None, self._load_error
-        work, task = pickle.loads(packed)
+        if reason := str(ray.get(self._feed.begin.remote(position))):
+            return _Lost(reason), None
+        number, task = pickle.loads(packed)
         try:
-            return work(self._model, task), None
+            return self._call(self._work(number), task), None
+        except EngineDiedError as error:
+            ray.get(self._feed.fails.remote(position, str(error)))
+            logging.getLogger(__name__).error("ends, for a new one to take over: %s", error)
+            os._exit(1)  # Ray starts another process, which loads the model anew
         except HypsaeError as error:
             return None, error
         except Exception:
             return None, StageError(f"a task failed:\n{traceback.format_exc()}")
+
+    def _call(self, work: Callable[[Any, Any], Any], task: Any) -> Any:
+        if getattr(self._model, "thread_safe", False):
+            return work(self._model, task)
+        return self._thread.submit(work, self._model, task).result()
 
 
 class RayPool(Generic[Model]):
@@ -105,73 +179,127 @@ class RayPool(Generic[Model]):
     Args:
         factory: picklable, makes the model inside an actor.
         replicas: how many actors, and what each one reserves.
+        placement: where an actor stands whose model is split over several GPUs; None: anywhere.
     """
 
-    def __init__(self, factory: Callable[[], Model], replicas: Replicas) -> None:
-        self._factory, self._replicas = factory, replicas
+    def __init__(
+        self, factory: Callable[[], Model], replicas: Replicas, placement: Placement | None = None
+    ) -> None:
+        self._factory, self._replicas, self._placement = factory, replicas, placement
+        self._window = 4 * CALLS_AT_ONCE * replicas.max
         self._feed: Any = None
-        self._results: Iterator[Any] | None = None
+        self._results: Any = None
+        self._positions = itertools.count()
+        self._works = itertools.count()
 
-    def map(self, work: Callable[[Model, Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    def map(
+        self,
+        work: Callable[[Model, Task], Result],
+        tasks: Iterable[Task],
+        on_lost: Callable[[Task, str], Result] | None = None,
+    ) -> Iterator[Result]:
         """Yield work(model, task) for every task as each one ends, in any order.
 
         A call that does not run to its end closes the pool, so that nothing of it is left to the next one.
 
         Raises:
             ModelError: the model does not load.
-            StageError: `work` raised something else than one of our own errors, which come as they are.
+            StageError: `work` raised something else than one of our own errors, which come as they are; or
+                a task was lost, and there is no `on_lost`.
         """
-        if self._results is None:
-            self._start()
-        assert self._results is not None
+        queue = iter(tasks)
         try:
-            ray.get(self._feed.put.remote([pickle.dumps((work, task)) for task in tasks]))
-            for _ in tasks:
-                (packed,) = next(self._results)["result"].to_pylist()
-                result, error = pickle.loads(packed)
-                if error is not None:
-                    raise error
-                yield result
+            yield from self._map(work, queue, on_lost)
         except BaseException:  # GeneratorExit among them
             self.close()
             raise
 
+    def _map(
+        self, work: Callable[[Model, Task], Result], queue: Iterator[Task], on_lost: Any
+    ) -> Iterator[Result]:
+        at_hand = list(itertools.islice(queue, self._window))
+        if not at_hand:
+            return
+        if self._results is None:
+            self._start()
+        number = next(self._works)
+        ray.get(self._feed.work.remote(number, pickle.dumps(work)))
+        given = self._give(number, at_hand, [])
+        while given:
+            position, result, error = self._next()
+            if position not in given:  # a repetition, after a node was lost
+                continue
+            task = given.pop(position)
+            if error is not None:
+                raise error
+            given |= self._give(number, list(itertools.islice(queue, 1)), [position])
+            if isinstance(result, _Lost):
+                if on_lost is None:
+                    raise StageError(f"a task cannot be done: {result.reason}")
+                result = on_lost(task, result.reason)
+            yield result
+
+    def _give(self, number: int, tasks: list[Task], finished: list[int]) -> dict[int, Task]:
+        """Hand tasks to the feed; return them by position."""
+        positions = [next(self._positions) for _ in tasks]
+        packed = [pickle.dumps((number, task)) for task in tasks]
+        self._feed.put.remote(positions[0] if positions else 0, packed, finished)
+        return dict(zip(positions, tasks, strict=True))
+
+    def _next(self) -> tuple[int, Any, HypsaeError | None]:
+        row = next(self._results)
+        result, error = pickle.loads(row["result"][0].as_py())
+        return row["position"][0].as_py(), result, error
+
     def close(self) -> None:
-        """End the execution and free its actors; tasks that have not started are dropped."""
+        """End the execution at once and free its actors; what they are working on is dropped."""
         if self._results is None:
             return
         results, self._results = self._results, None
-        ray.get(self._feed.close.remote())
-        for _ in results:
-            pass
+        results.close()
         ray.kill(self._feed)
+        if self._placement is not None:
+            self._placement.remove()
 
     def _start(self) -> None:
-        self._feed = Feed.remote()
-        stream: Any = _stream  # a generator function, which the types of map_batches do not know
         replicas = self._replicas
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        loads = 2 + 2 * replicas.max  # the first of many replicas that load at once has not ended yet
+        self._feed = Feed.options(label_selector=here).remote(loads)
+        stream: Any = _stream  # a generator function, which the types of map_batches do not know
+        where: dict[str, Any] = {"num_cpus": replicas.cpus, "num_gpus": replicas.gpus}
+        if self._placement is not None:
+            where = {"ray_remote_args_fn": self._placement}
         with ray.data.DataContext.current(_context()):
             # No part of the source reserves a CPU: the replicas may hold all there are.
-            source = ray.data.from_arrow(pa.table({"start": [0]})).map_batches(
-                stream, fn_args=(self._feed,), batch_size=None, num_cpus=0, zero_copy_batch=True
+            source = ray.data.from_arrow(pa.table({"start": [next(self._positions)]})).map_batches(
+                stream,
+                fn_args=(self._feed,),
+                batch_size=None,
+                num_cpus=0,
+                zero_copy_batch=True,
+                label_selector=here,
             )
             batches = source.map_batches(
                 Replica,
-                fn_constructor_args=(self._factory,),
+                fn_constructor_args=(self._factory, self._feed),
                 batch_size=1,
                 batch_format="pyarrow",
-                num_cpus=replicas.cpus,
-                num_gpus=replicas.gpus,
-                compute=ray.data.ActorPoolStrategy(min_size=replicas.min, max_size=replicas.max),
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=replicas.min,
+                    max_size=replicas.max,
+                    max_concurrent_calls_per_actor=CALLS_AT_ONCE,
+                    enable_true_multi_threading=True,
+                ),
+                **where,
             ).iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
             self._results = iter(batches)
 
 
-def _stream(_: Any, feed: Any) -> Iterator[pa.Table]:
-    position = 0
-    while (task := ray.get(feed.get.remote(position))) is not None:
-        yield pa.table({"task": pa.array([task], pa.binary())})
-        position += 1
+def _stream(start: Any, feed: Any) -> Iterator[pa.Table]:
+    for position in itertools.count(int(start["start"][0]) + 1):
+        task = ray.get(feed.get.remote(position))
+        yield pa.table({"position": pa.array([position]), "task": pa.array([task], pa.binary())})
 
 
 def _context() -> ray.data.DataContext:
@@ -181,6 +309,6 @@ def _context() -> ray.data.DataContext:
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # every task is a block of its own, passed on at once
     context.target_min_block_size = 1
-    context.max_consecutive_actor_init_deaths = 0  # no limit: on spot nodes actors die while they load
+    context.max_consecutive_actor_init_deaths = 0  # no limit here: the feed counts
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     return context

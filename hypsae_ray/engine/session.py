@@ -1,15 +1,16 @@
 """What a run holds while it works: Ray, started when first needed, and the pool of the model in use."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Embedder, LanguageModel, LoadShards, LocalPool, OnEpoch, Pool
-from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
+from hypsae_ray.config import Embed, Label, Llm, Replicas, TrainSae
 from hypsae_ray.core.keywords import Keywords
+from hypsae_ray.core.sharing import Lengths
 from hypsae_ray.core.training import Trained, train
 from hypsae_ray.errors import ConfigError, StageError
 
@@ -37,6 +38,10 @@ class LanguageModelFactory:
         """Load the model."""
         if self.options.engine == "keywords":
             return Keywords()
+        if self.options.engine == "endpoint":
+            from hypsae_ray.engine.endpoint_model import EndpointModel
+
+            return EndpointModel(self.options)
         from hypsae_ray.engine.vllm_model import VllmModel
 
         return VllmModel(self.options)
@@ -70,7 +75,13 @@ class Session:
 
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of a language model."""
-        return self._get(LanguageModelFactory(options), options.replicas)
+        return self._get(LanguageModelFactory(options), options.replicas, options)
+
+    def lengths(self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
+        """Return how many tokens the parts of label prompts have."""
+        from hypsae_ray.engine.label_prompts import measure
+
+        return measure(options, label, texts, questions)
 
     def train_sae(
         self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch, snapshots: Folder | None = None
@@ -88,19 +99,23 @@ class Session:
         storage = Storage(snapshots.path, snapshots.filesystem) if snapshots else None
         return train_distributed(load, options, on_epoch, storage)
 
-    def _get(self, factory: Callable[[], Any], replicas: Replicas) -> Pool[Any]:
+    def _get(self, factory: Callable[[], Any], replicas: Replicas, llm: Llm | None = None) -> Pool[Any]:
         if replicas.max == 0:
             name = repr(factory)
             if name not in self._local:
                 self._local[name] = LocalPool(factory())
             return self._local[name]
         if factory != self._factory:
+            from hypsae_ray.engine.placement import placement_of, require_room
             from hypsae_ray.engine.pool import RayPool
 
             self.release()
             self.start_ray()
-            _require_room("replicas", replicas.cpus, replicas.gpus)
-            self._pool, self._factory = RayPool(factory, replicas), factory
+            placement = placement_of(llm) if llm is not None else None
+            if llm is not None and placement is not None:
+                require_room(llm)
+            _require_room("replicas", replicas.cpus, 0 if placement else replicas.gpus)
+            self._pool, self._factory = RayPool(factory, replicas, placement), factory
         return self._pool
 
     def release(self) -> None:

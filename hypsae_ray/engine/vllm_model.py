@@ -1,28 +1,32 @@
 """vLLM as a `LanguageModel`: names neurons in prose, and labels texts from the logits of one token.
 
-Labels: every (text, question) pair is one prompt of the form instruction | text | question, sent text by
-text with all questions of a text adjacent, so that the engine's prefix cache holds instruction and text
-for all questions but the first. vLLM never reorders requests, so the order here is what is computed.
-P(yes) is the softmax over two sums: of the probabilities of all yes tokens, and of all no tokens.
+Every (text, question) pair is one prompt. Prompts that share their beginning are sent one after the other,
+all questions of a text or all texts of a question, so that the engine's prefix cache holds it for all but
+the first. vLLM never reorders requests, so the order here is what is computed. P(yes) is the softmax over
+two sums: of the probabilities of all yes tokens, and of all no tokens.
 """
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from hypsae_ray.boundary import Answer, NamingPrompt, Scores, Usage
-from hypsae_ray.config import Llm
+from hypsae_ray.boundary import DEFAULT_LABEL, Answer, NamingPrompt, Scores, Usage
+from hypsae_ray.config import Label, Llm
 from hypsae_ray.core import prompts as wording
+from hypsae_ray.engine.label_prompts import CPU_BLOCK, LabelPrompts, Part, chat
 from hypsae_ray.engine.locate import locate
+from hypsae_ray.engine.vllm_thread import EngineThread
 from hypsae_ray.errors import ModelError
-from hypsae_ray.schema import Status
+from hypsae_ray.schema import USABLE, Status
 
 YES_WORDS = ("Yes", " Yes", "yes", " yes", "YES", " YES")
 NO_WORDS = ("No", " No", "no", " no", "NO", " NO")
+THOUGHT_END = "</think>"
 _CPU_ARGUMENTS = {
-    "block_size": 32,  # the default of 128 tokens caches little of a prompt of 200
+    "block_size": CPU_BLOCK,  # the default of 128 tokens caches little of a prompt of 200
     "enforce_eager": True,  # graphs only cost time here
 }
 
@@ -37,22 +41,25 @@ class VllmModel:
         ModelError: the model is not found, or vLLM does not load it; the message holds vLLM's reason.
     """
 
+    thread_safe = True
+
     def __init__(self, llm: Llm) -> None:
-        _set_environment(llm)
+        set_environment(llm)
         import vllm
 
-        self._vllm = vllm
         self._max_len = llm.max_model_len
         self._tokens_per_call = tokens_per_call(llm)
-        try:
-            self.engine = vllm.LLM(**engine_arguments(llm))
+        try:  # twice as many prompts as run at once: a step never waits for the next ones to be taken in
+            self.engine = EngineThread(lambda: vllm.LLM(**engine_arguments(llm)), 2 * llm.max_num_seqs)
         except Exception as error:
             raise ModelError(f"vLLM cannot load {llm.model!r}: {error}") from error
-        self._tokenizer: Any = self.engine.get_tokenizer()
-        self._yes = single_tokens(self._tokenizer, YES_WORDS)
-        self._no = single_tokens(self._tokenizer, NO_WORDS)
-        if not self._yes or not self._no:
-            raise ModelError(f"{llm.model!r}: its tokenizer has no single token for yes, or none for no")
+        self._tokenizer: Any = self.engine.llm.get_tokenizer()
+        self.prompts = LabelPrompts(self._tokenizer)
+        self._yes, self._no = yes_and_no(self._tokenizer, llm)
+
+    @cached_property
+    def _thinking_prompts(self) -> LabelPrompts:
+        return LabelPrompts(self._tokenizer, thinking=True)
 
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
         """Return one answer per prompt; TOO_LONG if it leaves no room for max_tokens."""
@@ -62,75 +69,127 @@ class VllmModel:
         answers = [Answer("", Status.TOO_LONG)] * len(prompts)
         for group in pack(sent, [len(i) for i in ids], self._tokens_per_call):
             params = [self._naming_params(prompts[k]) for k in group]
-            for k, output in zip(group, self._run([ids[k] for k in group], params), strict=True):
+            outputs, _ = self.engine.run([ids[k] for k in group], params)
+            for k, output in zip(group, outputs, strict=True):
                 answers[k] = _answer(output)
         return answers
 
-    def score(self, texts: Sequence[str], questions: Sequence[str]) -> Scores:
-        """Return P(yes) per text and question; TOO_LONG where a prompt leaves no room for its answer."""
-        ids = self.label_ids(texts, questions)
-        fits = np.array([len(i) < self._max_len for i in ids], dtype=bool)
-        outputs = self._run([i for i, fit in zip(ids, fits, strict=True) if fit], self.label_params())
-        p_yes = np.full(len(ids), np.nan, dtype=np.float32)
-        p_yes[fits] = [self._p_yes(output) for output in outputs]
-        status = np.where(fits, Status.OK, Status.TOO_LONG)
-        status[fits & np.isnan(p_yes)] = Status.FAILED
-        shape = (len(texts), len(questions))
-        usage = sum((_usage(output) for output in outputs), Usage())
-        return Scores(p_yes.reshape(shape), status.astype(np.int8).reshape(shape), usage)
+    def score(
+        self,
+        texts: Sequence[str],
+        questions: Sequence[str],
+        how: Label = DEFAULT_LABEL,
+        asked: np.ndarray | None = None,
+    ) -> Scores:
+        """Return P(yes) per text and question; TOO_LONG where a question leaves no room for a text."""
+        wanted = np.ones((len(texts), len(questions)), dtype=bool) if asked is None else asked
+        pairs, prompts, status = self.label_prompts(texts, questions, how, wanted)
+        usage = Usage()
+        if how.thinking:
+            prompts, usage = self._think(prompts, how.thinking_tokens)
+        outputs, seconds = self.engine.run(prompts, [label_params(self._yes, self._no)] * len(prompts))
+        scores = Scores.unanswered(len(texts), len(questions), Status.FAILED)
+        scores.status[:] = status
+        for (i, j), output in zip(pairs, outputs, strict=True):
+            self._read(output, scores, (i, j), how.min_mass)
+        usage = sum((_usage(output) for output in outputs if output), usage) + Usage(seconds=seconds)
+        return Scores(scores.p_yes, scores.p_neither, scores.status, usage)
 
-    def label_ids(self, texts: Sequence[str], questions: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of all label prompts, text by text, the questions of a text adjacent."""
-        head, tail = self._chat_frame()
-        head += wording.label_instruction()
-        bodies = [head + wording.label_text(text) for text in texts]
-        endings = [wording.label_question(question) + tail for question in questions]
-        whole = [body + ending for body in bodies for ending in endings]
-        return self._tokenizer(whole, add_special_tokens=False)["input_ids"] if whole else []
+    def label_prompts(
+        self, texts: Sequence[str], questions: Sequence[str], how: Label, asked: np.ndarray
+    ) -> tuple[list[tuple[int, int]], list[list[int]], np.ndarray]:
+        """Return what is to be sent, in the order that shares most.
 
-    def label_params(self) -> Any:
-        """Return the sampling parameters of a label: one greedy token, logits of yes and no tokens only."""
-        ids = [*self._yes, *self._no]
-        return self._vllm.SamplingParams(
-            max_tokens=1, temperature=0, logprobs=len(ids), logprob_token_ids=ids, detokenize=False
+        Returns:
+            The pairs (text, question) that are sent, their prompts as token ids, and the status (n, H) of all
+            pairs: OK or CUT for those that are sent, UNASKED or TOO_LONG for the others.
+        """
+        makes = self._thinking_prompts if how.thinking else self.prompts
+        text_first = how.layout != "question_first"
+        properties = [makes.property(question) for question in questions]
+        parts, status = self._fit(makes, texts, properties, how)
+        status[~asked] = Status.UNASKED
+        sent = np.isin(status, USABLE)
+        order = np.argwhere(sent) if text_first else np.argwhere(sent.T)[:, ::-1]
+        pairs = [(int(i), int(j)) for i, j in order]
+        prompts = [
+            makes.prompt(part, properties[j], text_first=text_first)
+            for i, j in pairs
+            if (part := parts[i]) is not None
+        ]
+        return pairs, prompts, status
+
+    def _fit(
+        self, makes: LabelPrompts, texts: Sequence[str], properties: Sequence[Part], how: Label
+    ) -> tuple[list[Part | None], np.ndarray]:
+        """Cut texts so that each fits with every question; return their parts and the status (n, H)."""
+        thought = how.thinking_tokens + len(self._thought_end) if how.thinking else 0
+        fixed = len(makes.head) + len(makes.tail) + thought + 1
+        room = self._max_len - fixed - max(map(len, properties), default=0)
+        fitted = [makes.fit(t, part, room) for t, part in zip(texts, makes.texts(texts), strict=True)]
+        status = np.full((len(texts), len(properties)), Status.OK, dtype=np.int8)
+        for i, (part, cut) in enumerate(fitted):
+            if cut:
+                status[i] = Status.TOO_LONG if part is None else Status.CUT
+        return [part for part, _ in fitted], status
+
+    @cached_property
+    def _thought_end(self) -> list[int]:
+        return self._tokenizer.encode(f"\n{THOUGHT_END}\n\n", add_special_tokens=False)
+
+    def _think(self, prompts: list[list[int]], budget: int) -> tuple[list[list[int]], Usage]:
+        """Let the model think about each prompt; return the prompts with its thought, ended, behind them."""
+        params = sampling_params(max_tokens=budget, temperature=0, stop=[THOUGHT_END])
+        outputs, seconds = self.engine.run(prompts, [params] * len(prompts))
+        thoughts = [output.outputs[0].text if output else "" for output in outputs]
+        ids = [self._tokenizer.encode(text.rstrip(), add_special_tokens=False)[:budget] for text in thoughts]
+        usage = sum((_usage(output) for output in outputs if output), Usage(seconds=seconds))
+        return [p + thought + self._thought_end for p, thought in zip(prompts, ids, strict=True)], usage
+
+    def _read(self, output: Any, scores: Scores, pair: tuple[int, int], min_mass: float) -> None:
+        """Enter one answer; what vLLM refused is FAILED, what is neither yes nor no UNSURE."""
+        yes, no = self._masses(output)
+        if np.isnan(yes):
+            scores.status[pair] = Status.FAILED
+            return
+        scores.p_neither[pair] = max(0.0, 1 - yes - no)
+        if yes + no < min_mass or yes + no == 0:
+            scores.status[pair] = Status.UNSURE
+        else:
+            scores.p_yes[pair] = yes / (yes + no)
+
+    def _masses(self, output: Any) -> tuple[float, float]:
+        """Return the probability of all yes tokens and of all no tokens; NaN if there is no answer."""
+        if output is None or not output.outputs[0].logprobs:
+            return float("nan"), float("nan")
+        found = output.outputs[0].logprobs[0]
+        yes, no = (
+            float(sum(np.exp(found[i].logprob) for i in ids if i in found)) for ids in (self._yes, self._no)
         )
-
-    def _p_yes(self, output: Any) -> float:
-        logprobs = output.outputs[0].logprobs[0] if output.outputs[0].logprobs else {}
-        yes = sum(np.exp(logprobs[i].logprob) for i in self._yes if i in logprobs)
-        no = sum(np.exp(logprobs[i].logprob) for i in self._no if i in logprobs)
-        return float(yes / (yes + no)) if yes + no > 0 else float("nan")
-
-    def _run(self, ids: list[list[int]], params: Any) -> list[Any]:
-        if not ids:
-            return []
-        return self.engine.generate([{"prompt_token_ids": i} for i in ids], params, use_tqdm=False)
+        return yes, no
 
     def _naming_ids(self, prompt: NamingPrompt) -> list[int]:
-        text = self._chat(wording.render_naming(prompt), thinking=prompt.sampling.thinking)
+        text = chat(self._tokenizer, wording.render_naming(prompt), thinking=prompt.sampling.thinking)
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _naming_params(self, prompt: NamingPrompt) -> Any:
         drawn = prompt.sampling
-        return self._vllm.SamplingParams(
-            max_tokens=drawn.max_tokens, temperature=drawn.temperature, seed=drawn.seed
-        )
+        return sampling_params(max_tokens=drawn.max_tokens, temperature=drawn.temperature, seed=drawn.seed)
 
-    def _chat(self, content: str, *, thinking: bool = False) -> str:
-        if not self._tokenizer.chat_template:
-            return content
-        return self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=thinking,
-        )
 
-    def _chat_frame(self) -> tuple[str, str]:
-        """Return what the chat template puts before and after the user's words, thinking off."""
-        mark = "\u241eWORDS\u241e"
-        head, _, tail = self._chat(mark).partition(mark)
-        return head, tail
+def label_params(yes: Sequence[int], no: Sequence[int]) -> Any:
+    """Return the sampling parameters of a label: one greedy token, logits of yes and no tokens only."""
+    ids = [*yes, *no]
+    return sampling_params(
+        max_tokens=1, temperature=0, logprobs=len(ids), logprob_token_ids=ids, detokenize=False
+    )
+
+
+def sampling_params(**settings: Any) -> Any:
+    """Return vLLM's sampling parameters, for an answer that comes whole."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **settings)
 
 
 def engine_arguments(llm: Llm) -> dict[str, Any]:
@@ -144,12 +203,14 @@ def engine_arguments(llm: Llm) -> dict[str, Any]:
         "dtype": llm.dtype,
         "max_model_len": llm.max_model_len,
         "tensor_parallel_size": llm.tensor_parallel_size,
+        "pipeline_parallel_size": llm.pipeline_parallel_size,
         "gpu_memory_utilization": llm.gpu_memory_utilization,
         "max_num_seqs": llm.max_num_seqs,
         "max_num_batched_tokens": max(llm.max_num_batched_tokens, llm.max_model_len),
         "enable_prefix_caching": True,
         "seed": 0,
         **on_cpu,
+        **({"distributed_executor_backend": "ray"} if llm.is_split and llm.replicas.max else {}),
         **llm.engine_args,
     }
 
@@ -182,17 +243,29 @@ def pack(numbers: Sequence[int], sizes: Sequence[int], room: int) -> list[list[i
     return groups
 
 
+def yes_and_no(tokenizer: Any, llm: Llm) -> tuple[list[int], list[int]]:
+    """Return the ids of all tokens that mean yes, and of all that mean no.
+
+    Raises:
+        ModelError: there is none.
+    """
+    yes, no = single_tokens(tokenizer, YES_WORDS), single_tokens(tokenizer, NO_WORDS)
+    if not yes or not no:
+        raise ModelError(f"{llm.model!r}: its tokenizer has no single token for yes, or none for no")
+    return yes, no
+
+
 def single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
     """Return the ids of those words that are one token each, without repeats, in order."""
     encoded = [tokenizer.encode(word, add_special_tokens=False) for word in words]
     return list(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))
 
 
-def _set_environment(llm: Llm) -> None:
+def set_environment(llm: Llm) -> None:
     """Set what vLLM reads at import; a user's own settings win."""
     threads = str(max(1, int(llm.replicas.cpus)))
     for name, value in {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if llm.tensor_parallel_size == 1 else "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if llm.is_split else "0",
         "VLLM_CPU_KVCACHE_SPACE": str(llm.kv_cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # cores are the scheduler's to give: the replica's `cpus`
         "VLLM_LOGGING_LEVEL": "WARNING",
@@ -203,6 +276,8 @@ def _set_environment(llm: Llm) -> None:
 
 
 def _answer(output: Any) -> Answer:
+    if output is None:
+        return Answer("", Status.FAILED)
     written = output.outputs[0]
     status = Status.TRUNCATED if written.finish_reason == "length" else Status.OK
     return Answer(written.text, status, _usage(output))

@@ -1,143 +1,204 @@
-"""Stage `annotate`: P(yes) of every holdout text for every hypothesis, shard by shard.
+"""Stage `annotate`: P(yes) of every text for every hypothesis, in shards that are never computed twice.
 
-A shard is a fixed set of rows with one file of its own, written whole by the actor that computed it. What
-is left to do is read off the list of files that are there, so a run that died goes on where it was.
+1. Plan (`label_plan`): the distinct texts go into `answers/`; what is not answered yet is cut into shards.
+2. Ask (`label_shards`): actors compute shards and write them. One that fails is tried again, and set aside
+   after some tries.
+3. Assemble: one row per row of the data, with a value and a status per hypothesis.
 """
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from hypsae_ray import schema
+from hypsae_ray.answers import read_scores, score_columns, split_places
 from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.boundary import LanguageModel, Scores, Usage
-from hypsae_ray.config import Annotate
-from hypsae_ray.core.prompts import truncate_words
-from hypsae_ray.schema import Status
-from hypsae_ray.stages.interpret import count_statuses
-from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.boundary import DEFAULT_LABEL, Engines, LanguageModel, Scores
+from hypsae_ray.config import Label
+from hypsae_ray.core.text_index import UNKNOWN
+from hypsae_ray.errors import PartialResultError
+from hypsae_ray.progress import Progress
+from hypsae_ray.schema import USABLE, Status
+from hypsae_ray.stages.label_plan import Job, Plan, find_places, make_plan
+from hypsae_ray.stages.label_shards import LabelShards, Tally
+from hypsae_ray.stages.mask import Mask
+from hypsae_ray.stages.workspace import Track, Workspace
 
-USAGE_KEY = b"hypsae_usage"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Rows `start` to `start + rows` of one file of texts, asked every question.
-
-    A question is None where a neuron has no sentence; its answers are FAILED, and cost nothing.
-    """
-
-    source: Folder
-    file: str
-    start: int
-    rows: int
-    questions: tuple[str | None, ...]
-    max_words: int
-    out: Folder
-
-    @property
-    def name(self) -> str:
-        """The one file that this shard is written to."""
-        part = self.file.removeprefix("holdout-").removesuffix(".parquet")
-        return f"shard-{part}-{self.start:06d}.parquet"
+ROWS_AT_ONCE = 20_000
+FAILURES_SHOWN = 5
+Say = Callable[[str], None]
 
 
 def run(work: Workspace) -> Outcome:
-    """Write the annotations; facts: shards, answers by status, and how many shards were there before."""
+    """Annotate the holdout with the hypotheses of this run."""
     hypotheses = work.inputs["score_fidelity"].folder.read_table("hypotheses.parquet")
-    questions = hypotheses["interpretation"].to_pylist()
-    shards = list(plan(work.inputs["data"].folder, questions, work.config.annotate, work.out))
-    done = set(work.out.names("shard-", ".parquet"))
-    todo = [shard for shard in shards if shard.name not in done]
-    if todo and len(todo) < len(shards):
-        work.say(f"annotate: going on after {len(shards) - len(todo)} of {len(shards)} finished shards")
-    if todo:
-        results = work.engines.language_model(work.config.llm).map(annotate_shard, todo)
-        for _ in work.track(results, len(todo), "shard"):
-            pass
-    return _summary(work, shards, resumed=len(shards) - len(todo))
+    config = work.config
+    job = Job(
+        rows=work.inputs["data"].folder,
+        prefix="holdout-",
+        questions=tuple(hypotheses["interpretation"].to_pylist()),
+        llm=config.llm,
+        label=config.label,
+        options=config.annotate,
+        labeller=work.decides["labeller"],
+        answers=work.answers,
+        out=work.out,
+    )
+    return annotate(job, work.engines, work.track, work.say)
 
 
-def plan(data: Folder, questions: Sequence[str | None], options: Annotate, out: Folder) -> Iterator[Shard]:
-    """Yield the shards of the holdout, up to max_rows rows."""
-    left = options.max_rows or float("inf")
-    for file in data.names("holdout-", ".parquet"):
-        n_rows = min(data.count_rows(file), left)
-        for start in range(0, int(n_rows), options.shard_rows):
-            rows = int(min(options.shard_rows, n_rows - start))
-            yield Shard(data, file, start, rows, tuple(questions), options.max_words, out)
-        left -= n_rows
+def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
+    """Ask what is not answered yet, and write one table of annotations per table of rows.
+
+    Returns:
+        Rows, what this call took, and as facts: shards, answers by status, share of time the engines worked.
+
+    Raises:
+        PartialResultError: some shards failed each time; the annotations are written, those marked.
+        StageError: too many shards failed in a row; those that are finished are kept.
+    """
+    mask = Mask.read(job.options.mask, len(job.questions)) if job.options.mask else None
+    plan = make_plan(job, engines, mask, say)
+    tally = _ask(plan, engines, track, say) if plan.shards else Tally()
+    plan.answers.refresh()
+    counts, n_rows = _write(plan, mask)
+    if tally.there:
+        say(f"annotate: {tally.there} shards were written by another job meanwhile")
+    lacking = sum(counts.values()) - sum(counts.get(status.name.lower(), 0) for status in USABLE)
+    if lacking:
+        say(f"annotate: {lacking:,} of {sum(counts.values()):,} answers have no label: {counts}")
+    if tally.failed:
+        raise PartialResultError(_failures(tally, plan))
+    facts = {"shards": plan.shards, "answers": counts, "layout": plan.label.layout, **tally.facts}
+    return Outcome(n_rows, tally.usage, facts=facts)
 
 
-def annotate_shard(model: LanguageModel, shard: Shard) -> int:
-    """Ask all questions about the texts of one shard and write the answers; return the number of answers."""
-    texts = shard.source.read_table(shard.file, ["row_id", "text"]).slice(shard.start, shard.rows)
-    cut = [truncate_words(text, shard.max_words) for text in texts["text"].to_pylist()]
-    scores = score_named(model, cut, shard.questions)
-    shard.out.write_table(shard.name, to_table(texts["row_id"].to_numpy(), scores))
-    return scores.p_yes.size
+def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
+    """Compute the shards of a plan; those that failed each time are in the tally."""
+    job, tally = plan.job, Tally()
+    plan.answers.begin()
+    work = LabelShards(job.answers, plan.answers.folder, plan.label, job.options.max_words)
+    pool = engines.language_model(job.llm)
+    progress = Progress(job.answers, plan.answers.folder.name, plan.shards, plan.estimate.pairs)
+    if other := progress.other:
+        say(f"annotate: another job is at work here ({other.host}); both go on, each shard is written once")
+    with progress:
+        shards, total = plan.todo(), plan.shards
+        for attempt in range(1, job.options.tries + 1):
+            for report in track(pool.map(work, shards, on_lost=work.lost), total, "shard"):
+                tally.add(report)
+                if not report.failure:
+                    progress.count(report.pairs, report.started)
+            if not tally.failed or attempt == job.options.tries:
+                break
+            shards = tally.retry()
+            total = len(shards)
+            say(f"annotate: {total} shards failed and are tried again; the last one: {tally.last_failure}")
+    return tally
 
 
-def score_named(model: LanguageModel, texts: Sequence[str], questions: Sequence[str | None]) -> Scores:
-    """Return scores for all questions, asking only those that are there; the others are FAILED."""
-    asked = [column for column, question in enumerate(questions) if question is not None]
-    p_yes = np.full((len(texts), len(questions)), np.nan, dtype=np.float32)
-    status = np.full(p_yes.shape, Status.FAILED, dtype=np.int8)
-    if not asked:
-        return Scores(p_yes, status)
-    scores = model.score(texts, [str(questions[column]) for column in asked])
-    p_yes[:, asked], status[:, asked] = scores.p_yes, scores.status
-    return Scores(p_yes, status, scores.usage)
-
-
-def to_table(row_ids: np.ndarray, scores: Scores) -> pa.Table:
-    """Return the annotations table of row ids (n,) and scores (n, H), with the tokens used as metadata."""
-    n_hypotheses = scores.p_yes.shape[1]
-    columns = [
-        pa.array(row_ids, pa.int64()),
-        pa.FixedSizeListArray.from_arrays(pa.array(scores.p_yes.ravel(), pa.float32()), n_hypotheses),
-        pa.FixedSizeListArray.from_arrays(pa.array(scores.status.ravel(), pa.int8()), n_hypotheses),
-    ]
-    used = json.dumps([scores.usage.prompt, scores.usage.cached, scores.usage.generated]).encode()
-    return pa.table(columns, schema=schema.annotations(n_hypotheses)).replace_schema_metadata(
-        {USAGE_KEY: used}
+def _failures(tally: Tally, plan: Plan) -> str:
+    shown = list(tally.failed.items())[:FAILURES_SHOWN]
+    lines = [f"  {name}: {report.failure}" for name, report in shown]
+    more = len(tally.failed) - len(shown)
+    return "\n".join(
+        [
+            f"annotate: the result is partial: {len(tally.failed)} of {plan.shards} shards failed "
+            f"{plan.job.options.tries} times and are set aside:",
+            *lines,
+            *([f"  and {more} more"] if more else []),
+            "their answers have the status set_aside; the same command tries them again",
+        ]
     )
 
 
+def _write(plan: Plan, mask: Mask | None) -> tuple[dict[str, int], int]:
+    """Write the annotations of all rows; return how many answers have each status, and the rows."""
+    counts: Counter[int] = Counter()
+    n_rows = 0
+    for group in _groups(plan.job):
+        scores = _gather(plan, pa.concat_tables(group.values()), mask)
+        start = 0
+        for name, table in group.items():
+            rows = slice(start, start + len(table))
+            mine = Scores(scores.p_yes[rows], scores.p_neither[rows], scores.status[rows])
+            columns = {"row_id": table["row_id"].combine_chunks(), **score_columns(mine)}
+            annotated = pa.table(columns, schema=schema.annotations(len(plan.job.questions)))
+            plan.job.out.write_table(f"annotations-{name.removeprefix(plan.job.prefix)}", annotated)
+            start += len(table)
+        counts.update(scores.status.ravel().tolist())
+        n_rows += start
+    return {Status(code).name.lower(): counts[code] for code in sorted(counts)}, n_rows
+
+
+def _groups(job: Job) -> Iterator[dict[str, pa.Table]]:
+    """Yield tables of rows by name, some thousand rows at a time."""
+    group: dict[str, pa.Table] = {}
+    for name, table in job.tables(["row_id", "text_id"]):
+        group[name] = table
+        if sum(map(len, group.values())) >= ROWS_AT_ONCE:
+            yield group
+            group = {}
+    if group:
+        yield group
+
+
+def _gather(plan: Plan, table: pa.Table, mask: Mask | None) -> Scores:
+    """Return the scores (n, H) of rows: each part that they are in is read once."""
+    places = find_places(plan.texts, table)
+    parts, rows = split_places(places)
+    distinct = Scores.unanswered(len(table), len(plan.job.distinct), Status.NO_TEXT)
+    for position in np.unique(parts[places != UNKNOWN]).tolist():
+        known = plan.answers.read(plan.texts.parts[position], plan.job.distinct)
+        mine = parts == position
+        for name in ("p_yes", "p_neither", "status"):
+            getattr(distinct, name)[mine] = getattr(known, name)[rows[mine]]
+    return _by_hypothesis(plan.job, distinct, mask, table["row_id"].to_numpy())
+
+
+def _by_hypothesis(job: Job, distinct: Scores, mask: Mask | None, row_ids: np.ndarray) -> Scores:
+    """Spread the answers to distinct questions over the hypotheses; one without a question is FAILED."""
+    scores = Scores.unanswered(len(row_ids), len(job.questions), Status.FAILED)
+    no_text = (
+        (distinct.status == Status.NO_TEXT).all(axis=1) if job.distinct else np.zeros(len(row_ids), bool)
+    )
+    scores.status[no_text] = Status.NO_TEXT
+    named = [h for h, column in enumerate(job.columns) if column is not None]
+    sources = [column for column in job.columns if column is not None]
+    for name in ("p_yes", "p_neither", "status"):
+        getattr(scores, name)[:, named] = getattr(distinct, name)[:, sources]
+    if mask is not None:
+        unasked = ~mask.of(row_ids, len(job.questions)) & ~no_text[:, None]
+        scores.status[unasked] = Status.UNASKED
+        scores.p_yes[unasked] = scores.p_neither[unasked] = np.nan
+    return scores
+
+
+def score_named(
+    model: LanguageModel, texts: Sequence[str], questions: Sequence[str | None], label: Label = DEFAULT_LABEL
+) -> Scores:
+    """Return scores for all questions, asking only those that are there; the others are FAILED."""
+    asked = [column for column, question in enumerate(questions) if question is not None]
+    scores = Scores.unanswered(len(texts), len(questions), Status.FAILED)
+    if not asked:
+        return scores
+    found = model.score(texts, [str(questions[column]) for column in asked], label)
+    for name in ("p_yes", "p_neither", "status"):
+        getattr(scores, name)[:, asked] = getattr(found, name)
+    return Scores(scores.p_yes, scores.p_neither, scores.status, found.usage)
+
+
 def read_annotations(folder: Folder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return row ids (n,), P(yes) (n, H) with NaN where the status is not OK, and status (n, H)."""
-    table = folder.read_tables("shard-").combine_chunks()
-    shape = (len(table), table.schema.field("p_yes").type.list_size)
-    p_yes = table["p_yes"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(shape)
-    status = table["status"].combine_chunks().flatten().to_numpy().reshape(shape)
-    return table["row_id"].to_numpy(), np.where(status == Status.OK, p_yes, np.nan), status
-
-
-def read_usage(shard: pa.Table) -> Usage:
-    """Return the tokens that a stored shard took."""
-    return Usage(*json.loads((shard.schema.metadata or {})[USAGE_KEY]))
+    """Return row ids (n,), P(yes) (n, H) with NaN where there is no label, and status (n, H)."""
+    tables = [read_scores(folder, name) for name in folder.names("annotations-", ".parquet")]
+    status = np.concatenate([scores.status for _, scores in tables])
+    p_yes = np.concatenate([scores.p_yes for _, scores in tables])
+    row_ids = np.concatenate([ids for ids, _ in tables])
+    return row_ids, np.where(np.isin(status, USABLE), p_yes, np.nan), status
 
 
 def to_labels(p_yes: np.ndarray, threshold: float) -> np.ndarray:
     """Return labels 0 and 1 of P(yes) (n, H); NaN stays NaN."""
     return np.where(np.isnan(p_yes), np.nan, (p_yes >= threshold).astype(np.float64))
-
-
-def _summary(work: Workspace, shards: list[Shard], resumed: int) -> Outcome:
-    """Sum up what the shard files say, one at a time."""
-    usage, counts, rows = [Usage()], [], 0
-    for table in (work.out.read_table(shard.name) for shard in shards):
-        usage.append(read_usage(table))
-        counts.append(count_statuses(table["status"].combine_chunks().flatten().to_pylist()))
-        rows += len(table)
-    statuses = {name: sum(c.get(name, 0) for c in counts) for name in sorted(set().union(*counts))}
-    facts = {"shards": len(shards), "shards_resumed": resumed, "answers": statuses}
-    failed = sum(statuses.values()) - statuses.get("ok", 0)
-    if failed:
-        work.say(f"annotate: {failed} of {sum(statuses.values())} answers have no label: {statuses}")
-    return Outcome(rows, reduce(add, usage), facts=facts)

@@ -1,7 +1,7 @@
 """Stage `interpret`: candidate sentences for each selected neuron, written from texts that make it fire."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -19,10 +19,9 @@ from hypsae_ray.core.prompts import parse_name, truncate_words
 from hypsae_ray.core.sampling import naming_examples
 from hypsae_ray.schema import Status
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
-from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.stages.workspace import Track, Workspace
 
 PROMPTS_PER_TASK = 32
-Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 
 @dataclass(frozen=True)

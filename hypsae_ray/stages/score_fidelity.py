@@ -13,14 +13,13 @@ import pyarrow as pa
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Outcome
 from hypsae_ray.boundary import LanguageModel, Pool, Scores, Usage
-from hypsae_ray.config import ScoreFidelity
+from hypsae_ray.config import Label, ScoreFidelity
 from hypsae_ray.core.fidelity import Fidelity, best_candidate, score_fidelity
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sampling import fidelity_examples
 from hypsae_ray.schema import Status
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
-from hypsae_ray.stages.interpret import Track
-from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.stages.workspace import Track, Workspace
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,20 @@ class Trial:
     fires: np.ndarray
 
 
+@dataclass(frozen=True)
+class AskTrial:
+    """Labels the texts of one neuron for each of its candidates."""
+
+    label: Label
+
+    def __call__(
+        self, model: LanguageModel, task: tuple[int, list[str], tuple[str, ...]]
+    ) -> tuple[int, Scores]:
+        """Return the neuron of a task (neuron, texts, sentences), and its scores."""
+        neuron, texts, sentences = task
+        return neuron, model.score(texts, sentences, self.label)
+
+
 def run(work: Workspace) -> Outcome:
     """Write the fidelity of every candidate, and one hypothesis per selected neuron, named or not."""
     options = work.config.score_fidelity
@@ -49,7 +62,7 @@ def run(work: Workspace) -> Outcome:
     trials = plan(read_corpus(work), candidates, options)
     texts = read_texts_by_id(work, {i for trial in trials for i in trial.rows})
     pool = work.engines.language_model(work.config.llm)
-    scored, usage = score_candidates(pool, trials, texts, options, work.track)
+    scored, usage = score_candidates(pool, trials, texts, options, work.config.label, work.track)
     work.out.write_table(
         "fidelity.parquet", pa.Table.from_pandas(scored, schema=schema.FIDELITY, preserve_index=False)
     )
@@ -90,6 +103,7 @@ def score_candidates(
     trials: list[Trial],
     texts: Mapping[int, str],
     options: ScoreFidelity,
+    label: Label,
     track: Track,
 ) -> tuple[pd.DataFrame, Usage]:
     """Have a model label the texts of every trial; return the fidelity table and the tokens used."""
@@ -100,17 +114,11 @@ def score_candidates(
         if trial.rows
     ]
     rows, usages = [], [Usage()]
-    for neuron, scores in track(pool.map(label, tasks) if tasks else (), len(tasks), "neuron"):
+    for neuron, scores in track(pool.map(AskTrial(label), tasks) if tasks else (), len(tasks), "neuron"):
         rows += _rows(by_neuron[neuron], scores, options.threshold)
         usages.append(scores.usage)
     frame = pd.DataFrame(rows, columns=schema.FIDELITY.names)
     return frame.sort_values(["neuron_idx", "candidate"], ignore_index=True), reduce(add, usages)
-
-
-def label(model: LanguageModel, task: tuple[int, list[str], tuple[str, ...]]) -> tuple[int, Scores]:
-    """Label the texts of one neuron for each of its candidates."""
-    neuron, texts, sentences = task
-    return neuron, model.score(texts, sentences)
 
 
 def _rows(trial: Trial, scores: Scores, threshold: float) -> list[dict[str, float]]:

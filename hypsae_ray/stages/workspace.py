@@ -14,6 +14,7 @@ from hypsae_ray.boundary import Engines
 from hypsae_ray.config import Config
 
 T = TypeVar("T")
+Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Workspace:
     Attributes:
         config: the whole config; a stage reads its own sections.
         inputs: the finished stages before it, by name.
+        decides: what of the config decides its content.
         out: where its tables go.
+        answers: where the answers of language models are kept, for all stages and configs of a run folder.
         engines: models and SAE training.
         track: wraps an iterable of a known length in a progress bar: track(iterable, total, unit).
         say: prints one line to the user.
@@ -39,9 +42,11 @@ class Workspace:
 
     config: Config
     inputs: Mapping[str, Input]
+    decides: Mapping[str, Any]
     out: Folder
+    answers: Folder
     engines: Engines
-    track: Callable[[Iterable[Any], int, str], Iterator[Any]]
+    track: Track
     say: Callable[[str], None]
 
 

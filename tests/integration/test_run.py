@@ -95,8 +95,8 @@ def test_an_interrupted_annotation_goes_on_with_the_missing_shards(
     (annotate,) = [r.step.folder for r in finished.records if r.step.stage.name == "annotate"]
     before = read_annotations(annotate)
     folder = Path(annotate.path)
-    shards = sorted(folder.glob("shard-*"))
-    assert len(shards) == 4  # a file of 150 texts in shards of 64 makes 64, 64 and 22; one of 50 makes one
+    shards = sorted(Path(finished.out.path, "answers").glob("*/shard-*"))
+    assert len(shards) == 4  # 200 texts in shards of 64
     kept = {shard: shard.stat().st_mtime_ns for shard in shards[:2]}
     for path in [*shards[2:], folder / "manifest.json"]:
         path.unlink()

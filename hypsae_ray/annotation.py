@@ -1,0 +1,207 @@
+"""Annotating texts with hypotheses of any origin, without a run: what `hypsae annotate` and `hypsae plan` do.
+
+    OUT/
+        annotations/       annotations-00000.parquet ...: row_id, p_yes, p_neither, status per hypothesis
+        hypotheses.csv     each hypothesis with its share of yes, and how many labels it has
+        rows-<hash8>/      the rows of the data: row_id, source_id, text, and why a row has no text
+        answers/           every answer ever given here (see `answers`)
+
+With more hypotheses or more texts the same OUT asks about the new pairs only.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hypsae_ray import fingerprints
+from hypsae_ray.answers import read_scores
+from hypsae_ray.artifacts import Folder, Manifest, Outcome, content_hash
+from hypsae_ray.boundary import Engines
+from hypsae_ray.config import AnnotateJob, Config
+from hypsae_ray.core.sharing import Estimate
+from hypsae_ray.errors import PartialResultError
+from hypsae_ray.pipeline import ANSWERS, tracker
+from hypsae_ray.progress import read_beat
+from hypsae_ray.schema import USABLE
+from hypsae_ray.stages.annotate import annotate, to_labels
+from hypsae_ray.stages.label_plan import Job, make_plan
+from hypsae_ray.stages.texts import PREFIX, read_hypotheses, store_rows
+
+Say = Callable[[str], None]
+THRESHOLD = 0.5
+
+
+def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest:
+    """Annotate, and return the manifest of the annotations.
+
+    Raises:
+        UsageError: the input cannot be used; nothing is written.
+        PartialResultError: some shards failed each time; all else is written.
+        HypsaeError: the job cannot go on; what is finished stays, and the same call goes on from there.
+    """
+    folder = Folder.at(out)
+    questions = read_hypotheses(settings.hypotheses)
+    rows = _store_rows(settings, folder)
+    decides = fingerprints.annotating(settings)
+    digest = content_hash("annotate", {**decides, "questions": questions}, {"rows": rows.name})
+    target = folder.sub("annotations")
+    there = Manifest.load(target)
+    if there is not None and there.hash == digest:
+        say(f"nothing to do: {target.path} is up to date")
+        return there
+    target.delete()
+    job = _job(settings, folder, rows, questions)
+    started = time.monotonic()
+    try:
+        outcome = annotate(job, engines, tracker("annotate"), say)
+    except PartialResultError:
+        _write_summary(folder, target, questions)
+        raise
+    _write_summary(folder, target, questions)
+    manifest = Manifest("annotate", digest, time.monotonic() - started, outcome)
+    manifest.save(target)
+    return manifest
+
+
+def _job(settings: AnnotateJob, folder: Folder, rows: Folder, questions: list[str | None]) -> Job:
+    return Job(
+        rows=rows,
+        prefix=PREFIX,
+        questions=tuple(questions),
+        llm=settings.llm,
+        label=settings.label,
+        options=settings.annotate,
+        labeller=fingerprints.labeller(settings.llm, settings.label),
+        answers=folder.sub(ANSWERS),
+        out=folder.sub("annotations"),
+    )
+
+
+def _store_rows(settings: AnnotateJob, folder: Folder) -> Folder:
+    """Return the folder of the rows of this very data; they are read if they are not there."""
+    digests = fingerprints.file_digests({"data": settings.data}, folder)
+    digest = content_hash("rows", {"text": settings.text, "id": settings.id}, digests)
+    rows = folder.sub(f"rows-{digest[:8]}")
+    if Manifest.load(rows) is None:
+        started = time.monotonic()
+        outcome = store_rows(settings, rows)
+        Manifest("rows", digest, time.monotonic() - started, outcome).save(rows)
+    return rows
+
+
+def _write_summary(folder: Folder, target: Folder, questions: list[str | None]) -> None:
+    """Write hypotheses.csv: of each hypothesis how many labels it has, and the share of yes among them."""
+    labels, yes = np.zeros(len(questions), np.int64), np.zeros(len(questions))
+    n_rows = 0
+    for name in target.names("annotations-", ".parquet"):
+        _, scores = read_scores(target, name)
+        usable = np.isin(scores.status, USABLE)
+        labels += usable.sum(axis=0)
+        yes += np.nansum(to_labels(np.where(usable, scores.p_yes, np.nan), THRESHOLD), axis=0)
+        n_rows += len(usable)
+    table = pd.DataFrame({"hypothesis_id": range(len(questions)), "hypothesis": questions, "labels": labels})
+    table["without_label"] = n_rows - labels
+    table["feature_prevalence"] = yes / np.where(labels > 0, labels, np.nan)
+    folder.write_bytes("hypotheses.csv", table.to_csv(index=False).encode())
+
+
+def summary(manifest: Manifest) -> str:
+    """Return what a job did, for people."""
+    outcome = manifest.outcome
+    facts, usage = outcome.facts, outcome.usage
+    answers = ", ".join(f"{count:,} {name}" for name, count in facts["answers"].items())
+    lines = [f"{outcome.rows:,} rows; answers: {answers}"]
+    if usage.prompt:
+        cached = usage.cached / usage.prompt
+        lines.append(f"{usage.prompt:,} prompt tokens, {cached:.0%} of them cached; {usage.generated:,} new")
+    if facts.get("busy_share") is not None:
+        lines.append(f"engines busy {facts['busy_share']:.0%} of the time, {facts['workers']} replicas")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a replica does and costs.
+
+    Attributes:
+        rate: pairs per second of one replica; None: not known.
+        price_per_hour: of one replica, in any currency; None: not known.
+    """
+
+    rate: float | None = None
+    price_per_hour: float | None = None
+
+
+def plan(settings: AnnotateJob, questions: list[str | None], engines: Engines, prices: Prices) -> str:
+    """Return what a job takes, for people; nothing is asked, and nothing kept."""
+    said: list[str] = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Folder.at(place)
+        rows = folder.sub("rows")
+        counted = store_rows(settings, rows)
+        made = make_plan(_job(settings, folder, rows, questions), engines, None, said.append)
+        n_texts = sum(part.rows for part in made.texts.parts)
+    return "\n".join([_sizes(counted, n_texts, made.estimate, made.shards), *_cost(made.estimate, prices)])
+
+
+def _sizes(counted: Outcome, n_texts: int, found: Estimate, shards: int) -> str:
+    empty = sum(counted.facts["without_text"].values())
+    lines = [
+        f"rows           {counted.rows:>15,}   ({empty:,} without a usable text)",
+        f"distinct texts {n_texts:>15,}",
+        f"pairs          {found.pairs:>15,}",
+        f"prompt tokens  {found.prompt_tokens:>15,}",
+        f"  not shared   {found.computed_tokens:>15,}",
+        f"shards         {shards:>15,}",
+    ]
+    return "\n".join(lines)
+
+
+def _cost(found: Estimate, prices: Prices) -> list[str]:
+    if prices.rate is None:
+        return ["hours per replica: not known; give --rate in pairs per second, or --out of an earlier run"]
+    hours = found.pairs / prices.rate / 3600
+    lines = [f"replica hours  {hours:>15,.2f}   (at {prices.rate:,.1f} pairs per second and replica)"]
+    if prices.price_per_hour is not None:
+        lines.append(f"cost           {hours * prices.price_per_hour:>15,.2f}")
+    return lines
+
+
+def measured_rate(out: str) -> float | None:
+    """Return the pairs per second of the last job in a folder, all replicas together."""
+    beat = read_beat(Folder.at(out).sub(ANSWERS))
+    return beat.rate if beat and beat.pairs else None
+
+
+def job_of(config: Config) -> AnnotateJob:
+    """Return the annotation of a run as a job of its own; its hypotheses are not known yet."""
+    return AnnotateJob(
+        hypotheses="",
+        data=config.data.holdout,
+        text=config.data.text,
+        llm=config.llm,
+        label=config.label,
+        annotate=config.annotate,
+    )
+
+
+def status(out: str) -> str:
+    """Return how far the labelling in a run folder is, for people."""
+    answers = Folder.at(out).sub(ANSWERS)
+    beat = read_beat(answers)
+    if beat is None:
+        return f"{out}: nothing was labelled here yet"
+    shards = len(answers.sub(beat.labeller).names("shard-", ".parquet"))
+    left = "" if beat.ended or not beat.pairs else f", {beat.left_s / 60:,.1f} minutes left"
+    return "\n".join(
+        [
+            f"{beat.state}: {beat.host}, last sign of life {time.time() - beat.time:,.0f} s ago",
+            f"this job: {beat.done:,} of {beat.shards:,} shards, {beat.pairs:,} of {beat.all_pairs:,} pairs, "
+            f"{beat.rate:,.1f} pairs per second{left}",
+            f"in all: {shards:,} finished shards in {answers.path}/{beat.labeller}",
+        ]
+    )

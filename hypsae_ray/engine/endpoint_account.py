@@ -1,0 +1,71 @@
+"""Where requests go and as whom, and how to speak of it without giving the key away."""
+
+import os
+from dataclasses import dataclass
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from hypsae_ray.config import Endpoint
+from hypsae_ray.errors import ConfigError, ModelError
+
+
+@dataclass(frozen=True, repr=False)
+class Account:
+    """A server's URL and the key for it, "" for none; `key_env` is the variable that the key is from."""
+
+    url: SplitResult
+    key: str
+    key_env: str
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> "Account":
+        """Read the key from the environment.
+
+        Raises:
+            ConfigError: the URL is none.
+            ModelError: no HTTP header can hold the key.
+        """
+        key = os.environ.get(endpoint.key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ModelError(f"the key in ${endpoint.key_env} holds characters that no request can carry")
+        return cls(_parts(endpoint.url), key, endpoint.key_env)
+
+    @property
+    def shown(self) -> str:
+        """The URL without what may be secret in it: user, password and query."""
+        host = self.url.netloc.rpartition("@")[2]
+        return f"{self.url.scheme}://{host}{self.url.path}"
+
+    @property
+    def base(self) -> str:
+        """The URL without its query, which openai's client would put into the middle of a path."""
+        return self.url._replace(query="", fragment="").geturl()
+
+    def words(self, body: object) -> str:
+        """Return what a server says, on one line and without the key."""
+        if isinstance(body, dict):
+            body = body.get("message") or body.get("detail") or body
+        said = str(body or "")
+        for secret in (self.key, self.url.password, unquote(self.url.password or "")):
+            said = said.replace(secret, "***") if secret else said
+        return " ".join(said.split())
+
+    def reason(self, status: int, model: str, words: str) -> str:
+        """Return why no request can succeed, for a status code that says so."""
+        where = f"{self.shown}: model {model!r}"
+        if status in (401, 403):
+            unset = "" if self.key else " (which is not set)"
+            return f"{where}: the server refuses the key in ${self.key_env}{unset}: {words}"
+        if status == 404:
+            return f"{where}: the server knows no such model, or no such URL (most end in /v1): {words}"
+        return f"{where}: the server does not answer: {status} {words}"
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        valid = False
+    if not valid:
+        raise ConfigError("llm.endpoint.url is no http or https URL, such as http://127.0.0.1:8000/v1")
+    return parts

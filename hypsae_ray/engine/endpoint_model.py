@@ -1,0 +1,275 @@
+"""Any OpenAI-compatible chat server as a `LanguageModel`: `vllm serve`, a gateway, a vendor.
+
+Labels: every (text, question) pair is one request for one token. Pairs are sent text by text, all questions
+of a text one after the other, so that a server's prefix cache can hold the text (with question_first the
+other way round). P(yes) = yes / (yes + no), the sums of the probabilities of all first tokens that read so;
+p_neither is what is left of 1. A server that tells no probabilities is taken at its word: 1 or 0.
+
+With thinking, a first request lets the model think, and a second one carries the thought and asks for the
+word. A text that is too long for the server is halved until it fits; its label says so.
+
+An object has one event loop in a thread of its own. Each call, from whatever thread, starts as many workers
+there as requests may be in flight; they pull pairs from one iterator, so that requests go out in the order
+of the pairs however many there are. All calls together share the limits of one `ChatClient`.
+"""
+
+import asyncio
+import math
+import re
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from hypsae_ray.boundary import DEFAULT_LABEL, Answer, NamingPrompt, Scores, Usage
+from hypsae_ray.config import Label, Llm
+from hypsae_ray.core.prompts import label_prompt, render_naming
+from hypsae_ray.engine.endpoint_client import ChatClient, Messages, RefusalError, Wait
+from hypsae_ray.engine.endpoint_reply import Reply
+from hypsae_ray.errors import ConfigError, ModelError
+from hypsae_ray.schema import Status
+
+Job = TypeVar("Job")
+
+ANSWER_NOW = "Now answer with one word, Yes or No."
+_MAX_HALVINGS = 12
+_CHARACTERS_PER_TOKEN = 8
+_SAID = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
+
+
+class EndpointModel:
+    """One server's model: a `boundary.LanguageModel` whose methods several threads may call at once.
+
+    Args:
+        llm: the server's name of the model, its context, and the section `endpoint`.
+        wait: what is awaited between two tries of a request, with seconds.
+
+    Raises:
+        ConfigError: there is no section `endpoint`, or its URL is none.
+        ModelError: openai or aiolimiter is not installed, or the key cannot be sent.
+    """
+
+    def __init__(self, llm: Llm, wait: Wait = asyncio.sleep) -> None:
+        if llm.endpoint is None:
+            raise ConfigError("engine endpoint needs a section llm.endpoint")
+        self._client = ChatClient(llm, llm.endpoint, wait)
+        self._workers = llm.endpoint.concurrency
+        # A token is rarely over 8 characters: what is cut here would be refused, after megabytes were sent.
+        self._longest = _CHARACTERS_PER_TOKEN * llm.max_model_len
+        self._calls, self._accounted = 0, 0.0
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=_serve, args=(self._loop,), name="endpoint", daemon=True).start()
+        self._end = weakref.finalize(self, _end, self._loop, self._client)
+
+    def close(self) -> None:
+        """Close the connections and end the thread; no call is possible any more."""
+        self._end()
+
+    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+        """Return one answer per prompt: OK, TRUNCATED, TOO_LONG, or FAILED if refused or empty.
+
+        Raises:
+            ModelError: no request can succeed.
+            TransientError: a request failed each time, for a reason that may pass.
+        """
+        answers = [Answer("", Status.FAILED)] * len(prompts)
+
+        async def answer(k: int) -> None:
+            answers[k] = await _name(self._client, prompts[k])
+
+        took = Usage(seconds=self._run(iter(range(len(prompts))), answer) / max(1, len(prompts)))
+        return [replace(answer, usage=answer.usage + took) for answer in answers]
+
+    def score(
+        self,
+        texts: Sequence[str],
+        questions: Sequence[str],
+        how: Label = DEFAULT_LABEL,
+        asked: np.ndarray | None = None,
+    ) -> Scores:
+        """Return P(yes) per text and question.
+
+        Statuses: OK; CUT for a text that had to be cut, TOO_LONG if cutting did not help; UNSURE below
+        `how.min_mass`; UNPARSABLE without a yes or no; FAILED if refused; UNASKED where `asked` is False.
+
+        Raises:
+            ModelError: no request can succeed.
+            TransientError: a request failed each time, for a reason that may pass; the others are given up.
+        """
+        scores = Scores.unanswered(len(texts), len(questions), Status.UNASKED)
+        labelling = _Labelling(self._client, how, self._longest)
+
+        async def label(pair: tuple[int, int]) -> None:
+            found = await labelling.label(texts[pair[0]], questions[pair[1]])
+            scores.p_yes[pair], scores.p_neither[pair], scores.status[pair] = found
+
+        seconds = self._run(_pairs(scores.status.shape, how, asked), label)
+        return replace(scores, usage=labelling.usage + Usage(seconds=seconds))
+
+    def _run(self, jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]]) -> float:
+        """Do all jobs in the thread of the loop; return the seconds, less those that another call counts."""
+        if not self._end.alive:
+            raise ModelError("this endpoint model is closed")
+        future = asyncio.run_coroutine_threadsafe(self._timed(_each(jobs, work, self._workers)), self._loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C above all: nobody waits for the rest
+            future.cancel()
+            raise
+
+    async def _timed(self, work: Coroutine[Any, Any, None]) -> float:
+        """Return the seconds since a call last ended or, if none was under way, since this one began."""
+        if not self._calls:
+            self._accounted = self._loop.time()
+        self._calls += 1
+        try:
+            await work
+        finally:
+            self._calls -= 1
+        before, self._accounted = self._accounted, self._loop.time()
+        return self._accounted - before
+
+
+class _Found(NamedTuple):
+    """What came of one pair."""
+
+    p_yes: float
+    p_neither: float
+    status: Status
+
+
+@dataclass
+class _Labelling:
+    """The labels of one call, and the tokens they have taken so far."""
+
+    client: ChatClient
+    how: Label
+    longest: int
+    usage: Usage = field(default_factory=Usage)
+
+    async def label(self, text: str, question: str) -> _Found:
+        """Label a text, or the longest beginning of it that fits: a half, a quarter and so on."""
+        text = text.strip()
+        kept = text[: self.longest]
+        found = await self._label(kept, question)
+        for _ in range(_MAX_HALVINGS):
+            if found.status != Status.TOO_LONG or len(kept) < 2:
+                break
+            kept = kept[: len(kept) // 2]
+            found = await self._label(kept, question)
+        whole = len(kept) == len(text) or found.status != Status.OK
+        return found if whole else found._replace(status=Status.CUT)
+
+    async def _label(self, text: str, question: str) -> _Found:
+        prompt = label_prompt(text, question, text_first=self.how.layout != "question_first")
+        try:
+            return await self._ask(await self._thought([_message("user", prompt)]))
+        except RefusalError as refused:
+            return _Found(math.nan, math.nan, Status.TOO_LONG if refused.too_long else Status.FAILED)
+
+    async def _thought(self, messages: Messages) -> Messages:
+        """Return the messages with the model's thought about them, if it is to think and does."""
+        if not self.how.thinking:
+            return messages
+        reply = self._count(
+            await self.client.complete(messages, max_tokens=self.how.thinking_tokens, temperature=0)
+        )
+        said = f"{reply.thought}\n{reply.text}".strip()
+        return [*messages, _message("assistant", said), _message("user", ANSWER_NOW)] if said else messages
+
+    async def _ask(self, messages: Messages) -> _Found:
+        reply = self._count(await self.client.first_token(messages))
+        if reply.first is not None:
+            return _weigh(reply.first, self.how.min_mass)
+        found = _parse(reply.text)
+        if found.status == Status.UNPARSABLE and self.client.tells_probabilities:
+            # It was asked for one token, which may have been but a quote or a blank.
+            found = _parse(self._count(await self.client.few_words(messages)).text)
+        return found
+
+    def _count(self, reply: Reply) -> Reply:
+        self.usage += reply.usage
+        return reply
+
+
+async def _name(client: ChatClient, prompt: NamingPrompt) -> Answer:
+    drawn = prompt.sampling
+    options = {"temperature": drawn.temperature, "max_tokens": drawn.max_tokens, "seed": drawn.seed}
+    try:
+        reply = await client.complete([_message("user", render_naming(prompt))], **options)
+    except RefusalError as refused:
+        return Answer("", Status.TOO_LONG if refused.too_long else Status.FAILED)
+    answered = Status.OK if reply.text.strip() else Status.FAILED
+    return Answer(reply.text, Status.TRUNCATED if reply.truncated else answered, reply.usage)
+
+
+def _weigh(first: Iterable[tuple[str, float]], min_mass: float) -> _Found:
+    """Return P(yes) from the probabilities of the first tokens.
+
+    >>> _weigh([("Yes", 0.25), ("Ġyes", 0.125), (" NO", 0.125), ("I", 0.5)], min_mass=0.05)
+    _Found(p_yes=0.75, p_neither=0.5, status=<Status.OK: 0>)
+    """
+    mass = {"yes": 0.0, "no": 0.0}
+    for token, probability in first:
+        word = token.strip().lstrip("▁Ġ").strip().lower()
+        if word in mass:
+            mass[word] += probability
+    both = mass["yes"] + mass["no"]
+    p_neither = max(0.0, 1 - both)
+    if both > 0 and both >= min_mass:
+        return _Found(mass["yes"] / both, p_neither, Status.OK)
+    return _Found(math.nan, p_neither, Status.UNSURE)
+
+
+def _parse(text: str) -> _Found:
+    """Return 1 or 0 if the first word is yes or no, whatever marks stand around it."""
+    said = _SAID.match(text)
+    if said is None:
+        return _Found(math.nan, math.nan, Status.UNPARSABLE)
+    return _Found(float(said[1].lower() == "yes"), math.nan, Status.OK)
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _pairs(shape: tuple[int, ...], how: Label, asked: np.ndarray | None) -> Iterator[tuple[int, int]]:
+    """Yield the (text, question) pairs to ask, in the order in which they are sent."""
+    wanted = np.ones(shape, dtype=bool) if asked is None else asked
+    if how.layout == "question_first":
+        return ((int(i), int(j)) for j, i in np.argwhere(wanted.T))
+    return ((int(i), int(j)) for i, j in np.argwhere(wanted))
+
+
+async def _each(jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]], workers: int) -> None:
+    """Do all jobs, up to `workers` at once, begun in order; the first that fails ends the others."""
+
+    async def pull() -> None:
+        for job in jobs:
+            await work(job)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(pull())
+    except ExceptionGroup as failures:
+        failure = failures.exceptions[0]
+    else:
+        return
+    raise failure
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+def _end(loop: asyncio.AbstractEventLoop, client: ChatClient) -> None:
+    async def end() -> None:
+        await client.close()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(end(), loop)

@@ -1,0 +1,218 @@
+"""What is to be labelled: the distinct texts, the pairs that are not answered yet, and what they will cost.
+
+What is left to do is what is wanted less what the names of finished shards say is answered. Memory holds
+24 bytes per distinct text and a bit per row (with a mask, a byte per pair), beside one table at a time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hypsae_ray.answers import PART_ROWS, Answers, Part, Shard, Texts, split_places
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.boundary import Engines
+from hypsae_ray.config import Annotate, Label, Llm
+from hypsae_ray.core.pairs import Pairs, blocks
+from hypsae_ray.core.prompts import truncate_words
+from hypsae_ray.core.sharing import LAYOUTS, Estimate, Layout, Lengths, estimate
+from hypsae_ray.core.text_index import UNKNOWN, Places
+from hypsae_ray.stages.mask import Mask
+
+SAMPLE = 1024
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Texts, questions, and who is to be asked.
+
+    Attributes:
+        rows: folder of the tables of rows: row_id, text_id (hex), text; both null where a row has no text.
+        prefix: what the names of these tables begin with.
+        questions: one per hypothesis; None where it has no sentence, two may be equal.
+        llm: the model.
+        label: how it is asked.
+        options: shards, cuts, tries.
+        labeller: what decides an answer beside text, question, layout and cut, JSON-ready.
+        answers: folder in which all answers of a run are kept.
+        out: where the annotations go.
+    """
+
+    rows: Folder
+    prefix: str
+    questions: tuple[str | None, ...]
+    llm: Llm
+    label: Label
+    options: Annotate
+    labeller: Mapping[str, Any]
+    answers: Folder
+    out: Folder
+
+    @property
+    def distinct(self) -> tuple[str, ...]:
+        """Each question once."""
+        return tuple(dict.fromkeys(question for question in self.questions if question is not None))
+
+    @property
+    def columns(self) -> list[int | None]:
+        """The position of each hypothesis' question in `distinct`."""
+        position = {question: i for i, question in enumerate(self.distinct)}
+        return [None if question is None else position[question] for question in self.questions]
+
+    def tables(self, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the tables of rows with their names, up to max_rows rows."""
+        left = self.options.max_rows
+        for name in self.rows.names(self.prefix, ".parquet"):
+            table = self.rows.read_table(name, list(columns)).slice(0, left)
+            left = None if left is None else left - len(table)
+            if len(table):
+                yield name, table
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be asked.
+
+    Attributes:
+        job: for whom.
+        texts: the distinct texts.
+        wanted: by position of a part, the pairs (rows, H), or (rows, 1) for all questions alike.
+        label: how to ask, the layout settled.
+        answers: where the answers are.
+        shards: how many shards are to be computed.
+        estimate: their pairs and tokens.
+    """
+
+    job: Job
+    texts: Texts
+    wanted: Mapping[int, Pairs]
+    label: Label
+    answers: Answers
+    shards: int
+    estimate: Estimate
+
+    def todo(self) -> Iterator[Shard]:
+        """Yield the shards to compute; what they ask is written down as they come."""
+        for part, pairs in _missing(self.job, self.texts, self.wanted, self.answers):
+            for block in blocks(pairs, self.job.options.shard_rows):
+                yield self.answers.shard(part, block, self.job.distinct)
+
+
+def make_plan(job: Job, engines: Engines, mask: Mask | None, say: Say) -> Plan:
+    """Register the texts, settle the layout, and say what is to be done."""
+    texts, sample = _register(job)
+    wanted = _wanted(job, texts, mask)
+    lengths = engines.lengths(job.llm, job.label, sample, job.distinct)
+    label, answers = _settle(job, lengths, say)
+    asked = [
+        block.asked
+        for _, pairs in _missing(job, texts, wanted, answers)
+        for block in blocks(pairs, job.options.shard_rows)
+    ]
+    n_pairs = sum(int(pairs.sum()) for pairs in asked)
+    expected = estimate(lengths, n_pairs, _layout(label))
+    every = sum(int(pairs.sum()) * (len(job.distinct) // pairs.shape[1]) for pairs in wanted.values())
+    say(f"annotate: {describe(expected, len(asked), every - n_pairs)}")
+    return Plan(job, texts, wanted, label, answers, len(asked), expected)
+
+
+def describe(expected: Estimate, shards: int, answered: int = 0) -> str:
+    """Return in one line what is to be asked."""
+    already = f" ({answered:,} more are answered already)" if answered else ""
+    tokens = ""
+    if expected.prompt_tokens:
+        tokens = f", about {expected.prompt_tokens:,} prompt tokens ({expected.computed_tokens:,} not shared)"
+    return f"{expected.pairs:,} pairs to ask{already}{tokens}, {shards:,} shards"
+
+
+def _settle(job: Job, lengths: Lengths, say: Say) -> tuple[Label, Answers]:
+    """Return how to ask and where such answers are; answers that are there already decide an `auto`."""
+    stores: dict[Layout, Answers] = {layout: _answers(job, layout) for layout in LAYOUTS}
+    begun: list[Layout] = [layout for layout in LAYOUTS if stores[layout].begun]
+    layout: Layout = _layout(job.label)
+    if job.label.layout == "auto":
+        layout = begun[0] if len(begun) == 1 else lengths.cheaper
+        if lengths.pairs:
+            why = "as before" if len(begun) == 1 else "which computes least"
+            say(f"annotate: layout {layout}, {why}; tokens to compute per pair: {_per_pair(lengths)}")
+    return job.label.model_copy(update={"layout": layout}), stores[layout]
+
+
+def _layout(label: Label) -> Layout:
+    return "question_first" if label.layout == "question_first" else "text_first"
+
+
+def _per_pair(lengths: Lengths) -> str:
+    cost = {layout: (lengths.prompts - lengths.cached(layout)) / lengths.pairs for layout in LAYOUTS}
+    return ", ".join(f"{tokens:.0f} {layout}" for layout, tokens in cost.items())
+
+
+def _answers(job: Job, layout: Layout) -> Answers:
+    decides = {**job.labeller, "layout": layout, "max_words": job.options.max_words}
+    return Answers(job.answers, decides)
+
+
+def _register(job: Job) -> tuple[Texts, list[str]]:
+    """Take in all texts; return them, and a sample: those with the least hashes, which is a random one."""
+    texts = Texts(job.answers)
+    least: dict[bytes, str] = {}
+    part_rows = max(1, PART_ROWS // job.options.shard_rows) * job.options.shard_rows
+    for _, table in job.tables(["text_id", "text"]):
+        there = table.filter(table["text_id"].is_valid())
+        found = dict(
+            zip(map(bytes.fromhex, there["text_id"].to_pylist()), there["text"].to_pylist(), strict=True)
+        )
+        texts.add(found, part_rows)
+        least |= found
+        least = {text_id: least[text_id] for text_id in nsmallest(SAMPLE, least)}
+    texts.flush()
+    return texts, [truncate_words(text, job.options.max_words) for text in least.values()]
+
+
+def _wanted(job: Job, texts: Texts, mask: Mask | None) -> dict[int, Pairs]:
+    """Return the pairs that are wanted of each part, by its position."""
+    wanted: dict[int, Pairs] = {}
+    for _, table in job.tables(["row_id", "text_id"]):
+        places, pairs = find_places(texts, table), _asked(job, table, mask)
+        there = places != UNKNOWN
+        parts, rows = split_places(places[there])
+        for position in np.unique(parts).tolist():
+            shape = (texts.parts[position].rows, pairs.shape[1])
+            held = wanted.setdefault(position, np.zeros(shape, dtype=bool))
+            mine = parts == position
+            np.logical_or.at(held, rows[mine], pairs[there][mine])
+    return wanted
+
+
+def _asked(job: Job, table: pa.Table, mask: Mask | None) -> Pairs:
+    """Return which distinct questions each row is asked: (n, H), or (n, 1) for all alike."""
+    if mask is None:
+        return np.ones((len(table), 1), dtype=bool)
+    by_hypothesis = mask.of(table["row_id"].to_numpy(), len(job.questions))
+    asked = np.zeros((len(table), len(job.distinct)), dtype=bool)
+    for hypothesis, column in enumerate(job.columns):
+        if column is not None:
+            asked[:, column] |= by_hypothesis[:, hypothesis]
+    return asked
+
+
+def find_places(texts: Texts, table: pa.Table) -> Places:
+    """Return where the text of each row of a table is; UNKNOWN where a row has none."""
+    ids = table["text_id"].to_pylist()
+    places = np.full(len(ids), UNKNOWN, dtype=np.int64)
+    there = [i for i, text_id in enumerate(ids) if text_id is not None]
+    places[there] = texts.find([bytes.fromhex(ids[i]) for i in there])
+    return places
+
+
+def _missing(
+    job: Job, texts: Texts, wanted: Mapping[int, Pairs], answers: Answers
+) -> Iterator[tuple[Part, Pairs]]:
+    """Yield the parts with the pairs (rows, H) that are wanted and not answered."""
+    for position, pairs in sorted(wanted.items()):
+        part = texts.parts[position]
+        yield part, pairs & ~answers.done(part, job.distinct)

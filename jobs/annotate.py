@@ -1,0 +1,8 @@
+"""`hypsae annotate` as an entry point: `ray job submit -- python jobs/annotate.py --hypotheses FILE ...`."""
+
+import sys
+
+from hypsae_ray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["annotate", *sys.argv[1:]]))

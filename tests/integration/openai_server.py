@@ -1,0 +1,206 @@
+"""A small chat server on loopback that speaks /v1/chat/completions as OpenAI does, for tests.
+
+What it answers follows from the prompt alone. A label prompt is answered with the probabilities `YES` if a
+word of its property (of more than three letters) stands in its text, with `NO` if none does, and with `HAZY`
+or `BLANK` if the property is "hazy" or "blank". Any other prompt is answered with `NAME`; a label of more
+than 8 tokens is thought about, in the words of `THOUGHT`. A script of `Fault`s says what goes wrong with the
+next requests, one each.
+"""
+
+import json
+import re
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import log
+from typing import Any
+
+YES = {" Yes": 0.5, "yes": 0.25, "▁YES": 0.05, "No": 0.1, "Maybe": 0.1}  # P(yes) 0.8 / 0.9, neither 0.1
+NO = {"ĠNo": 0.4, "no": 0.2, "Yes": 0.2, "Perhaps": 0.2}  # P(yes) 0.2 / 0.8, neither 0.2
+HAZY = {"Well": 0.97, "Yes": 0.02, "No": 0.01}  # P(yes) 2 / 3, neither 0.97
+BLANK = {"Well": 1.0}
+NAME = "mentions a long wait"
+THOUGHT = "The text speaks of food."
+PROMPT_TOKENS, CACHED_TOKENS = 10, 4
+PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What becomes of one request: a status and a body, or silence until the server closes."""
+
+    status: int = 200
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    silent: bool = False
+
+    @classmethod
+    def error(cls, status: int, message: str, headers: dict[str, str] | None = None, **more: str) -> "Fault":
+        """An error as OpenAI words it."""
+        return cls(status, json.dumps({"error": {"message": message, **more}}), headers or {})
+
+    @classmethod
+    def says(cls, text: str | None, finish: str = "stop") -> "Fault":
+        """Another text, without probabilities."""
+        return cls(body=json.dumps(_completion({"role": "assistant", "content": text}, None, finish)))
+
+
+@dataclass
+class Server:
+    """What a test sets and reads.
+
+    Attributes:
+        url: base URL of the API.
+        most_logprobs: more are refused; 0 refuses any.
+        mute: leave logprobs out of answers without a word.
+        word: what labels say, cut at max_tokens; None: the likeliest token.
+        longest: prompts of more characters are refused as too long.
+        thought_in: field of the message in which thought stands.
+        together: each request waits until so many are in flight,
+        patience_s: but no longer than this.
+        faults: for the next requests; used up.
+        bodies: JSON of all requests so far, in order of arrival.
+        headers: their headers.
+        peak: most requests in flight at once.
+    """
+
+    url: str = ""
+    most_logprobs: int = 20
+    mute: bool = False
+    word: str | None = None
+    longest: int = 10**9
+    thought_in: str = "reasoning_content"
+    together: int = 1
+    patience_s: float = PATIENCE_S
+    faults: deque[Fault] = field(default_factory=deque)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    peak: int = 0
+
+    def __post_init__(self) -> None:
+        self._flight, self._state = 0, threading.Condition()
+        self.closing = threading.Event()
+
+    @property
+    def prompts(self) -> list[str]:
+        """First message of each request."""
+        return [body["messages"][0]["content"] for body in self.bodies]
+
+    def take(self, headers: dict[str, str], body: dict[str, Any]) -> Fault:
+        """Record a request, and return what to send."""
+        with self._state:
+            self.bodies.append(body)
+            self.headers.append(headers)
+            self._flight += 1
+            self.peak = max(self.peak, self._flight)
+            self._state.notify_all()
+            fault = self.faults.popleft() if self.faults else None
+            # Requests in flight never become fewer while each waits for the rest, so none is missed.
+            self._state.wait_for(lambda: self.peak >= self.together, self.patience_s)
+        if fault is not None and fault.silent:
+            self.closing.wait(PATIENCE_S)
+        return fault or self._answer(body)
+
+    def leave(self) -> None:
+        """Record that a request is answered; called before the answer goes out."""
+        with self._state:
+            self._flight -= 1
+
+    def _answer(self, body: dict[str, Any]) -> Fault:
+        prompt = body["messages"][0]["content"]
+        if len(prompt) > self.longest:
+            words = "This model's maximum context length is 4096 tokens, your request has more."
+            return Fault.error(400, words, code="context_length_exceeded")
+        if body.get("top_logprobs", 0) > self.most_logprobs:
+            return Fault.error(400, f"top_logprobs must be at most {self.most_logprobs}")
+        label = re.search(r"^Property: (.+)$", prompt, re.MULTILINE)
+        if label is None:
+            return Fault.says(NAME)
+        if len(body["messages"]) == 1 and body["max_tokens"] > 8:
+            message = {"role": "assistant", "content": None, self.thought_in: THOUGHT}
+            return Fault(body=json.dumps(_completion(message, None, "length")))
+        return self._label(body, _odds(prompt, label[1]))
+
+    def _label(self, body: dict[str, Any], odds: dict[str, float]) -> Fault:
+        token = max(odds, key=lambda word: odds[word])
+        text = token if self.word is None else self.word
+        told = None if self.mute or not body.get("logprobs") else _logprobs(odds, body["top_logprobs"])
+        tokens = re.findall(r"\w+|\W", text)[: body["max_tokens"]]
+        message = {"role": "assistant", "content": "".join(tokens)}
+        return Fault(body=json.dumps(_completion(message, told, "length")))
+
+
+def _odds(prompt: str, question: str) -> dict[str, float]:
+    """Probabilities of the first token of a label."""
+    if question in ("hazy", "blank"):
+        return HAZY if question == "hazy" else BLANK
+    text = re.search(r"^Text: (.*?)(?=^Property: |\nDoes the text)", prompt + "\n", re.MULTILINE | re.DOTALL)
+    words = [word for word in question.split() if len(word) > 3]
+    return YES if text and any(word in text[1] for word in words) else NO
+
+
+def _logprobs(odds: dict[str, float], most: int) -> dict[str, Any]:
+    ranked = sorted(odds.items(), key=lambda item: -item[1])[:most]
+    tokens = [{"token": token, "logprob": log(odd)} for token, odd in ranked]
+    return {"content": [{**tokens[0], "top_logprobs": tokens}]}
+
+
+def _completion(message: dict[str, Any], logprobs: Any, finish: str) -> dict[str, Any]:
+    usage = {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": 1,
+        "prompt_tokens_details": {"cached_tokens": CACHED_TOKENS},
+    }
+    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}
+    return {"object": "chat.completion", "choices": [choice], "usage": usage}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    chat: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        answer = self.chat.take({**headers, ":path": self.path}, body)
+        self.chat.leave()
+        content = answer.body.encode()
+        try:
+            self.send_response(answer.status)
+            for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:  # the client gave up waiting
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+@contextmanager
+def serve() -> Iterator[Server]:
+    """Serve on a free port until the context ends; silent requests are let go then."""
+    chat = Server()
+    handler = type("Handler", (_Handler,), {"chat": chat})
+    server = _Listener(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    chat.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    thread.start()
+    try:
+        yield chat
+    finally:
+        chat.closing.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
