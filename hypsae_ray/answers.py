@@ -104,9 +104,9 @@ class Texts:
     def add(self, texts: Mapping[bytes, str], part_rows: int) -> None:
         """Take in texts by id; new ones are written when `part_rows` of them have come, or by `flush`."""
         places = self._index.find(list(texts))
-        for (text_id, text), place in zip(texts.items(), places, strict=True):
-            if place == UNKNOWN:
-                self._held[text_id] = text
+        new = {i: t for (i, t), place in zip(texts.items(), places, strict=True) if place == UNKNOWN}
+        for text_id in [i for i in new if i not in self._held]:
+            self._held[text_id] = new[text_id]
             if len(self._held) == part_rows:
                 self.flush()
 
@@ -194,7 +194,8 @@ class Answers:
 
     def refresh(self) -> None:
         """Forget the listing: shards have been written since."""
-        self.__dict__.pop("listing", None)
+        for name in ("listing", "sets"):
+            self.__dict__.pop(name, None)
 
     def shard(self, part: Part, block: Block, questions: Sequence[str]) -> Shard:
         """Return the shard that will hold a block of pairs; its questions are written down first."""

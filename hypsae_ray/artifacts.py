@@ -5,6 +5,7 @@ manifest is whole and one without is unfinished work that a later run may go on 
 or not at all: on a local disk by a rename, on an object store because one PUT is one object.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from hypsae_ray import schema
 from hypsae_ray.boundary import Usage
-from hypsae_ray.errors import ConfigError
+from hypsae_ray.errors import ConfigError, StageError
 
 MANIFEST = "manifest.json"
 ROWS_PER_GROUP = 512  # what a reader of a few rows must read at the least
@@ -84,7 +85,11 @@ class Folder:
             return stream.read()
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file so that it is seen whole or not at all."""
+        """Write a file so that it is seen whole or not at all.
+
+        Raises:
+            StageError: the disk is full.
+        """
         target = f"{self.path}/{name}"
         if not isinstance(self.filesystem, pafs.LocalFileSystem):
             with self.filesystem.open_output_stream(target, compression=None) as stream:
@@ -119,6 +124,10 @@ class Folder:
             with self.filesystem.open_output_stream(str(draft), compression=None) as stream:
                 stream.write(content)
             yield str(draft)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise StageError(f"{self.path}: no room is left to write to: {error}") from None
         finally:
             draft.unlink(missing_ok=True)
 

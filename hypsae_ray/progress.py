@@ -4,11 +4,13 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 from hypsae_ray.artifacts import Folder
+from hypsae_ray.errors import StageError
 
 FILE = "progress.json"
 EVERY_S = 10.0
@@ -121,4 +123,5 @@ class Progress:
     def _write(self) -> None:
         with self._lock:
             self._beat = replace(self._beat, time=time.time())
-        self.answers.write_json(FILE, asdict(self._beat))
+        with suppress(OSError, StageError):  # a job is not to end for want of a sign of life
+            self.answers.write_json(FILE, asdict(self._beat))

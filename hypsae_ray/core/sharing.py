@@ -54,7 +54,7 @@ class Lengths:
         ... )  # two whole blocks lie in the 35 tokens that three prompts share
         64
         """
-        if self.block == 0:
+        if self.block == 0 or self.pairs == 0:
             return 0
         first, second = (
             (self.texts, self.questions) if layout == "text_first" else (self.questions, self.texts)

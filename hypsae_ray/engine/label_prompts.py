@@ -95,13 +95,13 @@ class LabelPrompts:
         """
         if len(part) <= room:
             return part, False
-        keep = room
+        ids, keep = self._plain.encode(text.strip(), add_special_tokens=False), room
         while keep >= LEAST_TEXT_TOKENS:
-            start = self._plain.decode(self._plain.encode(text.strip(), add_special_tokens=False)[:keep])
-            (cut,) = self.texts([start.rstrip("\ufffd")])  # half a character, if the cut fell inside one
-            if len(cut) <= room:
+            start = self._plain.decode(ids[:keep])
+            (cut,) = self.texts([start])
+            if len(cut) <= room and not start.endswith("\ufffd"):
                 return cut, True
-            keep -= len(cut) - room
+            keep -= max(1, len(cut) - room)  # by one where the cut fell inside a character
         return None, True
 
     def _parts(self, words: list[str]) -> list[Part]:

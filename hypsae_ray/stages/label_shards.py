@@ -4,7 +4,6 @@ An actor reads the texts of a shard, asks the model, and writes the answers; not
 back. A failure that may pass makes a report too, and its shard is tried again when the others are done.
 """
 
-import errno
 import logging
 import os
 import socket
@@ -23,7 +22,6 @@ from hypsae_ray.errors import HypsaeError, StageError, TransientError
 from hypsae_ray.schema import Status
 
 FAILURES_IN_A_ROW = 10
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
 
 
@@ -107,12 +105,7 @@ class LabelShards:
 
     def _write(self, shard: Shard, scores: Scores, started: float) -> bool:
         made = {"usage": vars(scores.usage), "worker": _worker(), "started": started, "ended": time.time()}
-        try:
-            return self.answers.write_table_once(shard.name, to_table(scores, made))
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise StageError(f"{self.answers.path}: no room is left to write to: {error}") from None
-            raise
+        return self.answers.write_table_once(shard.name, to_table(scores, made))
 
 
 @dataclass

@@ -9,6 +9,7 @@ from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import find_files, read_frames
 
 COLUMNS = ("row_id", "hypothesis_id")
+LARGEST = 2**53  # whole numbers above it are not exact in float64
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Mask:
         for file in find_files(place):
             for frame in read_frames(file, COLUMNS):
                 pairs = np.column_stack([to_numbers(frame[name]) for name in COLUMNS])
-                bad = (pairs < 0) | (pairs % 1 != 0) | np.isnan(pairs)
+                bad = ~((pairs >= 0) & (pairs < LARGEST) & (pairs == np.floor(pairs)))
                 bad[:, 1] |= pairs[:, 1] >= n_hypotheses
                 if bad.any():
                     row, column = (int(i) for i in np.argwhere(bad)[0])

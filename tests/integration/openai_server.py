@@ -9,6 +9,7 @@ next requests, one each.
 
 import json
 import re
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ class Server:
         together: each request waits until so many are in flight,
         patience_s: but no longer than this.
         faults: for the next requests; used up.
+        gate: requests beyond so many wait until it is raised.
         bodies: JSON of all requests so far, in order of arrival.
         headers: their headers.
         peak: most requests in flight at once.
@@ -76,6 +78,7 @@ class Server:
     together: int = 1
     patience_s: float = PATIENCE_S
     faults: deque[Fault] = field(default_factory=deque)
+    gate: int = 10**9
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     peak: int = 0
@@ -100,9 +103,22 @@ class Server:
             fault = self.faults.popleft() if self.faults else None
             # Requests in flight never become fewer while each waits for the rest, so none is missed.
             self._state.wait_for(lambda: self.peak >= self.together, self.patience_s)
+            number = len(self.bodies)
+            self._state.wait_for(lambda: number <= self.gate)
         if fault is not None and fault.silent:
             self.closing.wait(PATIENCE_S)
         return fault or self._answer(body)
+
+    def wait_at_gate(self, waiting: int = 1) -> None:
+        """Wait until so many requests stand before the gate."""
+        with self._state:
+            assert self._state.wait_for(lambda: len(self.bodies) >= self.gate + waiting, 120)
+
+    def raise_gate(self, more: int) -> None:
+        """Let so many more requests in, counted from all that have come."""
+        with self._state:
+            self.gate = len(self.bodies) + more
+            self._state.notify_all()
 
     def leave(self) -> None:
         """Record that a request is answered; called before the answer goes out."""
@@ -164,7 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
     chat: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        if not sent:  # the client died
+            return
+        body = json.loads(sent)
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = self.chat.take({**headers, ":path": self.path}, body)
         self.chat.leave()
@@ -186,6 +205,10 @@ class _Handler(BaseHTTPRequestHandler):
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client died
+            super().handle_error(request, client_address)
 
 
 @contextmanager
