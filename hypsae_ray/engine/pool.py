@@ -8,9 +8,11 @@ does the work. The dataset ends when the pool is closed; until then the models s
 Each replica may work on two tasks at once: while the engine computes one, the texts of the next are read and
 tokenised, and the answers of the last are written.
 
-Ray Data gives the task of a dead actor to another one, again and again. The feed counts how often a task was
-begun, so that one which kills its actor each time is given up; and how often a model was loaded in vain. It
-stands on the driver's node, like the generator: while the driver lives, no task is lost.
+An actor that dies is started again and goes on with its tasks. Where there is no room for it any more, since
+its node is gone, they would wait for ever: when all else is done, the feed gives them out once more. The feed
+counts how often a task was begun, so that one which kills its actor each time is given up, and how often a
+model was loaded in vain. It stands on the driver's node, like the generator: while the driver lives, no task
+is lost.
 """
 
 import asyncio
@@ -38,18 +40,23 @@ from hypsae_ray.errors import EngineDiedError, HypsaeError, ModelError, StageErr
 NO_PROGRESS_SECONDS = -1
 TRIES = 3
 CALLS_AT_ONCE = 2
+STALLED_S = 30  # a replica that has begun a task is asked after; one that has not may just be busy
 
 
 @ray.remote(num_cpus=0)
 class Feed:
-    """The tasks at hand, by position. Reading does not take them, so a restarted reader may repeat."""
+    """The tasks at hand, by position, and the order in which they are given out.
+
+    Reading does not take a task, so a restarted reader may repeat; what it repeats is skipped.
+    """
 
     def __init__(self, loads: int) -> None:
         self._tasks: dict[int, bytes] = {}
+        self._slots: list[int] = []
+        self._holders: dict[int, str] = {}
         self._works: dict[int, bytes] = {}
         self._begun: dict[int, int] = {}
         self._reasons: dict[int, str] = {}
-        self._end = 0
         self._loads, self._loads_in_vain = loads, 0
         self._changed = asyncio.Condition()
 
@@ -65,20 +72,39 @@ class Feed:
         """Add tasks at positions from `first` on, and forget those that are finished."""
         async with self._changed:
             self._tasks |= dict(enumerate(tasks, first))
-            self._end = max(self._end, first + len(tasks))
+            self._slots.extend(range(first, first + len(tasks)))
             for position in finished:
-                for held in (self._tasks, self._begun, self._reasons):
+                for held in (self._tasks, self._begun, self._reasons, self._holders):
                     held.pop(position, None)
             self._changed.notify_all()
 
-    async def get(self, position: int) -> bytes:
-        """Wait for the task at `position`; empty when it is finished."""
+    async def get(self, slot: int) -> tuple[int, bytes]:
+        """Wait for the task that is the `slot`-th to be given out; empty when it is finished."""
         async with self._changed:
-            await self._changed.wait_for(lambda: position < self._end)
-            return self._tasks.get(position, b"")
+            while slot >= len(self._slots):
+                try:
+                    await asyncio.wait_for(self._changed.wait(), STALLED_S)
+                except TimeoutError:
+                    self._slots.extend(p for p in self._tasks if not self._at_work(p))
+            position = self._slots[slot]
+            return position, self._tasks.get(position, b"")
 
-    async def begin(self, position: int) -> str:
-        """Count one more try of a task; return why it must not be tried any more, or nothing."""
+    def _at_work(self, position: int) -> bool:
+        """Whether a living replica has begun a task."""
+        return position in self._holders and _is_alive(self._holders[position])
+
+    async def begin(self, position: int, replica: str) -> str | None:
+        """Count one more try of a task.
+
+        Returns:
+            Nothing if the replica is to do it, else why it must not be tried any more; None if it is done or
+            another replica is at it.
+        """
+        if position not in self._tasks:
+            return None
+        if self._holders.get(position) != replica and self._at_work(position):
+            return None
+        self._holders[position] = replica
         self._begun[position] = self._begun.get(position, 0) + 1
         if self._begun[position] <= TRIES:
             return ""
@@ -103,6 +129,16 @@ class Feed:
         self._loads_in_vain = 0
 
 
+def _is_alive(actor: str) -> bool:
+    found: Any = ray._private.state.actors(actor_id=actor)  # type: ignore  # the public API needs a dashboard
+    return bool(found) and found.get("State") == "ALIVE"
+
+
+@dataclass(frozen=True)
+class _Skipped:
+    """Stands for the result of a task that another replica does or has done."""
+
+
 @dataclass(frozen=True)
 class _Lost:
     """Stands for the result of a task whose processes died."""
@@ -124,6 +160,7 @@ class Replica:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("hypsae_ray").setLevel(logging.INFO)
         self._model, self._feed = None, feed
+        self._name = ray.get_runtime_context().get_actor_id()
         self._load_error: HypsaeError | None = None
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._work = cache(lambda number: pickle.loads(ray.get(feed.get_work.remote(number))))
@@ -132,7 +169,7 @@ class Replica:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Do the one task in `batch`."""
         position, packed = batch["position"][0].as_py(), batch["task"][0].as_py()
-        outcome = (None, None) if not packed else self._outcome(position, packed)
+        outcome = self._outcome(position, packed) if packed else (_Skipped(), None)
         answer = pa.array([pickle.dumps(outcome)], pa.binary())
         return pa.table({"position": pa.array([position]), "result": answer})
 
@@ -151,8 +188,9 @@ class Replica:
     def _outcome(self, position: int, packed: bytes) -> tuple[Any, HypsaeError | None]:
         if self._load_error is not None:
             return None, self._load_error
-        if reason := str(ray.get(self._feed.begin.remote(position))):
-            return _Lost(reason), None
+        reason: Any = ray.get(self._feed.begin.remote(position, self._name))
+        if reason != "":
+            return (_Skipped() if reason is None else _Lost(reason)), None
         number, task = pickle.loads(packed)
         try:
             return self._call(self._work(number), task), None
@@ -227,7 +265,7 @@ class RayPool(Generic[Model]):
         given = self._give(number, at_hand, [])
         while given:
             position, result, error = self._next()
-            if position not in given:  # a repetition, after a node was lost
+            if position not in given or isinstance(result, _Skipped):
                 continue
             task = given.pop(position)
             if error is not None:
@@ -272,7 +310,7 @@ class RayPool(Generic[Model]):
             where = {"ray_remote_args_fn": self._placement}
         with ray.data.DataContext.current(_context()):
             # No part of the source reserves a CPU: the replicas may hold all there are.
-            source = ray.data.from_arrow(pa.table({"start": [next(self._positions)]})).map_batches(
+            source = ray.data.from_arrow(pa.table({"start": [0]})).map_batches(
                 stream,
                 fn_args=(self._feed,),
                 batch_size=None,
@@ -297,8 +335,8 @@ class RayPool(Generic[Model]):
 
 
 def _stream(start: Any, feed: Any) -> Iterator[pa.Table]:
-    for position in itertools.count(int(start["start"][0]) + 1):
-        task = ray.get(feed.get.remote(position))
+    for slot in itertools.count(int(start["start"][0])):
+        position, task = ray.get(feed.get.remote(slot))
         yield pa.table({"position": pa.array([position]), "task": pa.array([task], pa.binary())})
 
 

@@ -107,6 +107,5 @@ def kill_everything(server: Server, cluster: Cluster, arguments: list[str], out:
     server.raise_gate(100)
     server.wait_at_gate()
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-    cluster.add_node(num_cpus=1)  # as an autoscaler would
     server.raise_gate(10**6)
     assert driver.wait(240) == 0, log.read_text()

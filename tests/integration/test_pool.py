@@ -13,7 +13,7 @@ import ray
 from hypsae_ray.config import Embed, Llm, Replicas
 from hypsae_ray.engine.pool import RayPool
 from hypsae_ray.engine.session import Session
-from hypsae_ray.errors import ConfigError, InputError, ModelError, StageError
+from hypsae_ray.errors import ConfigError, EngineDiedError, InputError, ModelError, StageError
 
 pytestmark = pytest.mark.cluster
 
@@ -100,6 +100,41 @@ def test_a_task_whose_actor_dies_is_done_again(tmp_path: Path):
     pool.close()
     assert sorted(numbers) == list(range(6))
     assert len(list((tmp_path / "made").iterdir())) == 2
+
+
+def break_down_once(pid: int, flag: str) -> int:
+    if not Path(flag).exists():
+        Path(flag).touch()
+        raise EngineDiedError("the engine broke down")
+    return pid
+
+
+def always_die(_: int, number: int) -> int:
+    if number == 2:
+        os._exit(1)
+    return number
+
+
+def test_an_engine_that_breaks_down_is_replaced_and_a_deadly_task_is_given_up(tmp_path: Path):
+    (tmp_path / "made").mkdir()
+    pool = RayPool(Counter(str(tmp_path / "made")), Replicas(min=1, max=1))
+    (pid,) = pool.map(break_down_once, [str(tmp_path / "flag")])
+    assert pid > 0
+    assert len(list((tmp_path / "made").iterdir())) == 2
+    results = list(pool.map(always_die, range(5), on_lost=lambda task, reason: f"{task}: {reason}"))
+    pool.close()
+    assert {r for r in results if isinstance(r, int)} == {0, 1, 3, 4}
+    assert [r for r in results if isinstance(r, str)] == ["2: 3 processes died while they worked on it"]
+
+
+def die_while_loading() -> None:
+    os._exit(1)
+
+
+def test_processes_that_die_while_they_load_end_the_call():
+    pool = RayPool(die_while_loading, Replicas(min=1, max=1))
+    with pytest.raises(ModelError, match="4 processes in a row died while they loaded the model"):
+        list(pool.map(square, [1]))
 
 
 def no_model() -> None:
