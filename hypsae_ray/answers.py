@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Scores
+from hypsae_ray.boundary import SCORE_ARRAYS, Scores
 from hypsae_ray.core.pairs import Block, Pairs
 from hypsae_ray.core.text_index import UNKNOWN, Places, TextIndex
 from hypsae_ray.schema import Status
@@ -168,8 +168,7 @@ class Answers:
         """Return which pairs of a part (rows, H) are answered, by the names that `listing` found."""
         answered = np.zeros((part.rows, len(questions)), dtype=bool)
         for found in self.listing[part.key]:
-            rows = slice(int(found["start"]), int(found["start"]) + int(found["rows"]))
-            columns, sources = _matching(questions, self.sets[found["questions"]])
+            rows, columns, sources = self._about(found, questions)
             if found["pairs"] is None:
                 answered[rows, columns] = True
             elif columns:
@@ -211,12 +210,15 @@ class Answers:
         """Return what is known about a part: (rows, H), SET_ASIDE where nothing is."""
         known = Scores.unanswered(part.rows, len(questions), Status.SET_ASIDE)
         for found in self.listing[part.key]:
-            columns, sources = _matching(questions, self.sets[found["questions"]])
+            rows, columns, sources = self._about(found, questions)
             if columns:
-                table = self.folder.read_table(found.string)
-                rows = slice(int(found["start"]), int(found["start"]) + int(found["rows"]))
-                _enter(known, rows, columns, table, sources)
+                _enter(known, rows, columns, self.folder.read_table(found.string), sources)
         return known
+
+    def _about(self, found: "re.Match[str]", questions: Sequence[str]) -> tuple[slice, list[int], list[int]]:
+        """Return the rows of a shard, which of the questions it asked, and where they stand in it."""
+        rows = slice(int(found["start"]), int(found["start"]) + int(found["rows"]))
+        return rows, *_matching(questions, self.sets[found["questions"]])
 
 
 def to_table(scores: Scores, metadata: Mapping[str, Any]) -> pa.Table:
@@ -238,13 +240,13 @@ def score_columns(scores: Scores) -> dict[str, pa.Array]:
 def read_scores(folder: Folder, name: str) -> tuple[np.ndarray, Scores]:
     """Return row ids (n,) and scores (n, H) of one stored table of annotations."""
     table = folder.read_table(name)
-    p_yes, p_neither, status = (_matrix(table, column) for column in ("p_yes", "p_neither", "status"))
+    p_yes, p_neither, status = (_matrix(table, column) for column in SCORE_ARRAYS)
     return table["row_id"].to_numpy(), Scores(p_yes, p_neither, status)
 
 
 def _enter(known: Scores, rows: slice, columns: list[int], table: pa.Table, sources: list[int]) -> None:
     """Copy the answers of a shard; a pair that it did not ask stays as it is."""
-    said = {name: _matrix(table, name)[:, sources] for name in ("p_yes", "p_neither", "status")}
+    said = {name: _matrix(table, name)[:, sources] for name in SCORE_ARRAYS}
     asked = said["status"] != Status.UNASKED
     for name, values in said.items():
         target = getattr(known, name)

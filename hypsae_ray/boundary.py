@@ -23,6 +23,8 @@ Model = TypeVar("Model", covariant=True)
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 DEFAULT_LABEL = Label()
+SCORE_ARRAYS = ("p_yes", "p_neither", "status")
+"""The arrays (n, H) of `Scores`."""
 
 
 @dataclass(frozen=True)

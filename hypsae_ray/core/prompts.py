@@ -14,7 +14,14 @@ from string import Template
 
 from hypsae_ray.boundary import NamingPrompt
 
-_TEMPLATES = ("naming", "label_instruction", "label_text", "label_property", "label_closing")
+_TEMPLATES = (
+    "naming",
+    "label_instruction",
+    "label_text",
+    "label_property",
+    "label_closing",
+    "answer_now",
+)
 _MAX_NAME_WORDS = 50
 
 _THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -75,6 +82,11 @@ def label_property(question: str) -> str:
 def label_closing() -> str:
     """Return the last part of a label prompt, the same for all texts and questions."""
     return _template("label_closing").template
+
+
+def answer_now() -> str:
+    """Return what asks for the label after a thought, on one line."""
+    return _template("answer_now").template.strip()
 
 
 def parse_name(raw: str) -> str | None:

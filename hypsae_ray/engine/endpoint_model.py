@@ -26,7 +26,7 @@ import numpy as np
 
 from hypsae_ray.boundary import DEFAULT_LABEL, Answer, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Label, Llm
-from hypsae_ray.core.prompts import label_prompt, render_naming
+from hypsae_ray.core.prompts import answer_now, label_prompt, render_naming
 from hypsae_ray.engine.endpoint_client import ChatClient, Messages, RefusalError, Wait
 from hypsae_ray.engine.endpoint_reply import Reply
 from hypsae_ray.errors import ConfigError, ModelError
@@ -34,7 +34,6 @@ from hypsae_ray.schema import Status
 
 Job = TypeVar("Job")
 
-ANSWER_NOW = "Now answer with one word, Yes or No."
 _MAX_HALVINGS = 12
 _CHARACTERS_PER_TOKEN = 8
 _SAID = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
@@ -178,7 +177,7 @@ class _Labelling:
             await self.client.complete(messages, max_tokens=self.how.thinking_tokens, temperature=0)
         )
         said = f"{reply.thought}\n{reply.text}".strip()
-        return [*messages, _message("assistant", said), _message("user", ANSWER_NOW)] if said else messages
+        return [*messages, _message("assistant", said), _message("user", answer_now())] if said else messages
 
     async def _ask(self, messages: Messages) -> _Found:
         reply = self._count(await self.client.first_token(messages))

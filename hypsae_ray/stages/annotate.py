@@ -15,7 +15,7 @@ import pyarrow as pa
 from hypsae_ray import schema
 from hypsae_ray.answers import read_scores, score_columns, split_places
 from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.boundary import DEFAULT_LABEL, Engines, LanguageModel, Scores
+from hypsae_ray.boundary import DEFAULT_LABEL, SCORE_ARRAYS, Engines, LanguageModel, Scores
 from hypsae_ray.config import Label
 from hypsae_ray.core.text_index import UNKNOWN
 from hypsae_ray.errors import PartialResultError
@@ -153,7 +153,7 @@ def _gather(plan: Plan, table: pa.Table, mask: Mask | None) -> Scores:
     for position in np.unique(parts[places != UNKNOWN]).tolist():
         known = plan.answers.read(plan.texts.parts[position], plan.job.distinct)
         mine = parts == position
-        for name in ("p_yes", "p_neither", "status"):
+        for name in SCORE_ARRAYS:
             getattr(distinct, name)[mine] = getattr(known, name)[rows[mine]]
     return _by_hypothesis(plan.job, distinct, mask, table["row_id"].to_numpy())
 
@@ -167,7 +167,7 @@ def _by_hypothesis(job: Job, distinct: Scores, mask: Mask | None, row_ids: np.nd
     scores.status[no_text] = Status.NO_TEXT
     named = [h for h, column in enumerate(job.columns) if column is not None]
     sources = [column for column in job.columns if column is not None]
-    for name in ("p_yes", "p_neither", "status"):
+    for name in SCORE_ARRAYS:
         getattr(scores, name)[:, named] = getattr(distinct, name)[:, sources]
     if mask is not None:
         unasked = ~mask.of(row_ids, len(job.questions)) & ~no_text[:, None]
@@ -185,7 +185,7 @@ def score_named(
     if not asked:
         return scores
     found = model.score(texts, [str(questions[column]) for column in asked], label)
-    for name in ("p_yes", "p_neither", "status"):
+    for name in SCORE_ARRAYS:
         getattr(scores, name)[:, asked] = getattr(found, name)
     return Scores(scores.p_yes, scores.p_neither, scores.status, found.usage)
 

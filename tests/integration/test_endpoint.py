@@ -16,7 +16,7 @@ from hypsae_ray.boundary import NamingPrompt, Sampling, Usage
 from hypsae_ray.config import Endpoint, Label, Llm, Replicas
 from hypsae_ray.core.prompts import label_prompt, render_naming
 from hypsae_ray.engine.endpoint_client import Throttle
-from hypsae_ray.engine.endpoint_model import ANSWER_NOW, EndpointModel
+from hypsae_ray.engine.endpoint_model import EndpointModel
 from hypsae_ray.engine.endpoint_reply import retry_after
 from hypsae_ray.errors import ConfigError, ModelError, TransientError
 from hypsae_ray.schema import Status
@@ -206,7 +206,7 @@ def test_thought_is_handed_back_before_the_answer(server: Server, connect: Conne
     assert answering["messages"] == [
         question,
         {"role": "assistant", "content": THOUGHT},
-        {"role": "user", "content": ANSWER_NOW},
+        {"role": "user", "content": "Now answer with one word, Yes or No."},
     ]
 
 

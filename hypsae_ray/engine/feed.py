@@ -1,0 +1,107 @@
+"""Where the replicas of a pool get their tasks, and what becomes of tasks whose replica died.
+
+Ray starts an actor that died again, and its tasks wait for it. Where there is no room for it any more, since
+its node is gone, they would wait for ever: when all else is done, the feed gives them out once more.
+
+The feed counts how often a task was begun, so that one which kills its actor each time is given up, and how
+often a model was loaded in vain. It stands on the driver's node: while the driver lives, no task is lost.
+"""
+
+import asyncio
+from typing import Any
+
+import ray
+
+TRIES = 3
+STALLED_S = 30  # a replica that has begun a task is asked after; one that has not may just be busy
+
+
+@ray.remote(num_cpus=0)
+class Feed:
+    """The tasks at hand, by position, and the order in which they are given out.
+
+    Reading does not take a task, so a restarted reader may repeat; what it repeats is skipped.
+    """
+
+    def __init__(self, loads: int) -> None:
+        self._tasks: dict[int, bytes] = {}
+        self._slots: list[int] = []
+        self._holders: dict[int, str] = {}
+        self._works: dict[int, bytes] = {}
+        self._begun: dict[int, int] = {}
+        self._reasons: dict[int, str] = {}
+        self._loads, self._loads_in_vain = loads, 0
+        self._changed = asyncio.Condition()
+
+    async def work(self, number: int, work: bytes) -> None:
+        """Take the function of a call of `map`."""
+        self._works[number] = work
+
+    async def get_work(self, number: int) -> bytes:
+        """Return the function of a call of `map`."""
+        return self._works[number]
+
+    async def put(self, first: int, tasks: list[bytes], finished: list[int]) -> None:
+        """Add tasks at positions from `first` on, and forget those that are finished."""
+        async with self._changed:
+            self._tasks |= dict(enumerate(tasks, first))
+            self._slots.extend(range(first, first + len(tasks)))
+            for position in finished:
+                for held in (self._tasks, self._begun, self._reasons, self._holders):
+                    held.pop(position, None)
+            self._changed.notify_all()
+
+    async def get(self, slot: int) -> tuple[int, bytes]:
+        """Wait for the task that is the `slot`-th to be given out; empty when it is finished."""
+        async with self._changed:
+            while slot >= len(self._slots):
+                try:
+                    await asyncio.wait_for(self._changed.wait(), STALLED_S)
+                except TimeoutError:
+                    self._slots.extend(p for p in self._tasks if not self._at_work(p))
+            position = self._slots[slot]
+            return position, self._tasks.get(position, b"")
+
+    def _at_work(self, position: int) -> bool:
+        """Whether a living replica has begun a task."""
+        return position in self._holders and _is_alive(self._holders[position])
+
+    async def begin(self, position: int, replica: str) -> str | None:
+        """Count one more try of a task.
+
+        Returns:
+            Nothing if the replica is to do it, else why it must not be tried any more; None if it is done or
+            another replica is at it.
+        """
+        if position not in self._tasks:
+            return None
+        if self._holders.get(position) != replica and self._at_work(position):
+            return None
+        self._holders[position] = replica
+        self._begun[position] = self._begun.get(position, 0) + 1
+        if self._begun[position] <= TRIES:
+            return ""
+        return self._reasons.get(position, f"{TRIES} processes died while they worked on it")
+
+    async def fails(self, position: int, reason: str) -> None:
+        """Remember why a process ends that works on a task."""
+        self._reasons[position] = reason
+
+    async def load_begins(self) -> str:
+        """Count one more process that loads a model; return why it must not, or nothing."""
+        self._loads_in_vain += 1
+        if self._loads_in_vain <= self._loads:
+            return ""
+        return (
+            f"{self._loads} processes in a row died while they loaded the model: most likely memory ran out. "
+            "Take a smaller model or context, or reserve more for each replica"
+        )
+
+    async def load_ended(self) -> None:
+        """Note that a model is loaded."""
+        self._loads_in_vain = 0
+
+
+def _is_alive(actor: str) -> bool:
+    found: Any = ray._private.state.actors(actor_id=actor)  # type: ignore  # the public API needs a dashboard
+    return bool(found) and found.get("State") == "ALIVE"
