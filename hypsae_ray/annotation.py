@@ -11,24 +11,22 @@ With more hypotheses or more texts the same OUT asks about the new pairs only.
 
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from hypsae_ray import fingerprints
 from hypsae_ray.answers import read_scores
-from hypsae_ray.artifacts import Folder, Manifest, Outcome, content_hash
+from hypsae_ray.artifacts import MANIFEST, Folder, Manifest, Outcome, content_hash
 from hypsae_ray.boundary import Engines
 from hypsae_ray.config import AnnotateJob, Config
-from hypsae_ray.core.sharing import Estimate
 from hypsae_ray.errors import PartialResultError
-from hypsae_ray.pipeline import ANSWERS, tracker
+from hypsae_ray.pipeline import ANSWERS, Step, tracker
 from hypsae_ray.progress import read_beat
 from hypsae_ray.schema import USABLE
-from hypsae_ray.stages.annotate import annotate, to_labels
-from hypsae_ray.stages.label_plan import Job, make_plan
+from hypsae_ray.stages.annotate import annotate, holdout_job, to_labels
+from hypsae_ray.stages.label_plan import Job, Plan, describe, make_plan
 from hypsae_ray.stages.texts import PREFIX, read_hypotheses, store_rows
 
 Say = Callable[[str], None]
@@ -53,7 +51,7 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
     if there is not None and there.hash == digest:
         say(f"nothing to do: {target.path} is up to date")
         return there
-    target.delete()
+    target.remove(MANIFEST)  # the tables stay until the new ones are there: another job may be at work here
     job = _job(settings, folder, rows, questions)
     started = time.monotonic()
     try:
@@ -123,58 +121,45 @@ def summary(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Prices:
-    """What a replica does and costs.
-
-    Attributes:
-        rate: pairs per second of one replica; None: not known.
-        price_per_hour: of one replica, in any currency; None: not known.
-    """
-
-    rate: float | None = None
-    price_per_hour: float | None = None
-
-
-def plan(settings: AnnotateJob, questions: list[str | None], engines: Engines, prices: Prices) -> str:
+def plan(settings: AnnotateJob, questions: list[str | None], engines: Engines) -> str:
     """Return what a job takes, for people; nothing is asked, and nothing kept."""
-    said: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Folder.at(place)
         rows = folder.sub("rows")
         counted = store_rows(settings, rows)
-        made = make_plan(_job(settings, folder, rows, questions), engines, None, said.append)
+        made = make_plan(_job(settings, folder, rows, questions), engines)
         n_texts = sum(part.rows for part in made.texts.parts)
-    return "\n".join([_sizes(counted, n_texts, made.estimate, made.shards), *_cost(made.estimate, prices)])
+    return "\n".join([*_sizes(counted, n_texts, made), *_cost(made)])
 
 
-def _sizes(counted: Outcome, n_texts: int, found: Estimate, shards: int) -> str:
-    empty = sum(counted.facts["without_text"].values())
-    lines = [
+def _sizes(counted: Outcome, n_texts: int, made: Plan) -> list[str]:
+    empty, found = sum(counted.facts["without_text"].values()), made.estimate
+    return [
         f"rows           {counted.rows:>15,}   ({empty:,} without a usable text)",
         f"distinct texts {n_texts:>15,}",
         f"pairs          {found.pairs:>15,}",
         f"prompt tokens  {found.prompt_tokens:>15,}",
         f"  not shared   {found.computed_tokens:>15,}",
-        f"shards         {shards:>15,}",
+        f"shards         {made.shards:>15,}",
     ]
-    return "\n".join(lines)
 
 
-def _cost(found: Estimate, prices: Prices) -> list[str]:
-    if prices.rate is None:
+def _cost(made: Plan) -> list[str]:
+    rate, price = made.rate, made.job.options.price_per_hour
+    if rate is None:
         return ["hours per replica: not known; give --rate in pairs per second, or --out of an earlier run"]
-    hours = found.pairs / prices.rate / 3600
-    lines = [f"replica hours  {hours:>15,.2f}   (at {prices.rate:,.1f} pairs per second and replica)"]
-    if prices.price_per_hour is not None:
-        lines.append(f"cost           {hours * prices.price_per_hour:>15,.2f}")
-    return lines
+    hours = made.estimate.hours(rate)
+    lines = [f"replica hours  {hours:>15,.2f}   (at {rate:,.1f} pairs per second and replica)"]
+    return lines if price is None else [*lines, f"cost           {hours * price:>15,.2f}"]
 
 
-def measured_rate(out: str) -> float | None:
-    """Return the pairs per second of the last job in a folder, all replicas together."""
+def with_measured_rate(settings: AnnotateJob, out: str) -> AnnotateJob:
+    """Fill in, where no rate is given, that of one replica in the last job in a folder."""
     beat = read_beat(Folder.at(out).sub(ANSWERS))
-    return beat.rate if beat and beat.pairs else None
+    if settings.annotate.rate or not (beat and beat.pairs):
+        return settings
+    rate = beat.rate / max(beat.workers, 1)
+    return settings.model_copy(update={"annotate": settings.annotate.model_copy(update={"rate": rate})})
 
 
 def job_of(config: Config) -> AnnotateJob:
@@ -187,6 +172,25 @@ def job_of(config: Config) -> AnnotateJob:
         label=config.label,
         annotate=config.annotate,
     )
+
+
+def foretell(step: Step, questions: Sequence[str | None], engines: Engines) -> str:
+    """Return in one line what the labelling of a run takes, as soon as its data are there.
+
+    Args:
+        step: its stage `annotate`.
+        questions: its hypotheses, or as many of usual length.
+        engines: where it will run.
+    """
+    job = holdout_job(
+        step.config,
+        questions=questions,
+        labeller=step.stage.decides(step.config)["labeller"],
+        rows=step.inputs["data"],
+        answers=step.answers,
+        out=step.folder,
+    )
+    return f"annotate will take: {describe(make_plan(job, engines))}"
 
 
 def status(out: str) -> str:

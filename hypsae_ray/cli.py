@@ -19,9 +19,8 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(argv)
     try:
+        options, rest = _parser().parse_known_args(argv)
         if rest and not options.overrides:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         return options.do(options, rest)
@@ -51,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", required=True, metavar="FILE", help="YAML file")
     run.add_argument("--out", metavar="DIR", help="run folder or URI (default: runs/<name of the config>)")
     run.add_argument("--until", metavar="STAGE", help="last stage to run")
+    _add_prices(run)
     run.set_defaults(do=_run, overrides=True)
 
     inspect = commands.add_parser("inspect", help="show neurons of a run")
@@ -90,8 +90,7 @@ def _add_labelling(commands: Any) -> None:
         command.add_argument("--text", default="text", help="column of the text (default: text)")
         command.add_argument("--id", help="column of an id to carry along")
         command.add_argument("--out", required=required, metavar="URI", help="folder of the result")
-    plan.add_argument("--rate", type=float, help="pairs per second of one replica")
-    plan.add_argument("--price-per-hour", type=float, help="price of one replica for an hour")
+        _add_prices(command)
     annotate.set_defaults(do=_annotate, overrides=True)
     plan.set_defaults(do=_plan, overrides=True)
     status = commands.add_parser("status", help="show how far the labelling in a folder is")
@@ -99,11 +98,22 @@ def _add_labelling(commands: Any) -> None:
     status.set_defaults(do=_status, overrides=False)
 
 
+def _add_prices(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--rate", metavar="PAIRS", help="pairs per second of one replica, for the plan")
+    command.add_argument("--price-per-hour", metavar="PRICE", help="price of one replica, for the plan")
+
+
+def _overrides(options: argparse.Namespace, rest: list[str]) -> dict[str, str]:
+    """Return the fields of the config that the command line sets."""
+    prices = {"annotate.rate": options.rate, "annotate.price_per_hour": options.price_per_hour}
+    return {**{name: value for name, value in prices.items() if value is not None}, **parse_overrides(rest)}
+
+
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray import config_file, runner
 
     sys.path.append(str(Path.cwd()))  # where the module of a select.function may lie
-    settings = config_file.load(options.config, parse_overrides(rest))
+    settings = config_file.load(options.config, _overrides(options, rest))
     out = options.out or default_out(options.config)
     runner.run(settings, out, until=options.until, show=print)
     return 0
@@ -111,12 +121,13 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray import annotation, runner
+    from hypsae_ray.artifacts import Folder
     from hypsae_ray.engine.session import Session
 
     settings = _job(options, rest)
     with Session() as session:
         manifest = annotation.run(settings, options.out, session, runner.say)
-    print(f"{annotation.summary(manifest)}\nannotations: {options.out.rstrip('/')}/annotations")
+    print(f"{annotation.summary(manifest)}\nannotations: {Folder.at(options.out).path}/annotations")
     return 0
 
 
@@ -125,7 +136,7 @@ def _job(options: argparse.Namespace, rest: list[str]) -> "AnnotateJob":
 
     names = ("hypotheses", "data", "text", "id")
     fields = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    return config_file.load_job(options.config, fields, parse_overrides(rest))
+    return config_file.load_job(options.config, fields, _overrides(options, rest))
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> int:
@@ -137,15 +148,15 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
         settings = _job(options, rest)
         questions = read_hypotheses(settings.hypotheses)
     elif options.config:
-        config = config_file.load(options.config, parse_overrides(rest))
+        config = config_file.load(options.config, _overrides(options, rest))
         settings = annotation.job_of(config)
         questions = results.questions_of(options.out or default_out(options.config), config)
     else:
         raise ConfigError("plan: give --config of a run, or --hypotheses and --data")
-    rate = options.rate or (annotation.measured_rate(options.out) if options.out else None)
-    prices = annotation.Prices(rate, options.price_per_hour)
+    if options.out:
+        settings = annotation.with_measured_rate(settings, options.out)
     with Session() as session:
-        print(annotation.plan(settings, questions, session, prices))
+        print(annotation.plan(settings, questions, session))
     return 0
 
 

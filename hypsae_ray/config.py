@@ -397,6 +397,10 @@ class Annotate(Section):
     """Texts per shard: what one actor computes and writes at a time, and what a crash can lose."""
     tries: Runtime[Positive] = 3
     """Times that a shard is tried before it is set aside."""
+    rate: Runtime[PositiveAmount | None] = None
+    """Pairs per second of one replica, for the plan; null: as measured by the last job in the folder."""
+    price_per_hour: Runtime[PositiveAmount | None] = None
+    """Price of one replica for an hour, in any currency, for the plan; null: not known."""
 
 
 class Evaluate(Section):

@@ -31,6 +31,7 @@ class Beat:
         done: those that it has computed or found done.
         pairs: (text, question) pairs in those that are done.
         all_pairs: pairs in all its shards.
+        workers: processes that have computed shards.
         ended: "" while it runs; then "done", or why it stopped.
     """
 
@@ -43,6 +44,7 @@ class Beat:
     done: int = 0
     pairs: int = 0
     all_pairs: int = 0
+    workers: int = 0
     ended: str = ""
 
     @property
@@ -54,7 +56,7 @@ class Beat:
 
     @property
     def rate(self) -> float:
-        """Pairs per second since it began."""
+        """Pairs per second since it began, of all workers together."""
         return self.pairs / max(self.time - self.started, 1e-9)
 
     @property
@@ -109,12 +111,12 @@ class Progress:
         self._beat = replace(self._beat, ended="done" if kind is None else f"stopped: {kind.__name__}")
         self._write()
 
-    def count(self, pairs: int, begun: float) -> None:
+    def count(self, pairs: int, begun: float, workers: int) -> None:
         """Note one more shard with so many pairs; the first one says when work began, its model loaded."""
         with self._lock:
             started = self._beat.started if self._beat.done else begun or self._beat.started
             done, pairs = self._beat.done + 1, self._beat.pairs + pairs
-            self._beat = replace(self._beat, started=started, done=done, pairs=pairs)
+            self._beat = replace(self._beat, started=started, done=done, pairs=pairs, workers=workers)
 
     def _keep_writing(self) -> None:
         while not self._stop.wait(EVERY_S):

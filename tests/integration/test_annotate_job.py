@@ -274,6 +274,30 @@ def test_plan_and_status_say_what_there_is(place: Place, capsys: pytest.CaptureF
     assert "7 of 7 shards, 200 of 200 pairs" in said
 
 
+def test_the_first_line_says_what_the_job_takes(place: Place):
+    said: list[str] = []
+    job = place.job(texts(50), 4, rate=100, price_per_hour=1800)
+    annotation.run(job, place.out, Counting(), said.append)
+    expected = (
+        "50 texts x 4 questions, 200 pairs to ask, 7 shards, 0.00 replica hours at 100.0 pairs per second"
+    )
+    assert said[0] == f"annotate: {expected}, at a price of 1.00"
+    said.clear()
+    annotation.run(place.job(texts(50), 5, price_per_hour=1), place.out, Counting(), said.append)
+    assert said[0].startswith(
+        "annotate: 50 texts x 5 questions, 50 pairs to ask (200 more are answered already)"
+    )
+    assert "replica hours at" in said[0]  # as the first job measured it
+
+
+def test_fewer_rows_leave_no_table_of_the_rows_before(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hypsae_ray.inputs.ROWS_PER_FRAME", 20)
+    run(place, place.job(texts(50)), Counting())
+    assert len(Folder.at(place.out).sub("annotations").names("annotations-")) == 3
+    run(place, place.job(texts(30)), Counting())
+    np.testing.assert_array_equal(place.result()[0], expected(texts(30), 4))
+
+
 def test_real_keywords_through_a_session(place: Place):
     rows = texts(20)
     with Session() as session:

@@ -83,10 +83,23 @@ def test_another_selection_reruns_selection_and_what_follows(
     np.testing.assert_allclose(shown["regression_coef"], finished.evaluation["regression_coef"])
 
 
-def test_until_stops_there(demo_config: config.Config, tmp_path: Path):
+def test_what_labelling_takes_is_told_before_the_work_begins(
+    demo_config: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    counted = "annotate will take: 200 texts x 8 questions, 1,600 pairs to ask, 4 shards"
+    out = str(tmp_path / "run")
+    runner.run(demo_config, out)
+    said = capsys.readouterr().err.splitlines()
+    assert said.index(counted) < said.index("embed ...")
+    runner.run(demo_config, out)
+    assert "annotate will take" not in capsys.readouterr().err
+
+
+def test_until_stops_there(demo_config: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture):
     run = runner.run(demo_config, str(tmp_path / "run"), until="train_sae")
     assert [record.step.stage.name for record in run.records] == ["data", "embed", "train_sae"]
     assert not (tmp_path / "run" / "evaluation.csv").exists()
+    assert "annotate" not in capsys.readouterr().err
 
 
 def test_an_interrupted_annotation_goes_on_with_the_missing_shards(
