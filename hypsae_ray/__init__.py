@@ -3,7 +3,7 @@
 The steps, for notebooks (each is loaded when first used, so that `import hypsae_ray` stays instant):
 
     embed, train_sae, load_sae, activations, interpret_neurons, generate_hypotheses, annotate,
-    evaluate_hypotheses, run
+    load_annotations, evaluate_hypotheses, run
 
 and `Session`, which keeps models loaded over several calls. Their options are the models in
 `hypsae_ray.config`. Start reading at `hypsae_ray.pipeline`.
@@ -20,6 +20,7 @@ _PLACES = {
         "interpret_neurons",
         "generate_hypotheses",
         "annotate",
+        "load_annotations",
         "evaluate_hypotheses",
         "run",
         "Settings",

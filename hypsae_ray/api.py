@@ -196,6 +196,24 @@ def annotate(
     return pd.DataFrame(np.concatenate(p_yes), columns=range(len(questions)))
 
 
+def load_annotations(out: str) -> pd.DataFrame:
+    """Return what `hypsae annotate` wrote: P(yes), (n, H) by row_id, NaN where there is no label.
+
+    Rows are those of the data in their order; columns are the hypotheses in theirs.
+
+    Args:
+        out: folder of the result, a local path or a URI.
+
+    Raises:
+        InputError: there are no annotations.
+    """
+    folder = Folder.at(out).sub("annotations")
+    if not folder.names("annotations-", ".parquet"):
+        raise InputError(f"{out}: there are no annotations here")
+    row_ids, p_yes, _ = annotating.read_annotations(folder)
+    return pd.DataFrame(p_yes, index=pd.Index(row_ids, name="row_id"))
+
+
 def evaluate_hypotheses(
     annotations: pd.DataFrame | np.ndarray,
     target: Sequence[float] | np.ndarray,

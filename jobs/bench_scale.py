@@ -11,7 +11,8 @@ table of cases:
 - efficiency: this rate over that of one replica, times its replicas (of the largest data one replica has
   labelled, whose rate does not hang on their number);
 - seconds: of the whole job, reading and assembling included;
-- driver_mib, actor_mib: the most memory that the driver, and the largest actor, ever held.
+- driver_mib, actor_mib: the most memory that the driver, and the largest actor, ever held;
+- answer_bytes: what one answer takes on disk, in its shard and in the table of annotations.
 """
 
 import argparse
@@ -139,6 +140,7 @@ def _run(case: Case) -> dict[str, float]:
             "busy_share": manifest.outcome.facts["busy_share"],
             "seconds": round(seconds, 1),
             "driver_mib": _peak_mib(os.getpid()),
+            "answer_bytes": round(_answer_bytes(folder / "out") / case.texts / case.questions, 2),
             "actor_mib": max(_peak_mib(process.pid) for process in _actors()),
         }
 
@@ -181,6 +183,11 @@ def _actors() -> list[psutil.Process]:
     """Return the workers that Ray started below this process."""
     below = psutil.Process().children(recursive=True)
     return [process for process in below if process.name().startswith("ray::")]
+
+
+def _answer_bytes(out: Path) -> int:
+    files = [*out.glob("answers/*/shard-*"), *out.glob("annotations/*.parquet")]
+    return sum(file.stat().st_size for file in files)
 
 
 def _peak_mib(pid: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hypsae_ray
 from hypsae_ray import annotation, cli
 from hypsae_ray.answers import read_scores
 from hypsae_ray.artifacts import Folder
@@ -22,7 +23,7 @@ from hypsae_ray.config import AnnotateJob
 from hypsae_ray.core.keywords import Keywords
 from hypsae_ray.engine.label_prompts import measure
 from hypsae_ray.engine.session import Session
-from hypsae_ray.errors import PartialResultError, StageError, TransientError
+from hypsae_ray.errors import InputError, PartialResultError, StageError, TransientError
 from hypsae_ray.progress import Progress
 from hypsae_ray.schema import Status
 
@@ -288,6 +289,17 @@ def test_the_first_line_says_what_the_job_takes(place: Place):
         "annotate: 50 texts x 5 questions, 50 pairs to ask (200 more are answered already)"
     )
     assert "replica hours at" in said[0]  # as the first job measured it
+
+
+def test_a_notebook_reads_what_the_job_wrote(place: Place):
+    with pytest.raises(InputError, match="there are no annotations here"):
+        hypsae_ray.load_annotations(place.out)
+    rows = [*texts(30), ""]
+    run(place, place.job(rows), Counting())
+    found = hypsae_ray.load_annotations(place.out)
+    np.testing.assert_array_equal(found.iloc[:30], expected(rows[:30], 4))
+    assert found.index.tolist() == list(range(31))
+    assert found.iloc[30].isna().all()
 
 
 def test_fewer_rows_leave_no_table_of_the_rows_before(place: Place, monkeypatch: pytest.MonkeyPatch):
