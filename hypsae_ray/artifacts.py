@@ -127,7 +127,8 @@ class Folder:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise StageError(f"{self.path}: no room is left to write to: {error}") from None
+            message = f"{self.path}: no room is left to write to: {error}; what is there is whole and kept"
+            raise StageError(message) from None
         finally:
             draft.unlink(missing_ok=True)
 

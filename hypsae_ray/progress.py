@@ -32,7 +32,7 @@ class Beat:
         pairs: (text, question) pairs in those that are done.
         all_pairs: pairs in all its shards.
         workers: processes that have computed shards.
-        ended: "" while it runs; then "done", or why it stopped.
+        ended: "" while it runs; then "done", "partial" if shards failed, or why it stopped.
     """
 
     job: str
@@ -52,7 +52,7 @@ class Beat:
         """Whether the job runs, has ended, or is dead: it said nothing for a while."""
         if self.ended:
             return self.ended
-        return "running" if time.time() - self.time < DEAD_AFTER_S else "dead"
+        return "running" if time.time() - self.time < DEAD_AFTER_S and not _is_gone(self.host) else "dead"
 
     @property
     def rate(self) -> float:
@@ -68,6 +68,20 @@ class Beat:
 def read_beat(answers: Folder) -> Beat | None:
     """Return the last sign of life of a folder of answers; None if no job was ever there."""
     return Beat(**answers.read_json(FILE)) if answers.has(FILE) else None
+
+
+def _is_gone(host: str) -> bool:
+    """Whether a process was on this machine and is no more; of other machines nothing is known."""
+    machine, _, process = host.rpartition(" process ")
+    if machine != socket.gethostname():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 @dataclass
@@ -108,7 +122,8 @@ class Progress:
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
         self._stop.set()
         self._thread.join()
-        self._beat = replace(self._beat, ended="done" if kind is None else f"stopped: {kind.__name__}")
+        done = "done" if self._beat.done == self._beat.shards else "partial"
+        self._beat = replace(self._beat, ended=done if kind is None else f"stopped: {kind.__name__}")
         self._write()
 
     def count(self, pairs: int, begun: float, workers: int) -> None:

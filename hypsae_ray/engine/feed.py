@@ -4,16 +4,27 @@ Ray starts an actor that died again, and its tasks wait for it. Where there is n
 its node is gone, they would wait for ever: when all else is done, the feed gives them out once more.
 
 The feed counts how often a task was begun, so that one which kills its actor each time is given up, and how
-often a model was loaded in vain. It stands on the driver's node: while the driver lives, no task is lost.
+often a model was loaded in vain. A task that was at work when its actor died is begun alone the next time:
+else one that is innocent would be given up beside the deadly one. The feed stands on the driver's node: while
+the driver lives, no task is lost.
 """
 
 import asyncio
+from enum import Enum
 from typing import Any
 
 import ray
 
 TRIES = 3
 STALLED_S = 30  # a replica that has begun a task is asked after; one that has not may just be busy
+
+
+class Turn(Enum):
+    """What a replica is to do with a task that it was given."""
+
+    NOW = "begin it"
+    ALONE = "begin it when nothing else is at work in the replica"
+    SKIP = "drop it: it is done, or another replica is at it"
 
 
 @ray.remote(num_cpus=0)
@@ -66,22 +77,25 @@ class Feed:
         """Whether a living replica has begun a task."""
         return position in self._holders and _is_alive(self._holders[position])
 
-    async def begin(self, position: int, replica: str) -> str | None:
-        """Count one more try of a task.
+    async def begin(self, position: int, replica: str, alone: bool) -> Turn | str:
+        """Count one more try of a task, or say why it must not be tried any more.
 
-        Returns:
-            Nothing if the replica is to do it, else why it must not be tried any more; None if it is done or
-            another replica is at it.
+        Args:
+            position: which task.
+            replica: who asks.
+            alone: nothing else is at work in the replica, and nothing begins.
         """
         if position not in self._tasks:
-            return None
+            return Turn.SKIP
         if self._holders.get(position) != replica and self._at_work(position):
-            return None
-        self._holders[position] = replica
-        self._begun[position] = self._begun.get(position, 0) + 1
-        if self._begun[position] <= TRIES:
-            return ""
-        return self._reasons.get(position, f"{TRIES} processes died while they worked on it")
+            return Turn.SKIP
+        begun = self._begun.get(position, 0)
+        if begun == TRIES:
+            return self._reasons.get(position, f"{TRIES} processes died while they worked on it")
+        if begun and not alone:
+            return Turn.ALONE
+        self._holders[position], self._begun[position] = replica, begun + 1
+        return Turn.NOW
 
     async def fails(self, position: int, reason: str) -> None:
         """Remember why a process ends that works on a task."""

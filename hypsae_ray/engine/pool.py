@@ -5,112 +5,30 @@ the pool is one streaming Dataset: a feed actor holds the tasks at hand, one gen
 blocks of one row, and a `map_batches` actor pool of min to max replicas, which Ray Data scales and repairs,
 does the work. The dataset ends when the pool is closed; until then the models stay loaded.
 
-Each replica may work on two tasks at once: while the engine computes one, the texts of the next are read and
-tokenised, and the answers of the last are written.
-
 An actor that dies is started again and goes on with its tasks; those that it cannot go on with are the matter
 of the feed (`feed.py`).
 """
 
 import itertools
 import logging
-import os
 import pickle
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, Generic
 
 import pyarrow as pa
 import ray
 import ray.data
+from ray import cloudpickle
 
 from hypsae_ray.boundary import Model, Result, Task
 from hypsae_ray.config import Replicas
 from hypsae_ray.engine.feed import Feed
 from hypsae_ray.engine.placement import Placement
-from hypsae_ray.errors import EngineDiedError, HypsaeError, ModelError, StageError
+from hypsae_ray.engine.replica import CALLS_AT_ONCE, Lost, Replica, Skipped
+from hypsae_ray.errors import HypsaeError, StageError
 
 # Never give up on a silent execution: an open pool waits for the driver, and a shard may take minutes.
 NO_PROGRESS_SECONDS = -1
-CALLS_AT_ONCE = 2
-
-
-@dataclass(frozen=True)
-class _Skipped:
-    """Stands for the result of a task that another replica does or has done."""
-
-
-@dataclass(frozen=True)
-class _Lost:
-    """Stands for the result of a task whose processes died."""
-
-    reason: str
-
-
-class Replica:
-    """Ray Data's actor: one copy of the model, made when the actor starts.
-
-    Nothing raised here leaves the actor: Ray Data would hide it in its own error, and would try a model
-    that cannot load again and again. Errors travel to the driver as results.
-
-    A model that computes in the thread that calls it is loaded and used in one thread of our own: Ray Data
-    makes the object in one thread and calls it in others, and OpenMP keeps worker threads for each of them.
-    """
-
-    def __init__(self, factory: Callable[[], Any], feed: Any) -> None:
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-        logging.getLogger("hypsae_ray").setLevel(logging.INFO)
-        self._model, self._feed = None, feed
-        self._name = ray.get_runtime_context().get_actor_id()
-        self._load_error: HypsaeError | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._work = cache(lambda number: pickle.loads(ray.get(feed.get_work.remote(number))))
-        self._thread.submit(self._load, factory).result()
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Do the one task in `batch`."""
-        position, packed = batch["position"][0].as_py(), batch["task"][0].as_py()
-        outcome = self._outcome(position, packed) if packed else (_Skipped(), None)
-        answer = pa.array([pickle.dumps(outcome)], pa.binary())
-        return pa.table({"position": pa.array([position]), "result": answer})
-
-    def _load(self, factory: Callable[[], Any]) -> None:
-        if reason := ray.get(self._feed.load_begins.remote()):
-            self._load_error = ModelError(reason)
-            return
-        try:
-            self._model = factory()
-        except HypsaeError as error:
-            self._load_error = error
-        except Exception:
-            self._load_error = ModelError(f"a model failed to load:\n{traceback.format_exc()}")
-        ray.get(self._feed.load_ended.remote())
-
-    def _outcome(self, position: int, packed: bytes) -> tuple[Any, HypsaeError | None]:
-        if self._load_error is not None:
-            return None, self._load_error
-        reason: Any = ray.get(self._feed.begin.remote(position, self._name))
-        if reason != "":
-            return (_Skipped() if reason is None else _Lost(reason)), None
-        number, task = pickle.loads(packed)
-        try:
-            return self._call(self._work(number), task), None
-        except EngineDiedError as error:
-            ray.get(self._feed.fails.remote(position, str(error)))
-            logging.getLogger(__name__).error("ends, for a new one to take over: %s", error)
-            os._exit(1)  # Ray starts another process, which loads the model anew
-        except HypsaeError as error:
-            return None, error
-        except Exception:
-            return None, StageError(f"a task failed:\n{traceback.format_exc()}")
-
-    def _call(self, work: Callable[[Any, Any], Any], task: Any) -> Any:
-        if getattr(self._model, "thread_safe", False):
-            return work(self._model, task)
-        return self._thread.submit(work, self._model, task).result()
 
 
 class RayPool(Generic[Model]):
@@ -169,13 +87,13 @@ class RayPool(Generic[Model]):
         given = self._give(number, at_hand, [])
         while given:
             position, result, error = self._next()
-            if position not in given or isinstance(result, _Skipped):
+            if position not in given or isinstance(result, Skipped):
                 continue
             task = given.pop(position)
             if error is not None:
                 raise error
             given |= self._give(number, list(itertools.islice(queue, 1)), [position])
-            if isinstance(result, _Lost):
+            if isinstance(result, Lost):
                 if on_lost is None:
                     raise StageError(f"a task cannot be done: {result.reason}")
                 result = on_lost(task, result.reason)
@@ -224,7 +142,7 @@ class RayPool(Generic[Model]):
             )
             batches = source.map_batches(
                 Replica,
-                fn_constructor_args=(self._factory, self._feed),
+                fn_constructor_args=(cloudpickle.dumps(self._factory), self._feed),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(

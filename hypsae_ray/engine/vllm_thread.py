@@ -22,6 +22,8 @@ from typing import Any
 
 from hypsae_ray.errors import EngineDiedError
 
+WATCH_S = 1.0  # between two looks at the engine's process
+
 
 @dataclass
 class _Call:
@@ -88,6 +90,8 @@ class EngineThread:
             loaded.set_exception(error)
             return
         loaded.set_result(llm)
+        core = getattr(llm.llm_engine, "engine_core", None)
+        Thread(target=_wake_when_dead, args=(core,), name="vllm-watch", daemon=True).start()
         try:
             while True:
                 self._take_calls()
@@ -144,3 +148,12 @@ class EngineThread:
             open_calls[id(call)] = call
         for call in open_calls.values():
             call.done.set_exception(self._dead)
+
+
+def _wake_when_dead(core: Any) -> None:
+    """End a step that waits for an engine process that was killed: vLLM 0.29 would let it wait for ever."""
+    resources = getattr(core, "resources", None)  # there is none where the engine is in this process
+    while resources is not None and not resources.engine_dead:
+        time.sleep(WATCH_S)
+    if resources is not None:
+        core.outputs_queue.put(EngineDiedError("its process ended"))

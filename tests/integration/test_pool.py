@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -125,6 +126,48 @@ def test_an_engine_that_breaks_down_is_replaced_and_a_deadly_task_is_given_up(tm
     pool.close()
     assert {r for r in results if isinstance(r, int)} == {0, 1, 3, 4}
     assert [r for r in results if isinstance(r, str)] == ["2: 3 processes died while they worked on it"]
+
+
+class Parallel:
+    thread_safe = True
+
+
+def die_beside_others(_: Parallel, task: tuple[str, int]) -> int:
+    """Task 0 kills its process each time; task 1 is at work the first time, and ends when it is tried again."""
+    folder, number = Path(task[0]), task[1]
+    begun = folder / "1"
+    while number == 0 and not begun.exists():
+        os.sched_yield()
+    if number == 0:
+        os._exit(1)
+    if number == 1 and not begun.exists():
+        begun.touch()
+        Event().wait()
+    return number
+
+
+def test_a_task_that_stood_beside_a_deadly_one_is_not_given_up_with_it(tmp_path: Path):
+    pool = RayPool(Parallel, Replicas(min=1, max=1))
+    tasks = [(str(tmp_path), number) for number in range(4)]
+    results = list(pool.map(die_beside_others, tasks, on_lost=lambda task, reason: -1 - task[1]))
+    pool.close()
+    assert sorted(results) == [-1, 1, 2, 3]
+
+
+def test_processes_that_die_before_they_can_load_are_counted_too():
+    pool = RayPool(DeadlyPickle(), Replicas(min=1, max=1))
+    with pytest.raises(ModelError, match="4 processes in a row died while they loaded the model"):
+        list(pool.map(square, [1]))
+
+
+class DeadlyPickle:
+    """Stands for a factory whose import kills the process."""
+
+    def __call__(self) -> None:
+        raise AssertionError("it cannot be unpickled")
+
+    def __reduce__(self) -> tuple:
+        return os._exit, (1,)
 
 
 def die_while_loading() -> None:

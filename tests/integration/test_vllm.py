@@ -150,3 +150,20 @@ def test_an_engine_that_broke_down_says_so_from_then_on(monkeypatch: pytest.Monk
             model.score(TEXTS, QUESTIONS)
     with pytest.raises(EngineDiedError):
         model.score(TEXTS, QUESTIONS)
+
+
+def test_an_engine_whose_process_is_killed_ends_the_call(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    model = VllmModel(LLM)
+    llm_engine = model.engine.llm.llm_engine
+    (process,) = llm_engine.engine_core.resources.engine_manager.processes
+    step = llm_engine.step
+
+    def kill_and_step():
+        process.kill()
+        return step()
+
+    monkeypatch.setattr(llm_engine, "step", kill_and_step)
+    with pytest.raises(EngineDiedError, match=r"EngineDeadError|its process ended"):
+        model.score(TEXTS, QUESTIONS)
+    assert not process.is_alive()

@@ -1,0 +1,142 @@
+"""One copy of a model in an actor of Ray Data, and what it does with the tasks of its pool.
+
+A replica may work on two tasks at once: while the engine computes one, the texts of the next are read and
+tokenised, and the answers of the last are written.
+"""
+
+import logging
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock, Semaphore
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from hypsae_ray.engine.feed import Turn
+from hypsae_ray.errors import EngineDiedError, HypsaeError, ModelError, StageError
+
+CALLS_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Stands for the result of a task that another replica does or has done."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Stands for the result of a task whose processes died."""
+
+    reason: str
+
+
+class Replica:
+    """Ray Data's actor: makes its model when it starts.
+
+    Nothing raised here leaves the actor: Ray Data would hide it in its own error, and would try a model
+    that cannot load again and again. Errors travel to the driver as results.
+
+    A model that computes in the thread that calls it is loaded and used in one thread of our own: Ray Data
+    makes the object in one thread and calls it in others, and OpenMP keeps worker threads for each of them.
+
+    Args:
+        factory: makes the model; pickled, since to unpickle it imports torch, and that may kill the process.
+        feed: the `Feed` of the pool.
+    """
+
+    def __init__(self, factory: bytes, feed: Any) -> None:
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+        logging.getLogger("hypsae_ray").setLevel(logging.INFO)
+        self._model, self._feed = None, feed
+        self._name = ray.get_runtime_context().get_actor_id()
+        self._load_error: HypsaeError | None = None
+        self._at_hand: set[int] = set()
+        self._room = _Room(CALLS_AT_ONCE)
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._work = cache(lambda number: pickle.loads(ray.get(feed.get_work.remote(number))))
+        self._thread.submit(self._load, factory).result()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Do the one task in `batch`."""
+        position, packed = batch["position"][0].as_py(), batch["task"][0].as_py()
+        answer = pa.array([pickle.dumps(self._outcome(position, packed))], pa.binary())
+        return pa.table({"position": pa.array([position]), "result": answer})
+
+    def _load(self, factory: bytes) -> None:
+        if reason := ray.get(self._feed.load_begins.remote()):
+            self._load_error = ModelError(reason)
+            return
+        try:
+            self._model = pickle.loads(factory)()
+        except HypsaeError as error:
+            self._load_error = error
+        except Exception:
+            self._load_error = ModelError(f"a model failed to load:\n{traceback.format_exc()}")
+        ray.get(self._feed.load_ended.remote())
+
+    def _outcome(self, position: int, packed: bytes) -> tuple[Any, HypsaeError | None]:
+        if self._load_error is not None:
+            return None, self._load_error
+        # The feed gives a task out once more that waited here too long; it is empty when it is done.
+        if not packed or position in self._at_hand:
+            return Skipped(), None
+        self._at_hand.add(position)
+        try:
+            with self._room.taken(1):
+                turn = self._begin(position, alone=False)
+                if turn is not Turn.ALONE:
+                    return self._take(turn, position, packed)
+            with self._room.taken(CALLS_AT_ONCE):
+                return self._take(self._begin(position, alone=True), position, packed)
+        finally:
+            self._at_hand.discard(position)
+
+    def _begin(self, position: int, alone: bool) -> Turn | str:
+        return ray.get(self._feed.begin.remote(position, self._name, alone))  # type: ignore[return-value]
+
+    def _take(self, turn: Turn | str, position: int, packed: bytes) -> tuple[Any, HypsaeError | None]:
+        if isinstance(turn, str):
+            return Lost(turn), None
+        if turn is Turn.SKIP:
+            return Skipped(), None
+        number, task = pickle.loads(packed)
+        try:
+            return self._call(self._work(number), task), None
+        except EngineDiedError as error:
+            ray.get(self._feed.fails.remote(position, str(error)))
+            logging.getLogger(__name__).error("ends, for a new one to take over: %s", error)
+            os._exit(1)  # Ray starts another process, which loads the model anew
+        except HypsaeError as error:
+            return None, error
+        except Exception:
+            return None, StageError(f"a task failed:\n{traceback.format_exc()}")
+
+    def _call(self, work: Callable[[Any, Any], Any], task: Any) -> Any:
+        if getattr(self._model, "thread_safe", False):
+            return work(self._model, task)
+        return self._thread.submit(work, self._model, task).result()
+
+
+class _Room:
+    """Room for so many tasks at once; one that takes all of it is alone."""
+
+    def __init__(self, size: int) -> None:
+        self._free, self._door = Semaphore(size), Lock()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Hold room of a size; wait for it in line, lest two that want all of it lock each other."""
+        with self._door:
+            for _ in range(size):
+                self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release(size)
