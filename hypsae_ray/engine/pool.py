@@ -18,7 +18,6 @@ from typing import Any, Generic
 import pyarrow as pa
 import ray
 import ray.data
-from ray import cloudpickle
 
 from hypsae_ray.boundary import Model, Result, Task
 from hypsae_ray.config import Replicas
@@ -142,7 +141,7 @@ class RayPool(Generic[Model]):
             )
             batches = source.map_batches(
                 Replica,
-                fn_constructor_args=(cloudpickle.dumps(self._factory), self._feed),
+                fn_constructor_args=(pickle.dumps(self._factory), self._feed),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(

@@ -133,7 +133,7 @@ class Parallel:
 
 
 def die_beside_others(_: Parallel, task: tuple[str, int]) -> int:
-    """Task 0 kills its process each time; task 1 is at work the first time, and ends when it is tried again."""
+    """Task 0 kills its process each time; task 1 is at work the first time, and ends when tried again."""
     folder, number = Path(task[0]), task[1]
     begun = folder / "1"
     while number == 0 and not begun.exists():
