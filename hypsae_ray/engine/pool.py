@@ -18,6 +18,7 @@ from typing import Any, Generic
 import pyarrow as pa
 import ray
 import ray.data
+from ray import cloudpickle
 
 from hypsae_ray.boundary import Model, Result, Task
 from hypsae_ray.config import Replicas
@@ -125,6 +126,7 @@ class RayPool(Generic[Model]):
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         loads = 2 + 2 * replicas.max  # the first of many replicas that load at once has not ended yet
         self._feed = Feed.options(label_selector=here).remote(loads)
+        factory = cloudpickle.dumps(self._factory)  # type: ignore[reportPrivateImportUsage]  # one may be a script's
         stream: Any = _stream  # a generator function, which the types of map_batches do not know
         where: dict[str, Any] = {"num_cpus": replicas.cpus, "num_gpus": replicas.gpus}
         if self._placement is not None:
@@ -141,7 +143,7 @@ class RayPool(Generic[Model]):
             )
             batches = source.map_batches(
                 Replica,
-                fn_constructor_args=(pickle.dumps(self._factory), self._feed),
+                fn_constructor_args=(factory, self._feed),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(
