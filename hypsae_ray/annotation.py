@@ -117,7 +117,7 @@ def summary(manifest: Manifest) -> str:
         cached = usage.cached / usage.prompt
         lines.append(f"{usage.prompt:,} prompt tokens, {cached:.0%} of them cached; {usage.generated:,} new")
     if facts.get("busy_share") is not None:
-        lines.append(f"engines busy {facts['busy_share']:.0%} of the time, {facts['workers']} replicas")
+        lines.append(f"engines busy {facts['busy_share']:.0%} of the time; replicas: {facts['workers']}")
     return "\n".join(lines)
 
 
