@@ -153,6 +153,9 @@ def test_an_engine_that_broke_down_says_so_from_then_on(monkeypatch: pytest.Monk
 
 
 def test_an_engine_whose_process_is_killed_ends_the_call(monkeypatch: pytest.MonkeyPatch):
+    import vllm.envs  # at the top it would come before the environment that it reads is set
+
+    vllm.envs.disable_envs_cache()  # the engines before this one made vLLM keep its environment
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     model = VllmModel(LLM)
     llm_engine = model.engine.llm.llm_engine
