@@ -76,11 +76,10 @@ def _is_gone(host: str) -> bool:
     if machine != socket.gethostname():
         return False
     try:
-        os.kill(int(process), 0)
+        with suppress(PermissionError):  # another user's
+            os.kill(int(process), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        pass
     return False
 
 

@@ -78,12 +78,15 @@ class Feed:
         return position in self._holders and _is_alive(self._holders[position])
 
     async def begin(self, position: int, replica: str, alone: bool) -> Turn | str:
-        """Count one more try of a task, or say why it must not be tried any more.
+        """Say whether a replica is to begin a task; if it is, count one more try.
 
         Args:
             position: which task.
             replica: who asks.
             alone: nothing else is at work in the replica, and nothing begins.
+
+        Returns:
+            What to do, or why the task must not be tried any more.
         """
         if position not in self._tasks:
             return Turn.SKIP

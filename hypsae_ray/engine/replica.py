@@ -27,7 +27,7 @@ CALLS_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Skipped:
-    """Stands for the result of a task that another replica does or has done."""
+    """Stands for the result of a task that is done, or is at work elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Replica:
             self._at_hand.discard(position)
 
     def _begin(self, position: int, alone: bool) -> Turn | str:
-        return ray.get(self._feed.begin.remote(position, self._name, alone))  # type: ignore[return-value]
+        turn: Any = ray.get(self._feed.begin.remote(position, self._name, alone))
+        return turn
 
     def _take(self, turn: Turn | str, position: int, packed: bytes) -> tuple[Any, HypsaeError | None]:
         if isinstance(turn, str):

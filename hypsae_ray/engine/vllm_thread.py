@@ -90,8 +90,9 @@ class EngineThread:
             loaded.set_exception(error)
             return
         loaded.set_result(llm)
-        core = getattr(llm.llm_engine, "engine_core", None)
-        Thread(target=_wake_when_dead, args=(core,), name="vllm-watch", daemon=True).start()
+        core = llm.llm_engine.engine_core
+        if hasattr(core, "resources"):  # the engine has a process of its own
+            Thread(target=_wake_when_dead, args=(core,), name="vllm-watch", daemon=True).start()
         try:
             while True:
                 self._take_calls()
@@ -152,8 +153,6 @@ class EngineThread:
 
 def _wake_when_dead(core: Any) -> None:
     """End a step that waits for an engine process that was killed: vLLM 0.29 would let it wait for ever."""
-    resources = getattr(core, "resources", None)  # there is none where the engine is in this process
-    while resources is not None and not resources.engine_dead:
+    while not core.resources.engine_dead:
         time.sleep(WATCH_S)
-    if resources is not None:
-        core.outputs_queue.put(EngineDiedError("its process ended"))
+    core.outputs_queue.put(EngineDiedError("its process ended"))

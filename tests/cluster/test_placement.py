@@ -1,12 +1,12 @@
 """Models split over GPUs, on a cluster of two nodes with two GPUs each, which only Ray's counts know."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import ray
+from ray._common.test_utils import wait_for_condition
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import get_current_placement_group, placement_group_table
 
@@ -38,13 +38,6 @@ def split(tensor: int, pipeline: int, replicas: int = 1) -> Llm:
     return Llm(tensor_parallel_size=tensor, pipeline_parallel_size=pipeline, replicas=copies)
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < end, "still not so"
-        time.sleep(0.05)
-
-
 def all_is_free() -> bool:
     states = {group["state"] for group in placement_group_table().values()}
     return states <= {"REMOVED"} and ray.available_resources().get("GPU") == 4
@@ -68,7 +61,7 @@ def meet(place: Place, task: tuple[str, int]) -> Place:
     """Return only when as many groups as given have got here."""
     folder, groups = Path(task[0]), task[1]
     (folder / place.group).touch()
-    wait_until(lambda: len(list(folder.iterdir())) == groups)
+    wait_for_condition(lambda: len(list(folder.iterdir())) == groups, timeout=DEADLINE_S)
     return place
 
 
@@ -105,14 +98,14 @@ def test_tensor_parallel_replicas_have_a_node_each_and_leave_nothing(tmp_path: P
     assert len({place.node for place in found}) == 2
     for place, nodes in found.items():
         assert nodes == [place.node] * 2
-    wait_until(all_is_free)
+    wait_for_condition(all_is_free, timeout=DEADLINE_S)
 
 
 def test_pipeline_stages_span_the_nodes_and_leave_nothing(tmp_path: Path):
     [(place, nodes)] = places(split(2, 2), tmp_path).items()
     assert place.node == nodes[0]
     assert sorted(nodes.count(node) for node in set(nodes)) == [2, 2]
-    wait_until(all_is_free)
+    wait_for_condition(all_is_free, timeout=DEADLINE_S)
 
 
 @ray.remote
@@ -132,6 +125,6 @@ def test_a_group_is_reserved_only_where_every_other_one_has_an_actor():
     actor = actor_class.options(**placement()).remote()
     assert group() != first
     del actor
-    wait_until(lambda: group() == first)
+    wait_for_condition(lambda: group() == first, timeout=DEADLINE_S)
     placement.remove()
-    wait_until(all_is_free)
+    wait_for_condition(all_is_free, timeout=DEADLINE_S)

@@ -129,19 +129,24 @@ def test_an_engine_that_breaks_down_is_replaced_and_a_deadly_task_is_given_up(tm
 
 
 class Parallel:
+    """A model that works on two tasks at once."""
+
     thread_safe = True
 
+    def __init__(self) -> None:
+        self.both_at_work = Event()
 
-def die_beside_others(_: Parallel, task: tuple[str, int]) -> int:
+
+def die_beside_others(model: Parallel, task: tuple[str, int]) -> int:
     """Task 0 kills its process each time; task 1 is at work the first time, and ends when tried again."""
-    folder, number = Path(task[0]), task[1]
-    begun = folder / "1"
-    while number == 0 and not begun.exists():
-        os.sched_yield()
+    tried_before, number = Path(task[0], "tried"), task[1]
     if number == 0:
+        if not tried_before.exists():
+            model.both_at_work.wait()
         os._exit(1)
-    if number == 1 and not begun.exists():
-        begun.touch()
+    if number == 1 and not tried_before.exists():
+        tried_before.touch()
+        model.both_at_work.set()
         Event().wait()
     return number
 
