@@ -21,7 +21,7 @@ from hypsae_ray.answers import read_scores
 from hypsae_ray.artifacts import MANIFEST, Folder, Manifest, Outcome, content_hash
 from hypsae_ray.boundary import Engines
 from hypsae_ray.config import AnnotateJob, Config
-from hypsae_ray.errors import PartialResultError
+from hypsae_ray.errors import ConfigError, PartialResultError
 from hypsae_ray.pipeline import ANSWERS, Step, tracker
 from hypsae_ray.progress import read_beat
 from hypsae_ray.schema import USABLE
@@ -163,7 +163,16 @@ def with_measured_rate(settings: AnnotateJob, out: str) -> AnnotateJob:
 
 
 def job_of(config: Config) -> AnnotateJob:
-    """Return the annotation of a run as a job of its own; its hypotheses are not known yet."""
+    """Return the annotation of a run as a job of its own; its hypotheses are not known yet.
+
+    Raises:
+        ConfigError: the holdout is no file, but a share of the training file.
+    """
+    if config.data.holdout is None:
+        raise ConfigError(
+            "data.holdout is null, so which texts are labelled is known when the run has split them: "
+            "`hypsae run` says what labelling takes before it begins"
+        )
     return AnnotateJob(
         hypotheses="",
         data=config.data.holdout,

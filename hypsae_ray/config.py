@@ -71,12 +71,21 @@ class Data(Section):
 
     train: Runtime[str]
     """File, glob or folder of JSONL, CSV or Parquet: the rows that train, select and name neurons."""
-    holdout: Runtime[str]
-    """File, glob or folder: the rows that hypotheses are tested on. Nothing else ever reads them."""
+    holdout: Runtime[str | None] = None
+    """File, glob or folder: the rows that hypotheses are tested on, and nothing else; null: set aside from
+    `train`, see `holdout_fraction`."""
+    holdout_fraction: Fraction | None = None
+    """Where `holdout` is null: share of `train` that is set aside by hash of the text, or of the group if
+    `group` is named."""
     val: Runtime[str | None] = None
     """File, glob or folder for early stopping; null: split off `train` by hash of the text."""
     val_fraction: Fraction = 0.1
     """Share of the training texts that is split off when `val` is null."""
+    overlap: Literal["drop", "error", "keep"] = "drop"
+    """Holdout rows whose text, a near copy of it, or group stands in the training data. drop: they go to
+    rejected.parquet with the reason. error: they end the run before any work. keep: they are only counted."""
+    near_copy: Fraction = 0.8
+    """Jaccard similarity of word 3-shingles from which two texts count as near copies."""
     text: str = "text"
     """Column of the text."""
     target: str
@@ -87,8 +96,11 @@ class Data(Section):
     """Column that says which rows belong together (author, document, business); null: none."""
     covariates: tuple[str, ...] = ()
     """Numeric columns to keep beside the target."""
-    task: Literal["auto", "regression", "classification"] = "auto"
-    """classification: a target of 0 and 1. auto: that if every target value is 0 or 1, else regression."""
+    weight: str | None = None
+    """Column of a weight above 0 per row, of a survey for example; null: none."""
+    task: Literal["auto", "regression", "classification", "count"] = "auto"
+    """classification: a target of 0 and 1. count: of 0, 1, 2 and so on. auto: classification if every target
+    value is 0 or 1, else regression."""
     on_bad_rows: Literal["error", "drop"] = "error"
     """error: a bad row ends the run before any work. drop: it goes to rejected.parquet with the reason."""
     shard_rows: Positive = 2_000
@@ -96,9 +108,22 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        parts = [self.text, self.target, *self.covariates]
+        if self.holdout is None and self.holdout_fraction is None:
+            raise ValueError(
+                "nothing to test on: name other texts with holdout: FILE, or set a share of train aside with "
+                "holdout_fraction: 0.3"
+            )
+        if self.holdout is not None and self.holdout_fraction is not None:
+            raise ValueError(
+                f"holdout ({self.holdout}) and holdout_fraction ({self.holdout_fraction}) exclude each "
+                "other: take out one of them"
+            )
+        weight = [] if self.weight is None else [self.weight]
+        parts = [self.text, self.target, *self.covariates, *weight]
         if repeated := sorted({name for name in parts if parts.count(name) > 1}):
-            raise ValueError(f"column {repeated[0]!r} is named twice among text, target and covariates")
+            raise ValueError(
+                f"column {repeated[0]!r} is named twice among text, target, covariates and weight"
+            )
         return self
 
 
@@ -409,7 +434,25 @@ class Evaluate(Section):
     threshold: Fraction = 0.5
     """P(yes) from which a text counts as labelled yes."""
     alpha: Fraction = 0.1
-    """Family-wise error level; a hypothesis is significant if its p-value is below alpha / hypotheses."""
+    """Error level over all hypotheses together; significant is an adjusted p-value below it."""
+    correction: Literal["bonferroni", "holm", "fdr_bh", "fdr_by", "none"] = "bonferroni"
+    """How p-values are adjusted for their number: bonferroni and holm hold the family-wise error, fdr_bh and
+    fdr_by the false discovery rate (by: whatever the dependence). Hypotheses that failed count as tests."""
+    errors: Literal["auto", "hc3", "cluster", "classical"] = "auto"
+    """Standard errors of the joint model. auto: cluster-robust with groups; else HC3, or those of maximum
+    likelihood for a logit. classical: those that the model's own assumptions give."""
+    covariates: bool = True
+    """Hold `data.covariates` fixed in the joint model; false: they are only kept."""
+    absorb_group: bool = False
+    """Give each group a level of its own (fixed effects): hypotheses are compared within groups only."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Folds of the cross-fitted measures."""
+    n_bootstrap: Count = 1000
+    """Bootstrap samples for the intervals of these; 0: none."""
+    n_permutations: Count = 999
+    """Permutations in the test for any signal at all; 0: no test."""
+    seed: Count = 0
+    """Seed of folds, bootstrap and permutations."""
 
 
 class AnnotateJob(Section):

@@ -21,6 +21,11 @@ def embedding(config: Config) -> dict[str, Any]:
     return {**config.embed.content(), "weights": _local_weights(config.embed.model)}
 
 
+def embedding_holdout(config: Config) -> dict[str, Any]:
+    """Return what decides which holdout texts are embedded, and how."""
+    return {**embedding(config), "max_rows": config.annotate.max_rows}
+
+
 def selecting(config: Config) -> dict[str, Any]:
     """Return what decides which neurons are selected.
 
@@ -81,11 +86,12 @@ def _source(function: str | None) -> str:
 
 
 def training_texts(config: Config) -> dict[str, Any]:
-    """Return what decides which texts train: no other column, unless rows are dropped for it."""
+    """Return what decides which texts train: no other column, unless rows are dropped or split off by it."""
     data = config.data.content()
     if config.data.on_bad_rows == "drop":
-        return data
-    return {name: data[name] for name in ("text", "val_fraction", "shard_rows")}
+        return {name: value for name, value in data.items() if name not in ("overlap", "near_copy")}
+    split_by = ("holdout_fraction", "group") if config.data.holdout is None else ()
+    return {name: data[name] for name in ("text", "val_fraction", "shard_rows", *split_by)}
 
 
 def input_digests(config: Config, out: Folder) -> dict[str, str]:

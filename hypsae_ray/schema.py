@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import pyarrow as pa
 
-VERSION = 3
+VERSION = 4
 
 
 class Status(IntEnum):
@@ -50,6 +50,7 @@ def texts(covariates: tuple[str, ...] = ()) -> pa.Schema:
         ("text", pa.string()),
         ("target", pa.float64()),
         ("group", pa.string()),
+        ("weight", pa.float64()),
     ]
     return pa.schema([*fixed, *((f"covariate_{name}", pa.float64()) for name in covariates)])
 
@@ -116,18 +117,39 @@ CANDIDATES = pa.schema(
     ]
 )
 
+# The measures of core.fidelity.Fidelity but the F1 before them, whose name differs between tables.
+MEASURES = pa.schema(
+    [
+        ("f1_ci_low", pa.float64()),
+        ("f1_ci_high", pa.float64()),
+        ("precision", pa.float64()),
+        ("precision_ci_low", pa.float64()),
+        ("precision_ci_high", pa.float64()),
+        ("recall", pa.float64()),
+        ("recall_ci_low", pa.float64()),
+        ("recall_ci_high", pa.float64()),
+        ("correlation", pa.float64()),
+        ("n", pa.int64()),
+        ("precision_corpus", pa.float64()),
+        ("f1_corpus", pa.float64()),
+        ("f1_corpus_ci_low", pa.float64()),
+        ("f1_corpus_ci_high", pa.float64()),
+    ]
+)
+
+# Measures on all texts of a neuron, and those on the texts that its candidates were compared on.
 FIDELITY = pa.schema(
     [
         ("neuron_idx", pa.int64()),
         ("candidate", pa.int64()),
         ("f1", pa.float64()),
-        ("precision", pa.float64()),
-        ("recall", pa.float64()),
-        ("correlation", pa.float64()),
-        ("n", pa.int64()),
+        *MEASURES,
+        ("choosing_f1", pa.float64()),
+        ("choosing_correlation", pa.float64()),
     ]
 )
 
+# Measures on the n texts that had no part in the choice of the sentence, where there are enough.
 HYPOTHESES = pa.schema(
     [
         ("hypothesis_id", pa.int64()),
@@ -140,9 +162,6 @@ HYPOTHESES = pa.schema(
         ("interpretation", pa.string()),
         ("status", pa.string()),
         ("f1_fidelity_score", pa.float64()),
-        ("precision", pa.float64()),
-        ("recall", pa.float64()),
-        ("correlation", pa.float64()),
-        ("n", pa.int64()),
+        *MEASURES,
     ]
 )

@@ -22,40 +22,51 @@ class Columns:
     id: str | None = None
     group: str | None = None
     covariates: tuple[str, ...] = ()
+    weight: str | None = None
 
     @property
     def names(self) -> list[str]:
         """All columns that are read, each one once."""
-        optional = [name for name in (self.id, self.group) if name is not None]
+        optional = [name for name in (self.id, self.group, self.weight) if name is not None]
         return list(dict.fromkeys([self.text, self.target, *optional, *self.covariates]))
 
 
-def find_bad_rows(frame: pd.DataFrame, columns: Columns, *, binary: bool) -> "pd.Series[str]":
+def find_bad_rows(frame: pd.DataFrame, columns: Columns, *, task: str) -> "pd.Series[str]":
     """Return the reason for each row that cannot be used, indexed like `frame`; good rows are not in it.
 
     Args:
         frame: untyped values under the input's own column names.
         columns: the part each column plays.
-        binary: the target must be 0 or 1.
+        task: classification wants a target of 0 or 1, count one of 0, 1, 2 ...; any other a finite number.
 
     >>> frame = pd.DataFrame({"t": ["fine", " "], "y": [1, 2]})
-    >>> find_bad_rows(frame, Columns("t", "y"), binary=False).to_dict()
+    >>> find_bad_rows(frame, Columns("t", "y"), task="auto").to_dict()
     {1: "column 't': the text is empty"}
     """
     reasons: pd.Series[str] = pd.Series("", index=frame.index, dtype=object)
     for name in columns.covariates:
         _note(reasons, ~np.isfinite(to_numbers(frame[name])), f"column {name!r}: not a finite number")
-    target = to_numbers(frame[columns.target])
-    missing = frame[columns.target].map(_is_missing).to_numpy(bool)
-    if binary:
-        _note(reasons, ~np.isin(target, (0.0, 1.0)), f"column {columns.target!r}: not 0 or 1")
-    _note(reasons, ~np.isfinite(target), f"column {columns.target!r}: not a finite number")
-    _note(reasons, missing, f"column {columns.target!r}: the target is missing")
+    if columns.weight is not None:
+        weight = to_numbers(frame[columns.weight])
+        unusable = ~(np.isfinite(weight) & (weight > 0))
+        _note(reasons, unusable, f"column {columns.weight!r}: not a weight above 0")
+    _note_targets(reasons, frame[columns.target], columns.target, task)
     if columns.id is not None:
         absent = frame[columns.id].map(_is_missing).to_numpy(bool)
         _note(reasons, absent, f"column {columns.id!r}: the id is missing")
     _note_texts(reasons, frame[columns.text], columns.text)
     return reasons[reasons != ""]
+
+
+def _note_targets(reasons: "pd.Series[str]", values: "pd.Series[Any]", name: str, task: str) -> None:
+    target = to_numbers(values)
+    if task == "classification":
+        _note(reasons, ~np.isin(target, (0.0, 1.0)), f"column {name!r}: not 0 or 1")
+    if task == "count":
+        whole = (target >= 0) & (target == np.floor(target))
+        _note(reasons, ~whole, f"column {name!r}: not a whole number of 0 or more")
+    _note(reasons, ~np.isfinite(target), f"column {name!r}: not a finite number")
+    _note(reasons, values.map(_is_missing).to_numpy(bool), f"column {name!r}: the target is missing")
 
 
 def bad_texts(texts: "pd.Series[Any]", name: str) -> "pd.Series[str]":
@@ -109,7 +120,21 @@ def in_validation(ids: list[str], fraction: float) -> npt.NDArray[np.bool_]:
         ids: what `text_ids` returned.
         fraction: share of texts, in 0 to 1.
     """
-    return np.array([int(text_id[:8], 16) < fraction * 2**32 for text_id in ids], dtype=bool)
+    return _below(ids, slice(0, 8), fraction)
+
+
+def in_holdout(ids: list[str], fraction: float) -> npt.NDArray[np.bool_]:
+    """Split as `in_validation` does, but independently of it: by other bits of the hash.
+
+    Args:
+        ids: what `text_ids` returned for the texts, or for the names of their groups.
+        fraction: share of ids, in 0 to 1.
+    """
+    return _below(ids, slice(8, 16), fraction)
+
+
+def _below(ids: list[str], digits: slice, fraction: float) -> npt.NDArray[np.bool_]:
+    return np.array([int(text_id[digits], 16) < fraction * 2**32 for text_id in ids], dtype=bool)
 
 
 def guess_task(values: Floats) -> Literal["regression", "classification"]:

@@ -1,14 +1,13 @@
 """Stage `data`: read what the user has, check every row, and store it as numbered texts.
 
-The files are read twice: once to check every row before anything is written, once to write. Memory stays
-bounded by one frame, plus the hash of each text and, where the data have an id column, the ids.
+The files are read several times: to check every row, to compare the holdout with the training texts, and to
+write when nothing can be refused any more. Memory stays bounded by one frame, plus what `splits` keeps of
+each training text and, where the data have an id column, the ids.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -18,72 +17,59 @@ from hypsae_ray.config import Data
 from hypsae_ray.core import rows
 from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import DataFile, find_files, read_frames
+from hypsae_ray.stages.possible_groups import find_possible_groups
+from hypsae_ray.stages.splits import (
+    SPLITS,
+    Comparison,
+    Dataset,
+    Reasons,
+    Targets,
+    columns_of,
+    compare,
+    places,
+)
 from hypsae_ray.stages.workspace import Workspace
 
 SHOWN_BAD_ROWS = 5
 
 
 def run(work: Workspace) -> Outcome:
-    """Write texts of train, val and holdout, and rejected rows; facts: task, rows per split, rejected.
+    """Write texts of train, val and holdout, rejected rows, and columns that may be groups of the holdout.
+
+    Facts: task, rows per split, rejected rows, overlap (holdout rows that are not new, by kind, and what
+    became of them), possible_groups (names of columns).
 
     Raises:
-        InputError: a file or a row cannot be used; nothing is left written then.
+        InputError: a file, a row or a split cannot be used; nothing is written then.
     """
     options = work.config.data
-    sources = {name: find_files(place) for name, place in places(options).items()}
-    checks = {name: _check(_tracked(files, work), options) for name, files in sources.items()}
+    files = {source: find_files(place) for source, place in places(options).items()}
+    checks = {source: _check(_tracked(found, work), options) for source, found in files.items()}
     _refuse(checks, options)
     task = _task(checks, options, work)
-    counts, seen = _write(sources, checks, options, work.out)
-    if counts["train"] == 0:
-        work.out.delete()
-        raise InputError(f"{options.train}: no row is left for training after the split for validation")
-    if seen:
-        work.say(
-            f"data: {seen} of {counts['holdout']} holdout texts stand word for word in the training data"
-        )
-    rejected = pd.concat([check.rejected(name) for name, check in checks.items()])
-    if len(rejected):
-        table = pa.Table.from_pandas(rejected, schema=schema.REJECTED, preserve_index=False)
-        work.out.write_table("rejected.parquet", table)
-        work.say(f"data: {len(rejected)} bad rows left out, reasons in rejected.parquet")
-    facts = {"task": task, "rows": counts, "rejected": len(rejected), "holdout_seen_in_training": seen}
+    bad = {source: check.bad for source, check in checks.items()}
+    compared = compare(Dataset(options, files, bad))
+    _refuse_overlap(compared, options)
+    _refuse_splits(compared, options)
+    known = compared.reasons if options.overlap == "drop" else {}
+    dataset = Dataset(options, files, bad).without("holdout", known)
+    counts = _write(dataset, work.out)
+    facts = {
+        "task": task,
+        "rows": counts,
+        "rejected": _write_rejected([*bad.items(), ("holdout", known)], work),
+        "overlap": _overlap(compared, options, work),
+        "possible_groups": _write_possible_groups(dataset, work.out),
+    }
     return Outcome(sum(counts.values()), facts=facts)
-
-
-def places(options: Data) -> dict[str, str]:
-    """Return the datasets that the user named, by split."""
-    named = {"train": options.train, "val": options.val, "holdout": options.holdout}
-    return {split: place for split, place in named.items() if place is not None}
 
 
 @dataclass
 class _Check:
-    """What the first reading of a dataset found."""
+    """What the first reading of some files found."""
 
-    bad: dict[str, "pd.Series[str]"] = field(default_factory=dict)  # by file: row number -> reason
-    rows: int = 0
-    low: float = float("inf")
-    high: float = float("-inf")
-    binary: bool = True
-
-    def see(self, targets: np.ndarray) -> None:
-        if len(targets):
-            self.rows += len(targets)
-            self.low, self.high = min(self.low, targets.min()), max(self.high, targets.max())
-            self.binary = self.binary and rows.guess_task(targets) == "classification"
-
-    def rejected(self, split: str) -> pd.DataFrame:
-        frames = [
-            pd.DataFrame({"split": split, "file": path, "row": bad.index, "reason": bad.to_numpy()})
-            for path, bad in self.bad.items()
-        ]
-        return pd.concat(frames) if frames else pd.DataFrame(columns=schema.REJECTED.names)
-
-
-def columns_of(options: Data) -> rows.Columns:
-    """Return which column plays which part."""
-    return rows.Columns(options.text, options.target, options.id, options.group, options.covariates)
+    bad: dict[str, "pd.Series[str]"] = field(default_factory=dict)
+    targets: Targets = field(default_factory=Targets)
 
 
 def _tracked(files: list[DataFile], work: Workspace) -> Iterable[DataFile]:
@@ -96,13 +82,13 @@ def _check(files: Iterable[DataFile], options: Data) -> _Check:
     for file in files:
         reasons = []
         for frame in read_frames(file, columns.names):
-            bad = rows.find_bad_rows(frame, columns, binary=options.task == "classification")
+            bad = rows.find_bad_rows(frame, columns, task=options.task)
             if options.id is not None:
                 good = frame[options.id].drop(bad.index).astype(str)
                 bad = pd.concat([bad, _repeated(good, seen_ids, options.id)]).sort_index()
                 seen_ids.update(good)
             reasons.append(bad)
-            check.see(rows.to_numbers(frame[options.target].drop(bad.index)))
+            check.targets.see(rows.to_numbers(frame[options.target].drop(bad.index)))
         found = pd.concat(reasons)
         if len(found):
             check.bad[file.path] = found
@@ -114,97 +100,76 @@ def _repeated(ids: "pd.Series[str]", seen: set[str], column: str) -> "pd.Series[
     return ("column " + repr(column) + ": id " + repeated + " is there already").astype(object)
 
 
-def _refuse(checks: dict[str, _Check], options: Data) -> None:
+def _refuse(checks: Mapping[str, _Check], options: Data) -> None:
     if options.on_bad_rows == "error":
-        for name, check in checks.items():
+        advice = "mend them, or leave them out with data.on_bad_rows: drop"
+        for source, check in checks.items():
             for path, bad in check.bad.items():
-                raise InputError(_bad_rows_message(name, path, bad))
-    for name, check in checks.items():
-        place = places(options)[name]
-        if check.rows == 0:
-            raise InputError(f"{place}: no usable row is left in {name}")
-        if check.low == check.high and name != "val":
-            raise InputError(
-                f"{place}: column {options.target!r} is {check.low:g} in every row of {name}: "
-                "nothing to predict"
-            )
+                raise InputError(_message(f"{path}: {len(bad)} bad row(s) in {source}:", bad, advice))
+    for source, check in checks.items():
+        if check.targets.rows == 0:
+            raise InputError(f"{places(options)[source]}: no usable row is left in {source}")
 
 
-def _bad_rows_message(split: str, path: str, bad: "pd.Series[str]") -> str:
-    shown = [f"  row {number}: {reason}" for number, reason in bad.head(SHOWN_BAD_ROWS).items()]
-    more = len(bad) - len(shown)
-    return "\n".join(
-        [
-            f"{path}: {len(bad)} bad row(s) in {split}:",
-            *shown,
-            *([f"  and {more} more"] if more else []),
-            "mend them, or leave them out with data.on_bad_rows: drop",
-        ]
-    )
+def _message(title: str, reasons: "pd.Series[str]", advice: str) -> str:
+    shown = [f"  row {number}: {reason}" for number, reason in reasons.head(SHOWN_BAD_ROWS).items()]
+    more = len(reasons) - len(shown)
+    return "\n".join([title, *shown, *([f"  and {more} more"] if more else []), advice])
 
 
-def _task(checks: dict[str, _Check], options: Data, work: Workspace) -> str:
+def _task(checks: Mapping[str, _Check], options: Data, work: Workspace) -> str:
     if options.task != "auto":
         return options.task
-    total = sum(check.rows for check in checks.values())
-    if all(check.binary for check in checks.values()):
+    targets = [check.targets for check in checks.values()]
+    total = sum(seen.rows for seen in targets)
+    if all(seen.binary for seen in targets):
         work.say(f"data: task classification, since all {total} values of {options.target!r} are 0 or 1")
         return "classification"
-    low = min(check.low for check in checks.values())
-    high = max(check.high for check in checks.values())
+    low, high = min(seen.low for seen in targets), max(seen.high for seen in targets)
     work.say(f"data: task regression, since {options.target!r} runs from {low:g} to {high:g} in {total} rows")
     return "regression"
 
 
-def _texts(files: list[DataFile], options: Data, bad: dict[str, "pd.Series[str]"]) -> Iterator[pd.DataFrame]:
-    """Yield the good rows as the texts table has them; row_id counts all rows, bad ones too."""
-    columns, offset = columns_of(options), 0
-    for file in files:
-        rejected = bad.get(file.path, pd.Series(dtype=object)).index
-        for frame in read_frames(file, columns.names):
-            row_ids = np.arange(offset, offset + len(frame))
-            offset += len(frame)
-            keep = ~frame.index.isin(rejected)
-            yield _to_texts(frame[keep], row_ids[keep], options)
+def _refuse_overlap(compared: Comparison, options: Data) -> None:
+    if options.overlap == "error":
+        advice = "leave them out with data.overlap: drop, or keep them with data.overlap: keep"
+        for path, reasons in compared.reasons.items():
+            title = f"{path}: {len(reasons)} row(s) of the holdout are not new:"
+            raise InputError(_message(title, reasons, advice))
 
 
-def _to_texts(frame: pd.DataFrame, row_ids: np.ndarray, options: Data) -> pd.DataFrame:
-    def named(column: str | None) -> Any:
-        return None if column is None else [_name(value) for value in frame[column]]
-
-    texts = pd.DataFrame({"row_id": row_ids})
-    texts["source_id"] = named(options.id)
-    texts["text_id"] = rows.text_ids(frame[options.text])
-    texts["text"] = frame[options.text].to_numpy()
-    texts["target"] = rows.to_numbers(frame[options.target])
-    texts["group"] = named(options.group)
-    for name in options.covariates:
-        texts[f"covariate_{name}"] = rows.to_numbers(frame[name])
-    return texts
+def _refuse_splits(compared: Comparison, options: Data) -> None:
+    for split in ("train", "holdout"):
+        place, targets = places(options).get(split, options.train), compared.targets[split]
+        if targets.rows == 0:
+            why = f": none is new ({_kinds(compared)})" if split == "holdout" and compared.reasons else ""
+            raise InputError(f"{place}: no row is left for {split} after the split{why}")
+        if targets.low == targets.high:
+            raise InputError(
+                f"{place}: column {options.target!r} is {targets.low:g} in every row of {split}: "
+                "nothing to predict"
+            )
 
 
-def _name(value: Any) -> str | None:
-    return None if pd.isna(value) else str(value)
+def _kinds(compared: Comparison) -> str:
+    return ", ".join(f"{kind.replace('_', ' ')}: {n}" for kind, n in compared.counts.items() if n)
 
 
-def _write(
-    sources: dict[str, list[DataFile]], checks: dict[str, _Check], options: Data, out: Folder
-) -> tuple[dict[str, int], int]:
-    """Write all good rows; return rows per split, and how many holdout texts stand in the training data."""
-    counts = {"train": 0, "val": 0, "holdout": 0}
-    trained_on: set[str] = set()
-    seen = 0
-    for name, files in sources.items():
-        writers = _writers(out, name, options)
-        for frame in _texts(files, options, checks[name].bad):
-            _write_split(frame, writers, options)
-            if name == "holdout":
-                seen += int(frame["text_id"].isin(trained_on).sum())
-            else:
-                trained_on.update(frame["text_id"])
-        for split, writer in writers.items():
-            counts[split] = writer.close()
-    return counts, seen
+def _overlap(compared: Comparison, options: Data, work: Workspace) -> dict[str, int | str]:
+    """Say how many holdout rows are not new, and return it."""
+    if compared.reasons:
+        known = sum(compared.counts.values())
+        became = "left out" if options.overlap == "drop" else "kept"
+        work.say(f"data: {known} holdout rows are not new ({_kinds(compared)}): {became}")
+    return {**compared.counts, "action": options.overlap}
+
+
+def _write(dataset: Dataset, out: Folder) -> dict[str, int]:
+    """Write all good rows; return rows per split."""
+    writers = {split: _Writer(out, split, dataset.options) for split in SPLITS}
+    for part in dataset.read(SPLITS):
+        writers[part.split].add(part.texts)
+    return {split: writer.close() for split, writer in writers.items()}
 
 
 class _Writer:
@@ -234,16 +199,26 @@ class _Writer:
         self._rows += len(frame)
 
 
-def _writers(folder: Folder, name: str, options: Data) -> dict[str, _Writer]:
-    splits = ["train", "val"] if name == "train" and options.val is None else [name]
-    return {split: _Writer(folder, split, options) for split in splits}
+def _write_rejected(left_out: Iterable[tuple[str, Reasons]], work: Workspace) -> int:
+    """Write which rows of which files are not used and why, if there are any; return how many."""
+    frames = [
+        pd.DataFrame({"split": split, "file": path, "row": found.index, "reason": found.to_numpy()})
+        for split, reasons in left_out
+        for path, found in reasons.items()
+    ]
+    if not frames:
+        return 0
+    rejected = pd.concat(frames)
+    table = pa.Table.from_pandas(rejected, schema=schema.REJECTED, preserve_index=False)
+    work.out.write_table("rejected.parquet", table)
+    work.say(f"data: {len(rejected)} rows left out, reasons in rejected.parquet")
+    return len(rejected)
 
 
-def _write_split(frame: pd.DataFrame, writers: dict[str, _Writer], options: Data) -> None:
-    if len(writers) == 1:
-        (writer,) = writers.values()
-        writer.add(frame)
-        return
-    in_val = rows.in_validation(frame["text_id"].tolist(), options.val_fraction)
-    writers["val"].add(frame[in_val])
-    writers["train"].add(frame[~in_val])
+def _write_possible_groups(dataset: Dataset, out: Folder) -> list[str]:
+    """Write the columns by which holdout rows may belong together, if there are any; return their names."""
+    groups = find_possible_groups(dataset)
+    names = [name for name in groups.column_names if name != "row_id"]
+    if names:
+        out.write_table("possible_groups.parquet", groups)
+    return names

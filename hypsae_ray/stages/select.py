@@ -18,7 +18,7 @@ def run(work: Workspace) -> Outcome:
     data, sae = work.inputs["data"], work.inputs["train_sae"]
     row_ids, fired = read_activations(sae.folder, "train", work.config.train_sae.n_neurons)
     target = read_column(data.folder, "train", "target").loc[row_ids].to_numpy()
-    options, task = work.config.select, data.facts["task"]
+    options, task = work.config.select, selection_task(data.facts["task"])
     chosen = select(fired, target, options, task)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     if not len(chosen.neurons):
@@ -36,6 +36,11 @@ def run(work: Workspace) -> Outcome:
         )
     facts = {"selected": len(chosen.neurons), "dead": dead, "constant": constant}
     return Outcome(len(chosen.neurons), facts=facts)
+
+
+def selection_task(task: str) -> Task:
+    """Return how neurons are ranked for a task of stage `data`: a count is a number like any other."""
+    return "classification" if task == "classification" else "regression"
 
 
 def target_correlation(fired: sp.csr_matrix, target: np.ndarray, task: Task) -> np.ndarray:

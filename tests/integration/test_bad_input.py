@@ -13,8 +13,9 @@ from hypsae_ray import cli
 Rows = list[dict]
 
 
-def good_rows(n: int = 40) -> Rows:
-    return [{"id": f"r{i}", "text": f"text number {i} about {i % 3}", "y": float(i % 5)} for i in range(n)]
+def good_rows(n: int = 40, first: int = 0) -> Rows:
+    numbers = range(first, first + n)
+    return [{"id": f"r{i}", "text": f"text number {i} about {i % 3}", "y": float(i % 5)} for i in numbers]
 
 
 def write(folder: Path, rows: Rows, name: str = "train.jsonl") -> Path:
@@ -27,7 +28,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., tuple[in
     """Run the data stage on some training rows; returns the exit code and what stderr says."""
 
     def run_data(train: Path, *options: str) -> tuple[int, str]:
-        data = {"train": str(train), "holdout": str(write(tmp_path, good_rows(), "holdout.jsonl"))}
+        data = {"train": str(train), "holdout": str(write(tmp_path, good_rows(first=100), "holdout.jsonl"))}
         tree = {"data": {**data, "text": "text", "target": "y", "id": "id", "task": "regression"}}
         (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
         arguments = ["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), "--until", "data"]
@@ -74,7 +75,7 @@ def test_bad_rows_can_be_dropped_and_are_counted(run, tmp_path: Path):
     rows[2]["text"], rows[7]["y"] = " ", None
     code, message = run(write(tmp_path, rows), "--data.on_bad_rows", "drop")
     assert code == 0
-    assert "2 bad rows left out" in message
+    assert "2 rows left out" in message
     (folder,) = (tmp_path / "run" / "stages").glob("data-*")
     rejected = pd.read_parquet(folder / "rejected.parquet")
     assert rejected["row"].tolist() == [3, 8]
@@ -92,6 +93,7 @@ def test_bad_rows_can_be_dropped_and_are_counted(run, tmp_path: Path):
         ('{"id": "a", "text": "x"}\n', (), "no column 'y'; it has id, text"),
         ("same", (), "column 'y' is 1 in every row of train: nothing to predict"),
         ("good", ("--data.task", "classification"), "row 3: column 'y': not 0 or 1"),
+        ("halves", ("--data.task", "count"), "row 2: column 'y': not a whole number of 0 or more"),
     ],
 )
 def test_bad_files(run, tmp_path: Path, content: str | None, options: tuple[str, ...], reason: str):
@@ -100,6 +102,8 @@ def test_bad_files(run, tmp_path: Path, content: str | None, options: tuple[str,
         write(tmp_path, [{**row, "y": 1} for row in good_rows()])
     elif content == "good":
         write(tmp_path, good_rows())
+    elif content == "halves":
+        write(tmp_path, [{**row, "y": row["y"] / 2} for row in good_rows()])
     elif content is not None:
         train.write_text(content)
     code, message = run(train, *options)

@@ -11,12 +11,21 @@ import pandas as pd
 import pytest
 import yaml
 
+import hypsae_ray as hr
 from hypsae_ray import cli, config, config_file, pipeline, results, runner
+from hypsae_ray.artifacts import Folder
 from hypsae_ray.stages.annotate import read_annotations
+from hypsae_ray.stages.embed import to_vectors
+from hypsae_ray.stages.workspace import read_activations
 
 
 def computed(run: runner.Run) -> list[str]:
     return [record.step.stage.name for record in run.records if not record.reused]
+
+
+def stage_folder(run: Path, name: str) -> Folder:
+    (place,) = (run / "stages").glob(f"{name}-*")
+    return Folder.at(place)
 
 
 @pytest.fixture
@@ -43,6 +52,33 @@ def test_a_run_leaves_every_promised_file(demo_run: Path):
     saved = json.loads((folder / "run.json").read_text())
     assert [stage["stage"] for stage in saved["stages"]] == list(pipeline.STAGE_NAMES)
     assert config.Config.model_validate(saved["config"]).select.n == 8
+
+
+def test_the_annotated_holdout_is_embedded(demo_run: Path, demo_folder: Path):
+    holdout = pd.read_json(demo_folder / "holdout.jsonl", lines=True)
+    folder = stage_folder(demo_run, "embed_holdout")
+    table = folder.read_tables("holdout-").sort_by("row_id")
+    row_ids, fired = read_activations(folder, "holdout", 32)
+    labelled, _, _ = read_annotations(stage_folder(demo_run, "annotate"))
+    assert table["row_id"].to_pylist() == row_ids.tolist() == sorted(labelled) == list(range(200))
+    direct = hr.embed(holdout["text"].tolist())
+    np.testing.assert_allclose(to_vectors(table), direct, atol=1e-6)
+    sae = hr.load_sae(stage_folder(demo_run, "train_sae").path)
+    np.testing.assert_allclose(fired.toarray(), hr.activations(sae, direct).toarray(), atol=1e-5)
+
+
+def test_of_the_holdout_only_what_is_annotated_is_embedded(
+    finished: runner.Run, demo_config: config.Config, demo_run: Path
+):
+    annotate = demo_config.annotate.model_copy(update={"max_rows": 170})
+    again = runner.run(demo_config.model_copy(update={"annotate": annotate}), finished.out.path)
+    assert computed(again) == ["embed_holdout", "annotate", "evaluate"]
+    (fewer,) = (r.step.folder for r in again.records if r.step.stage.name == "embed_holdout")
+    (labelled,) = (r.step.folder for r in again.records if r.step.stage.name == "annotate")
+    row_ids, fired = read_activations(fewer, "holdout", 32)
+    assert row_ids.tolist() == sorted(read_annotations(labelled)[0]) == list(range(170))
+    _, all_fired = read_activations(stage_folder(demo_run, "embed_holdout"), "holdout", 32)
+    np.testing.assert_allclose(fired.toarray(), all_fired[:170].toarray(), atol=1e-5)
 
 
 def test_planted_concepts_are_found(demo_run: Path):
@@ -178,11 +214,11 @@ def test_a_run_without_a_neuron_to_select_says_so(demo_tree: dict, tmp_path: Pat
     for name in ("train", "holdout"):
         pd.DataFrame(rows).to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
     places = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "holdout")}
-    tree = {**demo_tree, "data": {**demo_tree["data"], **places, "val": places["train"]}}
+    tree = {**demo_tree, "data": {**demo_tree["data"], **places, "val": places["train"], "overlap": "keep"}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
     assert cli.main(["run", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]) == 1
     said = capsys.readouterr().err
-    assert "60 of 60 holdout texts stand word for word in the training data" in said
+    assert "60 holdout rows are not new (same text: 60): kept" in said
     assert "select: none of 32 neurons can be selected by correlation" in said
 
 

@@ -38,6 +38,23 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"gpus_per_worker": 1}}, "train_sae", "gpus_per_worker needs workers"),
         ({"train_sae": {"seed": -1}}, "train_sae.seed", "greater than or equal to 0"),
         ({"data": {**MINIMAL["data"], "covariates": ["a", "y"]}}, "data", "column 'y' is named twice"),
+        ({"data": {**MINIMAL["data"], "weight": "y"}}, "data", "column 'y' is named twice"),
+        (
+            {"data": {"train": "a", "target": "y"}},
+            "data",
+            "or set a share of train aside with holdout_fraction: 0",
+        ),
+        (
+            {"data": {**MINIMAL["data"], "holdout_fraction": 0.3}},
+            "data",
+            "holdout (b.csv) and holdout_fraction (0.3)",
+        ),
+        (
+            {"data": {"train": "a", "target": "y", "holdout_fraction": 1}},
+            "data.holdout_fraction",
+            "less than 1",
+        ),
+        ({"data": {**MINIMAL["data"], "overlap": "ignore"}}, "data.overlap", "'drop', 'error' or 'keep'"),
         ({"llm": {"engine_args": {"max_model_len": 8}}}, "llm", "llm.max_model_len"),
         ({"interpret": {"max_tokens": 4096}}, "config", "leaves no room for a prompt"),
         ({"demo_truth": "demo"}, "config", "demo_truth needs data.id"),
