@@ -3,11 +3,11 @@
 Each stage is the function `run` in the module of its name in `stages/`. It reads the folders of the stages
 it names as inputs and writes one of its own, `stages/<name>-<hash8>/`. The hash covers its sections of the
 config and the hashes of its inputs, so a folder with a manifest is the answer for exactly this question,
-whenever and wherever it was computed. Of `data`, embedding and training see the training texts alone: another
-holdout, target or covariate leaves them as they are.
+whenever and wherever it was computed. Of `data`, `embed` and `train_sae` see the training texts alone:
+another holdout, target or covariate leaves them as they are.
 
-Up to `select` there is one chain. After it there are two: the config's own language model, and beside it
-the keyword baseline. They are the same stages with another config.
+Up to `embed_holdout` there is one chain. After it there are two: the config's own language model, and beside
+it the keyword baseline. They are the same stages with another config.
 """
 
 import time
@@ -50,6 +50,7 @@ STAGES = (
     Stage("embed", ("data",), fingerprints.embedding, texts_only=True),
     Stage("train_sae", ("embed",), fingerprints.section("train_sae")),
     Stage("select", ("data", "train_sae"), fingerprints.selecting),
+    Stage("embed_holdout", ("data", "train_sae"), fingerprints.embedding_holdout),
     Stage("interpret", ("data", "train_sae", "select"), fingerprints.naming),
     Stage(
         "score_fidelity",
@@ -57,7 +58,11 @@ STAGES = (
         fingerprints.scoring,
     ),
     Stage("annotate", ("data", "score_fidelity"), fingerprints.annotating),
-    Stage("evaluate", ("data", "score_fidelity", "annotate"), fingerprints.section("evaluate")),
+    Stage(
+        "evaluate",
+        ("data", "train_sae", "select", "embed_holdout", "score_fidelity", "annotate"),
+        fingerprints.section("evaluate"),
+    ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 MAIN, BASELINE = "main", "keywords"

@@ -5,6 +5,7 @@ dataset and writes `<file>`; rows whose text stood in an earlier file are filled
 stored vectors, as `<file>-repeats`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,11 @@ from hypsae_ray.stages.workspace import Workspace
 
 @dataclass(frozen=True)
 class Task:
-    """One file of texts to embed, without the rows in `repeats` (int64)."""
+    """The rows (int64 row ids) to embed of one file of texts."""
 
     source: Folder
     name: str
-    repeats: np.ndarray
+    rows: np.ndarray
     out: Folder
     dtype: str
 
@@ -32,20 +33,33 @@ def run(work: Workspace) -> Outcome:
     """Write embeddings of train and val, a file for each file of texts; facts: rows with a repeated text."""
     data = work.inputs["data"].folder
     names = [*data.names("train-", ".parquet"), *data.names("val-", ".parquet")]
-    ids = [data.read_table(name, ["row_id", "text_id"]).to_pandas() for name in names]
-    repeats = find_repeats([frame["text_id"].to_numpy() for frame in ids])
+    ids = {name: data.read_table(name, ["row_id", "text_id"]).to_pandas() for name in names}
+    return Outcome(sum(map(len, ids.values())), facts={"repeats": embed_rows(work, ids)})
+
+
+def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> int:
+    """Write the embeddings of rows of stage `data`, but for files that are there already.
+
+    Args:
+        work: the stage.
+        ids: row_id and text_id of the rows that are wanted, by file of texts.
+
+    Returns:
+        Rows whose text stood in an earlier file.
+    """
+    repeats = find_repeats([frame["text_id"].to_numpy() for frame in ids.values()])
     done, dtype = set(work.out.names(suffix=".parquet")), work.config.embed.store_dtype
     tasks = [
-        Task(data, name, frame["row_id"].to_numpy()[later], work.out, dtype)
-        for name, frame, later in zip(names, ids, repeats, strict=True)
+        Task(work.inputs["data"].folder, name, frame["row_id"].to_numpy()[~later], work.out, dtype)
+        for (name, frame), later in zip(ids.items(), repeats, strict=True)
         if name not in done and not later.all()
     ]
     if tasks:
         results = work.engines.embedder(work.config.embed).map(embed_shard, tasks)
         for _ in work.track(results, len(tasks), "shard"):
             pass
-    _fill_repeats(work.out, dict(zip(names, ids, strict=True)), repeats, dtype)
-    return Outcome(sum(map(len, ids)), facts={"repeats": int(sum(later.sum() for later in repeats))})
+    _fill_repeats(work.out, ids, repeats, dtype)
+    return int(sum(later.sum() for later in repeats))
 
 
 def find_repeats(text_ids: list[np.ndarray]) -> list[np.ndarray]:
@@ -64,9 +78,9 @@ def find_repeats(text_ids: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def embed_shard(model: Embedder, task: Task) -> int:
-    """Embed the texts of one file and write them; return the number of rows."""
+    """Embed rows of one file and write them; return their number."""
     texts = task.source.read_table(task.name, ["row_id", "text"])
-    texts = texts.filter(~np.isin(texts["row_id"].to_numpy(), task.repeats))
+    texts = texts.filter(np.isin(texts["row_id"].to_numpy(), task.rows))
     vectors = model.embed(texts["text"].to_pylist())
     task.out.write_table(task.name, to_table(texts["row_id"].to_numpy(), vectors, task.dtype))
     return len(texts)
@@ -87,7 +101,9 @@ def to_vectors(table: pa.Table) -> np.ndarray:
     return flat.reshape(len(table), column.type.list_size).astype(np.float32)  # a copy: Arrow is read-only
 
 
-def _fill_repeats(out: Folder, ids: dict[str, pd.DataFrame], repeats: list[np.ndarray], dtype: str) -> None:
+def _fill_repeats(
+    out: Folder, ids: Mapping[str, pd.DataFrame], repeats: list[np.ndarray], dtype: str
+) -> None:
     """Write the vectors of rows whose text was embedded with an earlier file."""
     wanted = {
         text for frame, later in zip(ids.values(), repeats, strict=True) for text in frame.text_id[later]

@@ -1,7 +1,10 @@
-"""Stage `score_fidelity`: score each candidate on texts its author never saw; the best is the hypothesis."""
+"""Stage `score_fidelity`: score each candidate on texts its author never saw; the best is the hypothesis.
 
-import dataclasses
-from collections.abc import Mapping
+Candidates compete on half of these texts, and the hypothesis has the measures of the other half: on the texts
+it was chosen by, the best of several looks better than it is.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -14,7 +17,7 @@ from hypsae_ray import schema
 from hypsae_ray.artifacts import Outcome
 from hypsae_ray.boundary import LanguageModel, Pool, Scores, Usage
 from hypsae_ray.config import Label, ScoreFidelity
-from hypsae_ray.core.fidelity import Fidelity, best_candidate, score_fidelity
+from hypsae_ray.core.fidelity import Fidelity, best_candidate, halves, score_fidelity
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sampling import fidelity_examples
 from hypsae_ray.schema import Status
@@ -30,8 +33,9 @@ class Trial:
         neuron_idx: the neuron.
         candidates: number of each candidate that has a sentence.
         sentences: these sentences.
-        rows: row ids of the texts.
+        rows: row ids of the texts, the firing ones first, by activation.
         fires: (len(rows),) whether the neuron fires on each.
+        prevalence: share of the distinct training texts that it fires on.
     """
 
     neuron_idx: int
@@ -39,6 +43,26 @@ class Trial:
     sentences: tuple[str, ...]
     rows: tuple[int, ...]
     fires: np.ndarray
+    prevalence: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One candidate's fidelity.
+
+    Attributes:
+        neuron_idx: its neuron.
+        candidate: its number.
+        whole: on all texts.
+        choosing: on those that the candidates compete on.
+        reporting: on the others; see `core.fidelity.halves`.
+    """
+
+    neuron_idx: int
+    candidate: int
+    whole: Fidelity
+    choosing: Fidelity
+    reporting: Fidelity
 
 
 @dataclass(frozen=True)
@@ -63,9 +87,7 @@ def run(work: Workspace) -> Outcome:
     texts = read_texts_by_id(work, {i for trial in trials for i in trial.rows})
     pool = work.engines.language_model(work.config.llm)
     scored, usage = score_candidates(pool, trials, texts, options, work.config.label, work.track)
-    work.out.write_table(
-        "fidelity.parquet", pa.Table.from_pandas(scored, schema=schema.FIDELITY, preserve_index=False)
-    )
+    work.out.write_table("fidelity.parquet", to_table(scored))
     shape = work.config.train_sae
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
     chosen = ranked(selection, f"M={shape.n_neurons}, K={shape.k}", work.config.select.method)
@@ -94,7 +116,8 @@ def plan(corpus: Corpus, candidates: pd.DataFrame, options: ScoreFidelity) -> li
         chosen = np.concatenate([examples.positives, examples.negatives])
         rows = tuple(corpus.row_ids[chosen].tolist())
         numbers, sentences = tuple(named["candidate"]), tuple(named["interpretation"])
-        trials.append(Trial(neuron, numbers, sentences, rows, activation[chosen] > 0))
+        fires = activation > 0
+        trials.append(Trial(neuron, numbers, sentences, rows, fires[chosen], float(fires.mean())))
     return trials
 
 
@@ -105,35 +128,58 @@ def score_candidates(
     options: ScoreFidelity,
     label: Label,
     track: Track,
-) -> tuple[pd.DataFrame, Usage]:
-    """Have a model label the texts of every trial; return the fidelity table and the tokens used."""
+) -> tuple[list[Scored], Usage]:
+    """Have a model label the texts of every trial; return each candidate's fidelity and the tokens used."""
     by_neuron = {trial.neuron_idx: trial for trial in trials}
     tasks = [
         (trial.neuron_idx, [truncate_words(texts[i], options.max_words) for i in trial.rows], trial.sentences)
         for trial in trials
         if trial.rows
     ]
-    rows, usages = [], [Usage()]
+    scored, usages = [], [Usage()]
     for neuron, scores in track(pool.map(AskTrial(label), tasks) if tasks else (), len(tasks), "neuron"):
-        rows += _rows(by_neuron[neuron], scores, options.threshold)
+        scored += score_trial(by_neuron[neuron], scores.p_yes, options)
         usages.append(scores.usage)
-    frame = pd.DataFrame(rows, columns=schema.FIDELITY.names)
-    return frame.sort_values(["neuron_idx", "candidate"], ignore_index=True), reduce(add, usages)
+    return sorted(scored, key=lambda one: (one.neuron_idx, one.candidate)), reduce(add, usages)
 
 
-def _rows(trial: Trial, scores: Scores, threshold: float) -> list[dict[str, float]]:
+def score_trial(trial: Trial, p_yes: np.ndarray, options: ScoreFidelity) -> list[Scored]:
+    """Return the fidelity of each candidate of a trial from P(yes), (texts, candidates)."""
+    labelled = np.any(~np.isnan(p_yes), axis=1)
+    parts = (labelled, *halves(trial.fires, labelled, len(set(trial.sentences))))
     return [
-        {
-            "neuron_idx": trial.neuron_idx,
-            "candidate": number,
-            **dataclasses.asdict(score_fidelity(trial.fires, scores.p_yes[:, column], threshold)),
-        }
-        for column, number in enumerate(trial.candidates)
+        Scored(trial.neuron_idx, number, *(_score(trial, number, chance, part, options) for part in parts))
+        for number, chance in zip(trial.candidates, p_yes.T, strict=True)
     ]
 
 
-def choose(selection: pd.DataFrame, candidates: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
-    """Return one hypothesis per row of `selection`, with the sentence of highest fidelity.
+def _score(
+    trial: Trial, number: int, p_yes: np.ndarray, part: np.ndarray, options: ScoreFidelity
+) -> Fidelity:
+    rng = np.random.default_rng([options.seed, trial.neuron_idx, number])
+    return score_fidelity(
+        trial.fires[part], p_yes[part], options.threshold, prevalence=trial.prevalence, rng=rng
+    )
+
+
+def to_table(scored: Sequence[Scored]) -> pa.Table:
+    """Return the fidelity table: measures on all texts, and what the choice was made by."""
+    rows = [
+        {
+            "neuron_idx": one.neuron_idx,
+            "candidate": one.candidate,
+            **one.whole.columns(),
+            "choosing_f1": one.choosing.f1,
+            "choosing_correlation": one.choosing.correlation,
+        }
+        for one in scored
+    ]
+    frame = pd.DataFrame(rows, columns=schema.FIDELITY.names)
+    return pa.Table.from_pandas(frame, schema=schema.FIDELITY, preserve_index=False)
+
+
+def choose(selection: pd.DataFrame, candidates: pd.DataFrame, scored: Sequence[Scored]) -> pd.DataFrame:
+    """Return one hypothesis per row of `selection`: the sentence that won, with its `reporting` measures.
 
     A neuron none of whose sentences could be scored keeps the first usable one; a neuron with no usable
     sentence keeps none, and a status that says why.
@@ -141,7 +187,7 @@ def choose(selection: pd.DataFrame, candidates: pd.DataFrame, scored: pd.DataFra
     Args:
         selection: neuron_idx, source_sae, selection_method, selection_score, target_correlation, prevalence.
         candidates: the candidates table.
-        scored: the fidelity table.
+        scored: what `score_candidates` returned.
     """
     best = [_best(candidates[candidates["neuron_idx"] == n], scored) for n in selection["neuron_idx"]]
     hypotheses = pd.concat([selection.reset_index(drop=True), pd.DataFrame(best)], axis=1)
@@ -149,22 +195,21 @@ def choose(selection: pd.DataFrame, candidates: pd.DataFrame, scored: pd.DataFra
     return hypotheses.reindex(columns=schema.HYPOTHESES.names)
 
 
-def _best(candidates: pd.DataFrame, scored: pd.DataFrame) -> dict[str, object]:
+def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, object]:
     named = candidates[candidates["status"] == Status.OK]
     if named.empty:
         first = candidates["status"].iloc[0] if len(candidates) else Status.NO_EXAMPLES
         return {"interpretation": None, "status": Status(int(first)).name.lower()}
-    mine = scored[scored["neuron_idx"] == named["neuron_idx"].iloc[0]]
-    fidelities = [
-        Fidelity(*row) for row in mine[["f1", "precision", "recall", "correlation", "n"]].to_numpy()
-    ]
-    winner = best_candidate(fidelities)
+    neuron = named["neuron_idx"].iloc[0]
+    mine = [one for one in scored if one.neuron_idx == neuron]
+    winner = best_candidate([one.choosing for one in mine])
     if winner is None:
         return {"interpretation": named["interpretation"].iloc[0], "status": "unscored"}
-    number = mine["candidate"].iloc[winner]
-    sentence = named.loc[named["candidate"] == number, "interpretation"].iloc[0]
-    measures = mine.iloc[winner].drop(["neuron_idx", "candidate"]).rename({"f1": "f1_fidelity_score"})
-    return {"interpretation": sentence, "status": "ok", **measures.to_dict()}
+    best = mine[winner]
+    sentence = named.loc[named["candidate"] == best.candidate, "interpretation"].iloc[0]
+    measures = best.reporting.columns()
+    f1 = measures.pop("f1")
+    return {"interpretation": sentence, "status": "ok", "f1_fidelity_score": f1, **measures}
 
 
 def ranked(selection: pd.DataFrame, source_sae: str, method: str) -> pd.DataFrame:

@@ -46,7 +46,8 @@ def run(work: Workspace) -> Outcome:
     snapshots.delete()
     save(trained.sae, work.out)
     work.out.write_json("history.json", [dataclasses.asdict(epoch) for epoch in trained.history])
-    total = sum(_write_activations(work, name, trained.sae) for name in embeddings.names(suffix=".parquet"))
+    names = embeddings.names(suffix=".parquet")
+    total = sum(write_activations(trained.sae, embeddings, name, work.out) for name in names)
     best = trained.best
     facts = {
         "dim": trained.sae.dim,
@@ -86,10 +87,11 @@ def to_table(row_ids: np.ndarray, fired: sp.csr_matrix) -> pa.Table:
     return pa.table(columns, schema=schema.ACTIVATIONS)
 
 
-def _write_activations(work: Workspace, name: str, sae: saes.SparseAutoencoder) -> int:
-    table = work.inputs["embed"].folder.read_table(name)
+def write_activations(sae: saes.SparseAutoencoder, embeddings: Folder, name: str, out: Folder) -> int:
+    """Write the activations of one file of embeddings as `activations-<name>`; return its rows."""
+    table = embeddings.read_table(name)
     fired = saes.activations(sae, to_vectors(table))
-    work.out.write_table(f"activations-{name}", to_table(table["row_id"].to_numpy(), fired))
+    out.write_table(f"activations-{name}", to_table(table["row_id"].to_numpy(), fired))
     return len(table)
 
 

@@ -129,6 +129,6 @@ def test_fidelity_of_the_same_labels_is_the_same():
     theirs = NeuronInterpreter()._compute_metrics(
         said.astype(float), fires.astype(float), fires.astype(float)
     )
-    found = score_fidelity(fires, said.astype(float), 0.5)
+    found = score_fidelity(fires, said.astype(float), 0.5, prevalence=0.5, rng=rng)
     for name in ("f1", "precision", "recall", "correlation"):
         assert getattr(found, name) == pytest.approx(theirs[name])

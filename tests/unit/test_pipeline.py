@@ -22,6 +22,12 @@ def hashes(tree: dict, out: Path, chain: str = "main") -> dict[str, str]:
     return {step.stage.name: step.hash for step in steps if step.chain in (chain, "main")}
 
 
+def from_stage(first: str) -> list[str]:
+    """The stages from this one on; the selection of neurons is nothing to the embeddings of the holdout."""
+    rest = pipeline.STAGE_NAMES[pipeline.STAGE_NAMES.index(first) :]
+    return [name for name in rest if first != "select" or name != "embed_holdout"]
+
+
 def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
     return [name for name in before if before[name] != after[name]]
 
@@ -44,7 +50,13 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
 )
 def test_a_change_reruns_its_stage_and_what_reads_it(tree: dict, tmp_path: Path, change: dict, first: str):
     after = changed(hashes(tree, tmp_path), hashes({**tree, **change}, tmp_path))
-    assert after == list(pipeline.STAGE_NAMES[pipeline.STAGE_NAMES.index(first) :])
+    assert after == from_stage(first)
+
+
+def test_embedding_fewer_holdout_rows_leaves_the_sentences_alone(tree: dict, tmp_path: Path):
+    fewer = {**tree, "annotate": {"max_rows": 1}}
+    after = changed(hashes(tree, tmp_path), hashes(fewer, tmp_path))
+    assert after == ["embed_holdout", "annotate", "evaluate"]
 
 
 @pytest.mark.parametrize(
@@ -99,21 +111,22 @@ def test_the_source_of_a_selection_function_counts(tree, tmp_path: Path, monkeyp
         (tmp_path / "own_scores.py").write_text(f"def score(a, y):\n    return {result}\n")
         sys.modules.pop("own_scores", None)  # as a later run would find it
         found.append(hashes(custom, tmp_path))
-    assert changed(*found) == list(pipeline.STAGE_NAMES[3:])
+    assert changed(*found) == from_stage("select")
     with pytest.raises(ConfigError, match="cannot import no_scores"):
         hashes({**tree, "select": {"method": "custom", "function": "no_scores:score"}}, tmp_path)
 
 
-def test_the_baseline_shares_the_first_four_stages(tree: dict, tmp_path: Path):
+def test_the_baseline_shares_the_stages_before_naming(tree: dict, tmp_path: Path):
     steps = pipeline.plan(config_file.parse(tree, "c"), Folder.at(tmp_path))
     named = [(step.chain, step.stage.name) for step in steps]
     chain = ["interpret", "score_fidelity", "annotate", "evaluate"]
-    assert named[:4] == [("main", name) for name in ("data", "embed", "train_sae", "select")]
-    assert named[4:] == [*(("keywords", name) for name in chain), *(("main", name) for name in chain)]
+    shared = ["data", "embed", "train_sae", "select", "embed_holdout"]
+    assert named[:5] == [("main", name) for name in shared]
+    assert named[5:] == [*(("keywords", name) for name in chain), *(("main", name) for name in chain)]
     keywords = config_file.parse({**tree, "llm": {"engine": "keywords"}}, "c")
     alone = pipeline.plan(keywords, Folder.at(tmp_path))
-    assert [step.chain for step in alone] == ["main"] * 8
-    assert [s.hash for s in alone[4:]] == [s.hash for s in steps[4:8]]
+    assert [step.chain for step in alone] == ["main"] * 9
+    assert [s.hash for s in alone[5:]] == [s.hash for s in steps[5:9]]
 
 
 def test_planning_writes_nothing_and_says_what_is_wrong(tree: dict, tmp_path: Path):

@@ -1,6 +1,6 @@
 """The stages' own logic, with a scripted model in hand: no Ray."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +9,19 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
+import torch
+from scipy.stats import binom
 
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import DEFAULT_LABEL, Answer, LocalPool, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Interpret, ScoreFidelity
 from hypsae_ray.config_file import parse
 from hypsae_ray.core.rows import text_ids
+from hypsae_ray.core.sae import SparseAutoencoder
 from hypsae_ray.schema import Status
-from hypsae_ray.stages import annotate, embed, interpret, score_fidelity
+from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae
 from hypsae_ray.stages.corpus import Corpus
-from hypsae_ray.stages.workspace import Input, Workspace
+from hypsae_ray.stages.workspace import Input, Workspace, read_activations
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,43 @@ def test_a_neuron_without_a_sentence_stays_in_the_table(candidates: pd.DataFrame
     assert table["status"].tolist() == ["ok", "unparsable", "ok", "no_examples"]
     assert table["interpretation"].isna().tolist() == [False, True, False, True]
     assert table["f1_fidelity_score"].fillna(-1).tolist() == [1, -1, 1, -1]
+    # A neuron fires on a third of the texts, and its sentence is true of these alone.
+    (trial,) = [t for t in trials if t.neuron_idx == 0]
+    assert trial.prevalence == pytest.approx(1 / 3)
+    assert table["precision_corpus"].dropna().tolist() == [1, 1]
+    stored = score_fidelity.to_table(scored).to_pandas()
+    assert stored[["neuron_idx", "candidate"]].to_numpy().tolist() == [[0, 0], [0, 1], [2, 0], [2, 1]]
+    assert stored["choosing_f1"].tolist() == [1, 1, 1, 1]
+
+
+def test_the_best_of_candidates_that_are_noise_is_reported_without_flattery():
+    neurons, rng, options = range(400), np.random.default_rng(0), ScoreFidelity()
+    fires = np.array([True] * 20 + [False] * 20)
+    scored = []
+    for neuron in neurons:
+        trial = score_fidelity.Trial(neuron, (0, 1, 2), ("a", "b", "c"), tuple(range(40)), fires, 0.1)
+        scored += score_fidelity.score_trial(trial, rng.integers(0, 2, (40, 3)).astype(float), options)
+    named = [(neuron, number, "abc"[number], Status.OK) for neuron in neurons for number in range(3)]
+    candidates = pd.DataFrame(named, columns=["neuron_idx", "candidate", "interpretation", "status"])
+    table = score_fidelity.choose(pd.DataFrame({"neuron_idx": neurons}), candidates, scored)
+    assert set(table["n"]) == {20}
+    assert set(table["interpretation"]) == {"a", "b", "c"}
+    yes = np.arange(11)
+    chance = np.outer(*[binom.pmf(yes, 10, 0.5)] * 2)  # of hits and of false alarms, by guessing
+    expected = (chance * 2 * yes[:, None] / (10 + yes[:, None] + yes)).sum()
+    error = table["f1_fidelity_score"].std() / 20
+    assert abs(table["f1_fidelity_score"].mean() - expected) < 3 * error
+    stored = score_fidelity.to_table(scored).to_pandas()
+    flattered = stored.groupby("neuron_idx")["f1"].max().mean()
+    assert flattered > expected + 8 * error
+
+
+def test_candidates_with_the_same_sentence_are_no_choice():
+    rng, fires = np.random.default_rng(0), np.array([True] * 20 + [False] * 20)
+    trial = score_fidelity.Trial(0, (0, 1), ("a", "a"), tuple(range(40)), fires, 0.1)
+    said = np.repeat(rng.integers(0, 2, (40, 1)), 2, axis=1).astype(float)
+    for one in score_fidelity.score_trial(trial, said, ScoreFidelity()):
+        assert one.whole == one.choosing == one.reporting
 
 
 @pytest.mark.parametrize(
@@ -151,21 +191,70 @@ class OneEmbedder:
         return LocalPool(self.model)
 
 
-def test_equal_texts_are_embedded_once_wherever_they_stand(tmp_path):
-    data, out = Folder.at(tmp_path / "data"), Folder.at(tmp_path / "out")
-    shards = {"train-00000": ["a", "bb"], "train-00001": ["ccc", "a", "dddd"], "val-00000": ["bb", "a"]}
+def write_texts(data: Folder, shards: dict[str, list[str]]) -> None:
+    """Write the texts of stage `data`, numbered through."""
     row_id = iter(range(100))
     for name, texts in shards.items():
         ids = text_ids(pd.Series(texts))
         rows = {"row_id": [next(row_id) for _ in texts], "text_id": ids, "text": texts}
         data.write_table(f"{name}.parquet", pa.table(rows))
-    model = Lengths([])
-    tree = {"data": {"train": "a", "holdout": "b", "target": "y"}}
+
+
+def embedding_work(model: Lengths, out: Folder, inputs: dict[str, Folder], **sections: dict) -> Workspace:
     engines: Any = OneEmbedder(model)
-    inputs = {"data": Input(data, {})}
-    work = Workspace(parse(tree, "c"), inputs, {}, out, out, engines, untracked, print)
-    assert embed.run(work).facts == {"repeats": 3}
+    config = parse({"data": {"train": "a", "holdout": "b", "target": "y"}, **sections}, "c")
+    given = {name: Input(folder, {}) for name, folder in inputs.items()}
+    return Workspace(config, given, {}, out, out, engines, untracked, print)
+
+
+def lengths_of(tables: Iterable[pa.Table]) -> dict[int, float]:
+    """Return the first dimension of the embeddings by row id."""
+    table = pa.concat_tables(tables)
+    return dict(zip(table["row_id"].to_pylist(), embed.to_vectors(table)[:, 0].tolist(), strict=True))
+
+
+def test_equal_texts_are_embedded_once_wherever_they_stand(tmp_path):
+    data, out = Folder.at(tmp_path / "data"), Folder.at(tmp_path / "out")
+    shards = {"train-00000": ["a", "bb"], "train-00001": ["ccc", "a", "dddd"], "val-00000": ["bb", "a"]}
+    write_texts(data, shards)
+    model = Lengths([])
+    assert embed.run(embedding_work(model, out, {"data": data})).facts == {"repeats": 3}
     assert sorted(model.seen) == ["a", "bb", "ccc", "dddd"]
-    table = pa.concat_tables([*out.tables("train-"), *out.tables("val-")])
-    lengths = dict(zip(table["row_id"].to_pylist(), embed.to_vectors(table)[:, 0], strict=True))
+    lengths = lengths_of([*out.tables("train-"), *out.tables("val-")])
     assert lengths == {0: 1, 1: 2, 2: 3, 3: 1, 4: 4, 5: 2, 6: 1}
+
+
+@pytest.fixture
+def holdout(tmp_path) -> dict[str, Folder]:
+    """Texts of a holdout, and an SAE whose one neuron fires with the length of a text."""
+    inputs = {"data": Folder.at(tmp_path / "data"), "train_sae": Folder.at(tmp_path / "sae")}
+    shards = {"train-00000": ["eeeee"], "holdout-00000": ["a", "bb"], "holdout-00001": ["ccc", "a", "dddd"]}
+    write_texts(inputs["data"], shards)
+    sae = SparseAutoencoder(dim=2, n_neurons=1, k=1)
+    sae.load_state_dict({"encoder": torch.tensor([[1.0, 0.0]])}, strict=False)
+    train_sae.save(sae, inputs["train_sae"])
+    return inputs
+
+
+def test_the_holdout_is_embedded_up_to_the_last_annotated_row(holdout: dict[str, Folder], tmp_path):
+    model, out = Lengths([]), Folder.at(tmp_path / "out")
+    work = embedding_work(model, out, holdout, annotate={"max_rows": 4})
+    outcome = embed_holdout.run(work)
+    assert (outcome.rows, outcome.facts) == (4, {"repeats": 1, "dim": 2})
+    assert sorted(model.seen) == ["a", "bb", "ccc"]
+    assert lengths_of(out.tables("holdout-")) == {1: 1, 2: 2, 3: 3, 4: 1}
+    row_ids, fired = read_activations(out, "holdout", 1)
+    assert row_ids.tolist() == [1, 2, 3, 4]
+    assert fired.toarray().ravel().tolist() == [1, 2, 3, 1]
+
+
+def test_only_missing_files_of_the_holdout_are_embedded(holdout: dict[str, Folder], tmp_path):
+    model, out = Lengths([]), Folder.at(tmp_path / "out")
+    work = embedding_work(model, out, holdout)
+    embed_holdout.run(work)
+    model.seen.clear()
+    for name in ("holdout-00001.parquet", "activations-holdout-00001.parquet"):
+        out.remove(name)
+    assert embed_holdout.run(work).rows == 5
+    assert sorted(model.seen) == ["ccc", "dddd"]
+    assert lengths_of(out.tables("holdout-")) == {1: 1, 2: 2, 3: 3, 4: 1, 5: 4}

@@ -1,0 +1,30 @@
+"""Stage `embed_holdout`: vectors and activations of the holdout texts that are annotated.
+
+Texts that the SAE has not seen, and nothing but the tests reads them.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from hypsae_ray.artifacts import Outcome
+from hypsae_ray.stages.annotate import holdout_job
+from hypsae_ray.stages.embed import embed_rows
+from hypsae_ray.stages.train_sae import load, write_activations
+from hypsae_ray.stages.workspace import Workspace
+
+
+def run(work: Workspace) -> Outcome:
+    """Write embeddings and activations, each by file of texts; facts: rows with a repeated text, dim."""
+    repeats = embed_rows(work, dict(_annotated(work)))
+    sae, names = load(work.inputs["train_sae"].folder), work.out.names("holdout-", ".parquet")
+    total = sum(write_activations(sae, work.out, name, work.out) for name in names)
+    return Outcome(total, facts={"repeats": repeats, "dim": sae.dim})
+
+
+def _annotated(work: Workspace) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield row_id and text_id of the rows that stage `annotate` labels, by file."""
+    rows = work.inputs["data"].folder
+    job = holdout_job(work.config, questions=(), labeller={}, rows=rows, answers=work.answers, out=work.out)
+    for name, table in job.tables(["row_id", "text_id"]):
+        yield name, table.to_pandas()
