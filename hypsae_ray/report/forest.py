@@ -1,4 +1,4 @@
-"""The forest plot's geometry: one scale for all rows, and where each interval lies on it in percent.
+"""The geometry of plots: one scale for all rows, and where each interval lies on it in percent.
 
 Percentages, because SVG accepts them as coordinates: the plot then takes any width without distorting its
 markers, on a phone as on paper.
@@ -20,12 +20,14 @@ class Scale:
     Attributes:
         low: value at 0 %.
         high: value at 100 %.
-        ticks: round values between the two, ascending, among them 0.
+        ticks: round values between the two, ascending.
+        origin: the value that means nothing was found, between the two; a tick if it is 0.
     """
 
     low: float
     high: float
     ticks: tuple[float, ...]
+    origin: float = 0.0
 
     def percent(self, value: float) -> float:
         """Return where a value lies, in percent of the width, cut off at 0 and 100."""
@@ -44,27 +46,34 @@ class Interval:
     cut_high: bool
 
 
-def scale(effect: np.ndarray, low: np.ndarray, high: np.ndarray) -> Scale:
-    """Choose a scale that holds zero, every effect and all ordinary intervals.
+def scale(effect: np.ndarray, low: np.ndarray, high: np.ndarray, origin: float = 0.0) -> Scale:
+    """Choose a scale that holds the origin, every effect and all ordinary intervals.
 
     Args:
         effect: (H,), NaN where there is no estimate.
         low: (H,) lower ends.
         high: (H,) upper ends.
+        origin: the value that means nothing was found.
 
     Returns:
-        A scale that spans the intervals. An end more than three times as far out as the median one is cut
-        off, so that one shaky estimate does not flatten all others.
+        A scale that spans the intervals. An end more than three times as far from the origin as the median
+        one is cut off, so that one shaky estimate does not flatten all others.
     """
     finite = np.isfinite(effect) & np.isfinite(low) & np.isfinite(high)
+    at, below, above = (values[finite] - origin for values in (effect, low, high))
     if not finite.any():
-        return Scale(-1.0, 1.0, _ticks(-1.0, 1.0))
-    ends = np.maximum(np.abs(low[finite]), np.abs(high[finite]))
-    limit = max(3 * float(np.median(ends)), 1.1 * float(np.abs(effect[finite]).max())) or 1.0
-    left = min(0.0, max(float(low[finite].min()), -limit))
-    right = max(0.0, min(float(high[finite].max()), limit))
+        return _between(-1.0, 1.0, origin)
+    ends = np.maximum(np.abs(below), np.abs(above))
+    limit = max(3 * float(np.median(ends)), 1.1 * float(np.abs(at).max())) or 1.0
+    left = min(0.0, max(float(below.min()), -limit))
+    right = max(0.0, min(float(above.max()), limit))
     room = _MARGIN * (right - left or 1.0)
-    return Scale(left - room, right + room, _ticks(left - room, right + room))
+    return _between(left - room, right + room, origin)
+
+
+def _between(left: float, right: float, origin: float) -> Scale:
+    low, high = origin + left, origin + right
+    return Scale(low, high, _ticks(low, high), origin)
 
 
 def interval(scale: Scale, effect: float, low: float, high: float) -> Interval | None:

