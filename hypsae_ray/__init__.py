@@ -25,6 +25,7 @@ _PLACES = {
         "run",
         "Settings",
     ),
+    "hypsae_ray.core.inference": ("Evaluation", "Surroundings"),
     "hypsae_ray.core.sae": ("activations",),
     "hypsae_ray.engine.session": ("Session",),
 }

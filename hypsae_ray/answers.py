@@ -172,7 +172,7 @@ class Answers:
             if found["pairs"] is None:
                 answered[rows, columns] = True
             elif columns:
-                status = _matrix(self.folder.read_table(found.string, ["status"]), "status")
+                status = matrix(self.folder.read_table(found.string, ["status"]), "status")
                 answered[rows, columns] |= status[:, sources] != Status.UNASKED
         return answered
 
@@ -240,20 +240,20 @@ def score_columns(scores: Scores) -> dict[str, pa.Array]:
 def read_scores(folder: Folder, name: str) -> tuple[np.ndarray, Scores]:
     """Return row ids (n,) and scores (n, H) of one stored table of annotations."""
     table = folder.read_table(name)
-    p_yes, p_neither, status = (_matrix(table, column) for column in SCORE_ARRAYS)
+    p_yes, p_neither, status = (matrix(table, column) for column in SCORE_ARRAYS)
     return table["row_id"].to_numpy(), Scores(p_yes, p_neither, status)
 
 
 def _enter(known: Scores, rows: slice, columns: list[int], table: pa.Table, sources: list[int]) -> None:
     """Copy the answers of a shard; a pair that it did not ask stays as it is."""
-    said = {name: _matrix(table, name)[:, sources] for name in SCORE_ARRAYS}
+    said = {name: matrix(table, name)[:, sources] for name in SCORE_ARRAYS}
     asked = said["status"] != Status.UNASKED
     for name, values in said.items():
         target = getattr(known, name)
         target[rows, columns] = np.where(asked, values, target[rows, columns])
 
 
-def _matrix(table: pa.Table, column: str) -> np.ndarray:
+def matrix(table: pa.Table, column: str) -> np.ndarray:
     """Return a column of lists of H as an array (n, H)."""
     lists = table[column].combine_chunks()
     values = lists.flatten().to_numpy(zero_copy_only=False)

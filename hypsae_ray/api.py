@@ -8,18 +8,20 @@ the config start actors in Ray.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from pydantic import ValidationError
 
-from hypsae_ray import runner
+from hypsae_ray import runner, schema
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Embedder, Engines, LanguageModel
 from hypsae_ray.config import (
     Config,
     Embed,
+    Evaluate,
     Interpret,
     Label,
     Llm,
@@ -32,16 +34,20 @@ from hypsae_ray.config import (
 from hypsae_ray.config_file import parse
 from hypsae_ray.core import inference, rows, selection
 from hypsae_ray.core import sae as saes
+from hypsae_ray.core.controls import encode as encode_covariates
+from hypsae_ray.core.multiplicity import Correction
 from hypsae_ray.core.prompts import truncate_words
+from hypsae_ray.core.sample import LabelArray, Labels, Sample, codes_of
 from hypsae_ray.core.training import Shard
 from hypsae_ray.engine.session import Session
-from hypsae_ray.errors import InputError
+from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.stages import annotate as annotating
 from hypsae_ray.stages import interpret as naming
 from hypsae_ray.stages import score_fidelity as scoring
 from hypsae_ray.stages import select as selecting
 from hypsae_ray.stages import train_sae as training
 from hypsae_ray.stages.corpus import Corpus
+from hypsae_ray.stages.stored_labels import StoredLabels
 
 IN_THIS_PROCESS = Replicas(min=0, max=0)
 TEXTS_PER_TASK = 256
@@ -128,12 +134,14 @@ def interpret_neurons(
 
     Returns:
         One row per neuron, in order: neuron_idx, interpretation (None if there is none), status,
-        f1_fidelity_score, precision, recall, correlation, n.
+        f1_fidelity_score, precision, recall, correlation, n (texts), precision_corpus and f1_corpus (where
+        firing texts are as rare as in `texts`), with 95 % intervals f1_ci_low, f1_ci_high, and so on for
+        precision, recall and f1_corpus. Of several candidates the best is measured on texts that had no part
+        in the choice, where there are enough.
     """
     chosen = pd.DataFrame({"neuron_idx": list(neurons)})
     table = _name(chosen, texts, activations, llm, settings or Settings(), engines)
-    measures = ["f1_fidelity_score", "precision", "recall", "correlation", "n"]
-    return table[["neuron_idx", "interpretation", "status", *measures]]
+    return table[["neuron_idx", "interpretation", "status", "f1_fidelity_score", *schema.MEASURES.names]]
 
 
 def generate_hypotheses(
@@ -215,29 +223,98 @@ def load_annotations(out: str) -> pd.DataFrame:
 
 
 def evaluate_hypotheses(
-    annotations: pd.DataFrame | np.ndarray,
-    target: Sequence[float] | np.ndarray,
+    annotations: pd.DataFrame | np.ndarray | str,
+    target: Sequence[Any] | np.ndarray,
     *,
-    task: Literal["regression", "classification"],
+    task: inference.Task,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    covariates: pd.DataFrame | None = None,
+    fixed_effects: pd.DataFrame | Sequence[Any] | np.ndarray | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
     hypotheses: Sequence[str | None] | pd.DataFrame | None = None,
     alpha: float = 0.1,
-    threshold: float = 0.5,
+    correction: Correction = "bonferroni",
+    around: inference.Surroundings | None = None,
+    **options: Any,
 ) -> inference.Evaluation:
     """Test hypotheses on texts that were not used to find them.
 
     Args:
-        annotations: (n, H) labels or P(yes); NaN where there is none.
-        target: (n,) numbers.
-        task: regression, or classification (a target of 0 and 1).
+        annotations: (n, H) labels or P(yes), NaN where there is none; or the folder or URI that
+            `hypsae annotate` wrote, which is read in blocks, whatever its size. In pairwise: 1 where only the
+            first text of a pair has the property, -1 where only the second has, else 0.
+        target: (n,) numbers; in multiclass any values.
+        task: regression; classification (0 and 1); count (0, 1, 2, ...); pairwise (1 if the first text was
+            chosen, else 0, or a difference); multiclass (each class against the rest).
+        groups: (n,) what rows belong to (documents, authors): errors are cluster-robust then.
+        covariates: (n, C) to hold fixed; texts and categories become one column per level but the most
+            frequent.
+        fixed_effects: (n,) or (n, F) levels to absorb, in linear models.
+        weights: (n,) above 0.
         hypotheses: H sentences for the table, or a table that holds them; two may be equal.
-        alpha: family-wise error level (Bonferroni).
-        threshold: value from which an annotation is a yes.
+        alpha: error level over all hypotheses.
+        correction: bonferroni, holm, fdr_bh, fdr_by or none.
+        around: embeddings, activations, other groupings: for where signal is lost, dose and dependence.
+        options: other fields of `hypsae_ray.config.Evaluate`: threshold, errors, folds, n_bootstrap, ...
+
+    Raises:
+        InputError: parts do not fit together or the task.
+        ConfigError: an option does not exist or has a bad value.
     """
-    labels = annotating.to_labels(np.asarray(annotations, dtype=np.float64), threshold)
-    found = inference.evaluate(labels, np.asarray(target, dtype=np.float64), task=task, alpha=alpha)
+    settings = _evaluate_options({"alpha": alpha, "correction": correction, **options})
+    try:
+        controls = encode_covariates(covariates if covariates is not None else pd.DataFrame(index=range(0)))
+        values, classes = np.asarray(target), []
+        if task == "multiclass":
+            classes, values = np.unique(values, return_inverse=True)
+        sample = Sample(
+            _labels(annotations, task, settings.threshold),
+            values.astype(np.float64),
+            groups=None if groups is None else codes_of(pd.Series(list(groups))),
+            weights=None if weights is None else np.asarray(weights, dtype=np.float64),
+            covariates=None if covariates is None else controls.values,
+            covariate_names=controls.names,
+            effects=None if fixed_effects is None else _effect_codes(fixed_effects),
+        )
+        found = inference.evaluate(sample, task, settings, around)
+    except ValueError as error:
+        raise InputError(f"evaluate_hypotheses: {error}") from None
+    for name, level in controls.references.items():
+        found.notes.append(f"covariate {name}: its levels are compared with {level!r}, the most frequent one")
+    if len(classes):
+        for table in (found.table, found.details["classes"]):
+            table["target_class"] = classes[table["target_class"].to_numpy(np.int64)]
     if hypotheses is not None:
-        found.table.insert(1, "hypothesis", list(_sentences(hypotheses)))
+        sentences = list(_sentences(hypotheses))
+        found.table.insert(1, "hypothesis", [sentences[j] for j in found.table["hypothesis_id"]])
     return found
+
+
+def _evaluate_options(fields: dict[str, Any]) -> Evaluate:
+    try:
+        return Evaluate(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "evaluate_hypotheses"
+        raise ConfigError(f"{where}: {first['msg']}") from None
+
+
+def _labels(annotations: pd.DataFrame | np.ndarray | str, task: inference.Task, threshold: float) -> Labels:
+    if isinstance(annotations, str):
+        folder = Folder.at(annotations)
+        folder = folder if folder.names("annotations-", ".parquet") else folder.sub("annotations")
+        if not folder.names("annotations-", ".parquet"):
+            raise InputError(f"{annotations}: there are no annotations here")
+        return StoredLabels(folder, threshold)
+    values = np.asarray(annotations, dtype=np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"annotations {values.shape} must be a table (n, H)")
+    return LabelArray(values if task == "pairwise" else annotating.to_labels(values, threshold))
+
+
+def _effect_codes(fixed_effects: pd.DataFrame | Sequence[Any] | np.ndarray) -> np.ndarray:
+    frame = pd.DataFrame(fixed_effects)
+    return np.stack([codes_of(frame[name]) for name in frame.columns], axis=1)
 
 
 def run(config: Config | dict[str, Any], out: str, *, until: str | None = None) -> runner.Run:

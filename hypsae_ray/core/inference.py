@@ -1,29 +1,51 @@
 """Test hypotheses on texts that nothing else has used.
 
-1. Each hypothesis alone: its prevalence and separation score, with Welch's t-test.
-2. All together, on the rows without a missing label: OLS or logit on a constant and every hypothesis that
-   is no combination of others. One with labels on fewer than half of the rows would cost the others theirs,
-   and is left out.
-3. Bonferroni: significant is a regression p-value below alpha over the number of hypotheses given, those
-   that failed included.
-4. How well all of them predict the target, in-sample and cross-fitted.
+1. Each hypothesis alone: its prevalence and separation score (`separation`).
+2. All together, on the rows without a missing label: OLS, logit or Poisson on a constant or fixed effects,
+   covariates, and every hypothesis that is no combination of others (`design`, `linear`, `glm`). One with
+   labels on fewer than half of the rows would cost the others theirs, and is left out.
+3. P-values adjusted for the number of hypotheses given, those that failed included (`multiplicity`).
+   Significant is an adjusted p-value of the joint model below alpha.
+4. How well all of them predict the target, cross-fitted (`chain`), and whether at all (`signal`).
+5. What the numbers rest on, and where that does not hold (`diagnostics`).
 
-A hypothesis is its column position; two with the same sentence stay two. Intervals cover 95 %, each one
-on its own.
+| task | target | joint model | effects in units of |
+|---|---|---|---|
+| regression | a number | OLS | the target |
+| classification | 0 or 1 | logit | log odds, and probability |
+| count | 0, 1, 2, ... | Poisson | log rate, and the target |
+| pairwise | 1 if text A of a pair was chosen, else 0; or a difference | logit, or OLS | as above |
+| multiclass | one of several classes | a logit for each class against the rest | as above |
+
+A hypothesis is its column position; two with the same sentence stay two. Intervals cover 95 %, each one on
+its own; those named "adj" cover as the correction wants.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+import scipy.sparse as sp
 
-from hypsae_ray.core.regression import Fit, cross_fitted, fit_joint
-from hypsae_ray.core.separation import Separation, separation
-
-Floats = npt.NDArray[np.float64]
-Task = Literal["regression", "classification"]
+from hypsae_ray.config import Evaluate
+from hypsae_ray.core import diagnostics
+from hypsae_ray.core.analysis import (
+    Analysis,
+    Task,
+    analyse,
+    covariate_table,
+    fit_joint,
+    kind_of,
+    table_of,
+)
+from hypsae_ray.core.chain import Value, predictive_value
+from hypsae_ray.core.dose import dose_response
+from hypsae_ray.core.multiplicity import Corrected, correct
+from hypsae_ray.core.prediction import Features
+from hypsae_ray.core.sample import Floats, Ints, Sample
+from hypsae_ray.core.signal import signal_test
 
 
 @dataclass(frozen=True)
@@ -31,107 +53,229 @@ class Evaluation:
     """What the holdout says about H hypotheses.
 
     Attributes:
-        table: H rows in the order given. Columns: hypothesis_id (position); n (labelled rows);
-            feature_prevalence (share of them labelled yes); separation_score, separation_se,
-            separation_ci_low, separation_ci_high, separation_pval (units of the target); regression_coef,
-            regression_se, regression_ci_low, regression_ci_high, regression_pval (units of the target, log
-            odds in classification); significant (bool); note (why values are NaN).
-        metrics: n (rows), n_regression (rows in the joint model), n_hypotheses, n_significant, alpha,
-            alpha_per_test; r2 and r2_cross_fitted, or auc, auc_cross_fitted and pseudo_r2 (McFadden).
-        notes: what was left out or could not be computed, in words; "#3" is hypothesis_id 3.
+        table: H rows in the order given; in multiclass one per class and hypothesis, with a column
+            target_class. hypothesis_id (position); n (labelled rows); n_yes; feature_prevalence (share of
+            them with the property); separation_score, separation_ + se, ci_low, ci_high, pval, test, pval_adj
+            (units of the target), separation_std (in standard deviations of the target); regression_coef,
+            regression_ + se, ci_low, ci_high, pval, pval_adj, adj_ci_low, adj_ci_high, regression_std
+            (target and hypothesis in standard deviations; in logit and Poisson the hypothesis only);
+            average_effect, average_effect_ + se, ci_low, ci_high, pval (logit and Poisson: change of the mean
+            target that comes with the property); unique_r2 (share of the target's variance that it alone
+            explains); redundancy_group (near-copies have the same number); significant; note (why values are
+            NaN).
+        metrics: numbers and words about all of them: task, model, link, errors, correction, alpha, n_tests,
+            alpha_per_test (Bonferroni only), adjusted_level, n, n_regression, n_groups, n_hypotheses,
+            n_significant, r2 or auc and pseudo_r2 (in-sample), r2_cross_fitted or auc_cross_fitted and
+            auprc_cross_fitted with ci_low and ci_high, share_of_ceiling, signal_r2, signal_pval,
+            signal_draws.
+        notes: what was left out, did not hold, or was done otherwise, in words; "#3" is hypothesis_id 3.
+        details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes.
     """
 
     table: pd.DataFrame
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     notes: list[str]
+    details: dict[str, pd.DataFrame] = field(default_factory=dict[str, pd.DataFrame])
 
 
-def evaluate(labels: Floats, target: Floats, *, task: Task, alpha: float = 0.1, seed: int = 0) -> Evaluation:
+@dataclass(frozen=True)
+class Surroundings:
+    """What else is known of the rows, if anything.
+
+    Attributes:
+        features: name to (n, d): what the hypotheses were made from, in the order in which signal may get
+            lost; (m, d) of the first m rows, where n do not fit memory.
+        activations: (n, H) sparse, how strongly the neuron of each hypothesis fires; None: not known.
+        groupings: name to (n,) codes from 0: groups that rows might belong to, which nobody named.
+    """
+
+    features: Mapping[str, Features] = field(default_factory=dict[str, Features])
+    activations: sp.csc_matrix | None = None
+    groupings: Mapping[str, Ints] = field(default_factory=dict[str, Ints])
+
+
+def evaluate(
+    sample: Sample, task: Task, options: Evaluate, surroundings: Surroundings | None = None
+) -> Evaluation:
     """Test every hypothesis against the target.
 
     Args:
-        labels: (n, H) of 0, 1 and NaN (no usable label).
-        target: (n,) finite; 0 and 1 in classification.
-        task: "regression" or "classification".
-        alpha: family-wise error level.
-        seed: decides the folds of the cross-fitted measure.
+        sample: the holdout; in multiclass its target holds codes of classes.
+        task: what the target is.
+        options: level, correction, errors, bootstrap, permutations, seed.
+        surroundings: what the hypotheses were made from: for where signal is lost, and whether more means
+            more.
 
     Raises:
-        ValueError: shapes differ, a label is none of 0, 1 and NaN, or the target does not fit the task.
+        ValueError: a label cannot be, or the target or another part does not fit the task.
     """
-    y, given = np.asarray(target, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    _check(given, y, task)
-    n_labels = (~np.isnan(given)).sum(axis=0)
-    live = np.flatnonzero((n_labels > 0) & (2 * n_labels >= len(y)))
-    complete = ~np.isnan(given[:, live]).any(axis=1)
-    used, outcome = given[np.ix_(complete, live)], y[complete]
-    fit = _spread(fit_joint(used, outcome, [f"#{j}" for j in live], task), live, n_labels, len(y))
-    table = _table(given, y, fit, alpha)
-    metrics = {**_counts(table, len(outcome), alpha, len(y)), **fit.metrics}
-    metrics |= cross_fitted(used, outcome, task, seed)
-    return Evaluation(table, metrics, _notes(len(y) - len(outcome), fit))
-
-
-def _check(labels: Floats, target: Floats, task: Task) -> None:
-    if labels.ndim != 2 or target.shape != labels.shape[:1]:
-        raise ValueError(f"labels {labels.shape} and target {target.shape} do not fit: want (n, H) and (n,)")
-    if not np.isfinite(target).all():
-        raise ValueError("the target holds values that are not finite")
-    if not (np.isnan(labels) | (labels == 0) | (labels == 1)).all():
-        raise ValueError("labels must be 0, 1 or NaN: apply the threshold to probabilities first")
-    if task == "classification" and not np.isin(target, (0, 1)).all():
-        raise ValueError("in classification the target must be 0 or 1")
-
-
-def _spread(fit: Fit, live: npt.NDArray[np.int64], n_labels: npt.NDArray[np.int64], n: int) -> Fit:
-    """The same fit by position among all hypotheses, and why those that are not `live` have no part in it."""
-    coefficients = np.full((len(n_labels), 5), np.nan)
-    coefficients[live] = fit.coefficients
-    reasons = {int(live[j]): why for j, why in fit.reasons.items()}
-    for j in set(range(len(n_labels))) - set(live.tolist()):
-        few = f"it has a label on {n_labels[j]} of {n} rows, fewer than half"
-        reasons[j] = few if n_labels[j] else "it has no usable label"
-    return Fit(coefficients, reasons, fit.metrics, fit.notes)
-
-
-def _table(labels: Floats, target: Floats, fit: Fit, alpha: float) -> pd.DataFrame:
-    width = int(labels.shape[1])
-    known = ~np.isnan(labels)
-    alone = [separation(labels[known[:, j], j], target[known[:, j]]) for j in range(width)]
-    n = known.sum(axis=0)
-    table = pd.DataFrame({"hypothesis_id": range(width)})
-    table["n"] = n
-    table["feature_prevalence"] = (labels == 1).sum(axis=0) / np.where(n > 0, n, np.nan)
-    for name in ("score", "se", "ci_low", "ci_high", "pval"):
-        table[f"separation_{name}"] = np.array([getattr(one, name) for one in alone], dtype=np.float64)
-    for i, name in enumerate(("coef", "se", "ci_low", "ci_high", "pval")):
-        table[f"regression_{name}"] = fit.coefficients[:, i]
-    table["significant"] = fit.coefficients[:, 4] < alpha / max(width, 1)
-    table["note"] = [_note(alone[j], fit.reasons.get(j)) for j in range(width)]
-    return table
-
-
-def _note(alone: Separation, reason: str | None) -> str:
-    return "; ".join(part for part in (alone.note, f"no coefficient: {reason}" if reason else "") if part)
-
-
-def _counts(table: pd.DataFrame, n_regression: int, alpha: float, n: int) -> dict[str, float]:
-    return {
-        "n": n,
-        "n_regression": n_regression,
-        "n_hypotheses": len(table),
+    around = surroundings or Surroundings()
+    if task == "multiclass":
+        return _evaluate_classes(sample, options)
+    check(sample, task, options)
+    analysis = analyse(sample, kind_of(task, sample, options.errors), options)
+    joint, alone = _correct([analysis], options)
+    table = table_of(analysis, joint[0], alone[0], options.alpha)
+    value = predictive_value(analysis, around.features, options)
+    metrics: dict[str, Any] = {
+        "task": task,
+        **_counts(analysis, joint[0], options, len(table)),
         "n_significant": int(table["significant"].sum()),
-        "alpha": alpha,
-        "alpha_per_test": alpha / max(len(table), 1),
+        **analysis.fit.metrics,
+        **value.metrics,
+        **_signal(analysis, options),
     }
+    dependence = _dependence(analysis, around.groupings, options)
+    notes = [*diagnostics.notes_of(analysis), *value.notes]
+    notes += diagnostics.dependence_notes(dependence, metrics["n_significant"])
+    details = _details(analysis, value, around) | {"dependence": dependence}
+    return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
 
 
-def _notes(n_incomplete: int, fit: Fit) -> list[str]:
-    """One sentence per reason, however many hypotheses it concerns."""
-    concerned: dict[str, list[int]] = {}
-    for j, reason in sorted(fit.reasons.items()):
-        concerned.setdefault(reason, []).append(j)
-    notes = [f"no coefficient for {', '.join(f'#{j}' for j in js)}: {why}" for why, js in concerned.items()]
-    if n_incomplete:
-        notes.insert(0, f"{n_incomplete} rows with a missing label are left out of the regression")
-    return notes + fit.notes
+def _correct(analyses: list[Analysis], options: Evaluate) -> tuple[list[Corrected], list[Corrected]]:
+    """Adjust the p-values of all analyses together: of their joint models, and of their separations."""
+    joint = [analysis.place(analysis.fit.estimates.pval) for analysis in analyses]
+    alone = [np.array([one.pval for one in analysis.separations]) for analysis in analyses]
+    return _split(joint, options), _split(alone, options)
+
+
+def _split(parts: list[Floats], options: Evaluate) -> list[Corrected]:
+    whole = correct(np.concatenate(parts), options.correction, options.alpha)
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    return [Corrected(part, whole.level) for part in np.split(whole.pval, ends)]
+
+
+def _counts(analysis: Analysis, joint: Corrected, options: Evaluate, n_tests: int) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "model": analysis.fit.model,
+        "link": analysis.fit.link,
+        "errors": analysis.fit.errors,
+        "correction": options.correction,
+        "alpha": options.alpha,
+        "n_tests": n_tests,
+        "adjusted_level": joint.level,
+        "n": analysis.sample.n,
+        "n_regression": analysis.design.n,
+        "n_hypotheses": analysis.sample.n_hypotheses,
+    }
+    if options.correction == "bonferroni":
+        counts["alpha_per_test"] = options.alpha / max(n_tests, 1)
+    if analysis.sample.groups is not None:
+        counts["n_groups"] = len(np.unique(analysis.sample.groups))
+    return counts
+
+
+def _signal(analysis: Analysis, options: Evaluate) -> dict[str, Any]:
+    if analysis.sample.effects is not None:
+        return {}
+    rng = np.random.default_rng([options.seed, 2])
+    found = signal_test(analysis.design, analysis.total, options.n_permutations, rng)
+    if not found.draws:
+        return {}
+    return {"signal_r2": found.r2, "signal_pval": found.pval, "signal_draws": found.draws}
+
+
+def _details(analysis: Analysis, value: Value, around: Surroundings) -> dict[str, pd.DataFrame]:
+    details = {
+        "redundancy": analysis.agreement.pairs(),
+        "covariates": covariate_table(analysis),
+        "chain": value.chain,
+    }
+    if around.activations is not None:
+        bins, trends = dose_response(around.activations, analysis.sample.target, analysis.sample.groups)
+        details |= {"dose": bins, "dose_trend": trends}
+    return details
+
+
+def _dependence(analysis: Analysis, groupings: Mapping[str, Ints], options: Evaluate) -> pd.DataFrame:
+    """What the joint model would say if rows belonged together by other groupings."""
+    rows: list[dict[str, Any]] = []
+    usual = analysis.place(analysis.fit.estimates.se)
+    for name, groups in groupings.items():
+        design = replace(analysis.design, sample=analysis.sample.with_groups(groups))
+        fit = fit_joint(design, analysis.total, replace(analysis.kind, errors="cluster"))
+        other = replace(analysis, fit=fit)
+        ratios = other.place(fit.estimates.se) / usual
+        if np.isnan(ratios).all():
+            continue
+        ratio = float(np.nanmedian(ratios))
+        adjusted = correct(other.place(fit.estimates.pval), options.correction, options.alpha).pval
+        significant = int((adjusted < options.alpha).sum())
+        n_groups = len(np.unique(groups))
+        rows.append({"grouping": name, "n_groups": n_groups, "se_ratio": ratio, "n_significant": significant})
+    return pd.DataFrame(rows)
+
+
+def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
+    """Each class against the rest; p-values are adjusted over all classes and hypotheses together."""
+    classes = np.unique(sample.target)
+    if len(classes) < 2:
+        raise ValueError("in multiclass the target must have two classes or more")
+    samples = [replace(sample, target=(sample.target == one).astype(np.float64)) for one in classes]
+    for one in samples:
+        check(one, "classification", options)
+    analyses = [analyse(one, kind_of("classification", one, options.errors), options) for one in samples]
+    joint, alone = _correct(analyses, options)
+    tables = [
+        table_of(analysis, jointly, by_itself, options.alpha)
+        for analysis, jointly, by_itself in zip(analyses, joint, alone, strict=True)
+    ]
+    for one, table in zip(classes, tables, strict=True):
+        table.insert(1, "target_class", one)
+    table = pd.concat(tables, ignore_index=True)
+    by_class = [_class_row(one, a, options) for one, a in zip(classes, analyses, strict=True)]
+    summary = pd.DataFrame(by_class)
+    metrics = {
+        "task": "multiclass",
+        **_counts(analyses[0], joint[0], options, len(table)),
+        "n_classes": len(classes),
+        "n_significant": int(table["significant"].sum()),
+        "auc": float(np.mean([a.fit.metrics.get("auc", np.nan) for a in analyses])),
+        "auc_cross_fitted": float(summary["auc_cross_fitted"].mean()),
+        "auprc_cross_fitted": float(summary["auprc_cross_fitted"].mean()),
+    }
+    p_values = [row["signal_pval"] for row in by_class if "signal_pval" in row]
+    if p_values:  # of so many tests, by Bonferroni
+        metrics["signal_pval"] = min(1.0, min(p_values) * len(p_values))
+    notes = [
+        f"class {one:g}: {note}"
+        for one, a in zip(classes, analyses, strict=True)
+        for note in diagnostics.notes_of(a)
+    ]
+    details = {"classes": summary, "redundancy": analyses[0].agreement.pairs()}
+    return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
+
+
+def _class_row(one: float, analysis: Analysis, options: Evaluate) -> dict[str, Any]:
+    value = predictive_value(analysis, {}, options)
+    n = int(analysis.sample.target.sum())
+    return {"target_class": one, "n": n, "model": analysis.fit.model, **value.metrics} | _signal(
+        analysis, options
+    )
+
+
+def check(sample: Sample, task: Task, options: Evaluate) -> None:
+    """Raise ValueError if parts of a sample do not fit together or the task."""
+    if not np.isfinite(sample.target).all():
+        raise ValueError("the target holds values that are not finite")
+    allowed = (-1, 0, 1) if task == "pairwise" else (0, 1)
+    for _, labels in sample.blocks():
+        if not (np.isnan(labels) | np.isin(labels, allowed)).all():
+            one_of = ", ".join(map(str, allowed))
+            raise ValueError(f"labels must be {one_of} or NaN: apply the threshold to probabilities first")
+    if task == "classification" and not np.isin(sample.target, (0, 1)).all():
+        raise ValueError("in classification the target must be 0 or 1")
+    if task == "count" and not ((sample.target >= 0) & (sample.target == np.rint(sample.target))).all():
+        raise ValueError("of counts the target must be whole numbers of 0 or more")
+    if sample.weights is not None and not (np.isfinite(sample.weights) & (sample.weights > 0)).all():
+        raise ValueError("weights must be finite and above 0")
+    if sample.covariates is not None and not np.isfinite(sample.covariates).all():
+        raise ValueError("covariates hold values that are not finite")
+    if options.errors == "cluster" and sample.groups is None:
+        raise ValueError("cluster-robust errors need groups")
+    linear = kind_of(task, sample, options.errors).family is None
+    if sample.effects is not None and not linear:
+        raise ValueError(
+            "fixed effects are absorbed in linear models only: leave them out, or say task='regression' for "
+            "a linear model of the same target"
+        )

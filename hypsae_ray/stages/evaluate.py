@@ -1,24 +1,118 @@
-"""Stage `evaluate`: test every hypothesis on the holdout."""
+"""Stage `evaluate`: test every hypothesis on the holdout, and trace where its signal comes from."""
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import scipy.sparse as sp
 
-from hypsae_ray.artifacts import Outcome
-from hypsae_ray.core.inference import evaluate
-from hypsae_ray.stages.annotate import read_annotations, to_labels
-from hypsae_ray.stages.workspace import Workspace, read_column
+from hypsae_ray.artifacts import Folder, Outcome
+from hypsae_ray.config import Config
+from hypsae_ray.core.inference import Surroundings, evaluate
+from hypsae_ray.core.prediction import rows_that_fit
+from hypsae_ray.core.sample import Ints, Sample, codes_of
+from hypsae_ray.stages.embed import to_vectors
+from hypsae_ray.stages.stored_labels import StoredLabels
+from hypsae_ray.stages.workspace import Workspace, read_activations
+
+FROM_HYPOTHESES = [
+    "hypothesis_id",
+    "neuron_idx",
+    "interpretation",
+    "f1_fidelity_score",
+    "f1_ci_low",
+    "f1_ci_high",
+]
+REPEATS = "repeated text"
 
 
 def run(work: Workspace) -> Outcome:
-    """Write one row of statistics per hypothesis; facts: metrics and notes."""
+    """Write one row of statistics per hypothesis, and tables of details; facts: metrics and notes."""
     options, data = work.config.evaluate, work.inputs["data"]
     hypotheses = work.inputs["score_fidelity"].folder.read_table("hypotheses.parquet").to_pandas()
-    row_ids, p_yes, _ = read_annotations(work.inputs["annotate"].folder)
-    target = read_column(data.folder, "holdout", "target").loc[row_ids].to_numpy()
-    labels = to_labels(p_yes, options.threshold)
-    result = evaluate(labels, target, task=data.facts["task"], alpha=options.alpha)
-    table = hypotheses.rename(columns={"interpretation": "hypothesis"})[
-        ["hypothesis_id", "neuron_idx", "hypothesis", "f1_fidelity_score"]
-    ].merge(result.table, on="hypothesis_id", validate="one_to_one")
+    labels = StoredLabels(work.inputs["annotate"].folder, options.threshold)
+    rows = _holdout(data.folder, labels.row_ids(), work.config)
+    sample = make_sample(labels, rows, work.config)
+    around = _surroundings(work, rows, hypotheses["neuron_idx"].to_numpy())
+    result = evaluate(sample, data.facts["task"], options, around)
+    table = hypotheses[FROM_HYPOTHESES].rename(columns={"interpretation": "hypothesis"})
+    table = table.merge(result.table, on="hypothesis_id", validate="one_to_one")
     work.out.write_table("evaluation.parquet", pa.Table.from_pandas(table, preserve_index=False))
-    metrics = {"task": data.facts["task"], **result.metrics}
-    return Outcome(len(table), facts={"metrics": metrics, "notes": list(result.notes)})
+    for name, details in result.details.items():
+        work.out.write_table(f"{name}.parquet", pa.Table.from_pandas(details, preserve_index=False))
+    return Outcome(len(table), facts={"metrics": dict(result.metrics), "notes": list(result.notes)})
+
+
+def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
+    """Return what is known of the annotated rows beside their texts, in their order, indexed by row_id."""
+    columns = ["row_id", "text_id", "target", "group", "weight"]
+    columns += [f"covariate_{name}" for name in config.data.covariates]
+    return data.read_tables("holdout-", columns).to_pandas().set_index("row_id").loc[row_ids]
+
+
+def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sample:
+    """Return the holdout as the statistics read it."""
+    groups = codes_of(rows["group"]) if config.data.group is not None else None
+    names = config.data.covariates if config.evaluate.covariates else ()
+    covariates = rows[[f"covariate_{name}" for name in names]].to_numpy(np.float64) if names else None
+    return Sample(
+        labels,
+        rows["target"].to_numpy(np.float64),
+        groups=groups,
+        weights=rows["weight"].to_numpy(np.float64) if config.data.weight is not None else None,
+        covariates=covariates,
+        covariate_names=names,
+        effects=groups[:, None] if config.evaluate.absorb_group and groups is not None else None,
+    )
+
+
+def groupings(rows: pd.DataFrame, data: Folder, *, grouped: bool) -> dict[str, Ints]:
+    """Return groups that rows might belong to, by name: none where one was named.
+
+    Args:
+        rows: text_id, indexed by row_id.
+        data: folder of stage `data`, with possible_groups.parquet where it found any.
+        grouped: whether a group was named.
+    """
+    if grouped:
+        return {}
+    found: dict[str, Ints] = {}
+    if rows["text_id"].duplicated().any():
+        found[REPEATS] = codes_of(rows["text_id"])
+    if data.has("possible_groups.parquet"):
+        table = data.read_table("possible_groups.parquet").to_pandas().set_index("row_id").loc[rows.index]
+        found |= {str(name): codes_of(table[name]) for name in table.columns}
+    return found
+
+
+def _surroundings(work: Workspace, rows: pd.DataFrame, neurons: np.ndarray) -> Surroundings:
+    """Return what the hypotheses were made from: activations of all rows, and features of as many as fit."""
+    out, n_neurons = work.inputs["embed_holdout"].folder, work.config.train_sae.n_neurons
+    row_ids, fired = read_activations(out, "holdout", n_neurons)
+    fired = fired[np.searchsorted(row_ids, rows.index.to_numpy())]
+    vectors = _read_vectors(out, rows.index.to_numpy(), n_neurons)
+    selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
+    selected = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"].to_numpy()
+    active = fired[: len(vectors)].toarray().astype(np.float64)
+    features = {"embedding": vectors, "neurons": active, "selected neurons": active[:, selected]}
+    grouped = work.config.data.group is not None
+    return Surroundings(
+        features,
+        sp.csc_matrix(fired[:, neurons]),
+        groupings(rows, work.inputs["data"].folder, grouped=grouped),
+    )
+
+
+def _read_vectors(folder: Folder, row_ids: np.ndarray, n_neurons: int) -> np.ndarray:
+    """Return the embeddings of the first rows (m, d), as many as features fit memory."""
+    names = folder.names("holdout-", ".parquet")
+    dim = folder.read_table(names[0])["embedding"].type.list_size
+    wanted = row_ids[: rows_that_fit(max(dim, n_neurons))]
+    vectors = np.zeros((len(wanted), dim))
+    place = pd.Series(np.arange(len(wanted)), index=wanted)
+    for name in names:
+        table = folder.read_table(name)
+        mine = place.reindex(table["row_id"].to_numpy())
+        there = mine.notna().to_numpy()
+        if there.any():
+            vectors[mine[there].to_numpy(np.int64)] = to_vectors(table)[there]
+    return vectors

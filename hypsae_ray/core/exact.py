@@ -1,0 +1,178 @@
+"""Tests that hold where a cell is too small for a t distribution.
+
+- Permutations of who is on which side: exact whatever the target's distribution, as long as it is the same on
+  both sides. The statistic is Welch's t, with which the test also holds asymptotically where only the means
+  are equal (Janssen 1997). The interval inverts it: the shifts of one side that would not be rejected.
+- Fisher's exact test (1922) for a target of two values, with Newcombe's hybrid score interval (1998).
+- Sign flips of group scores (Kline and Santos 2012): exact if scores are symmetric around 0.
+"""
+
+# statsmodels has no type stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import math
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from statsmodels.stats.proportion import confint_proportions_2indep
+
+Floats = npt.NDArray[np.float64]
+
+# Up to this many ways to choose the smaller side, all are tried.
+_ALL = 50_000
+_ALL_FLIPS = 12
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A p-value, and a 95 % interval, which may have no end (infinite) or not be known (NaN)."""
+
+    pval: float
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Sums over the texts that each permutation puts on the smaller side, (B,): their target and its square.
+
+    `own` counts those of them that are on that side in the data, and `own_target` sums their target: what a
+    shift of that side changes.
+    """
+
+    size: int
+    complete: bool
+    target: Floats
+    square: Floats
+    own: Floats
+    own_target: Floats
+
+
+def permutation_test(
+    yes: Floats, no: Floats, rng: np.random.Generator, draws: int, level: float = 0.95
+) -> Outcome:
+    """Test whether two sides differ in the mean of their target.
+
+    Args:
+        yes: (n1,) target of the texts on one side, at least one.
+        no: (n0,) of those on the other.
+        rng: decides the permutations, unless there are so few that all are tried.
+        draws: how many are drawn.
+        level: coverage of the interval for the mean of yes minus the mean of no.
+    """
+    if len(yes) > len(no):
+        turned = permutation_test(no, yes, rng, draws, level)
+        return Outcome(turned.pval, -turned.ci_high, -turned.ci_low)
+    pool = np.concatenate([yes, no])
+    pool = pool - pool.mean()
+    drawn = _draw(pool, len(yes), rng, draws)
+    if len(yes) < 2:
+        return Outcome(_p_of_shift(pool, drawn, 0.0))
+    score = float(yes.mean() - no.mean())
+    scale = abs(score) + 10 * float(pool.std()) + 1e-300
+    ends = [_last_not_rejected(pool, drawn, score, direction * scale, 1 - level) for direction in (-1.0, 1.0)]
+    return Outcome(_p_of_shift(pool, drawn, 0.0), ends[0], ends[1])
+
+
+def _draw(pool: Floats, size: int, rng: np.random.Generator, draws: int) -> _Draws:
+    n = len(pool)
+    complete = math.comb(n, size) <= _ALL
+    if complete:
+        chosen = np.array(list(combinations(range(n), size)), dtype=np.int64)
+    else:
+        chosen = _subsets(n, size, rng, draws)
+    picked, own = pool[chosen], chosen < size  # the first `size` of the pool are the smaller side
+    return _Draws(
+        size,
+        complete,
+        picked.sum(axis=1),
+        (picked**2).sum(axis=1),
+        own.sum(axis=1).astype(np.float64),
+        (picked * own).sum(axis=1),
+    )
+
+
+def _subsets(n: int, size: int, rng: np.random.Generator, draws: int) -> npt.NDArray[np.int64]:
+    """Random subsets (draws, size) without replacement: those drawn with an element twice are drawn anew."""
+    chosen = rng.integers(0, n, size=(draws, size))
+    while len(again := np.flatnonzero((np.diff(np.sort(chosen, axis=1), axis=1) == 0).any(axis=1))):
+        chosen[again] = rng.integers(0, n, size=(len(again), size))
+    return chosen
+
+
+def _p_of_shift(pool: Floats, drawn: _Draws, shift: float) -> float:
+    """The p-value after `shift` is taken off the smaller side's target."""
+    own = pool[: drawn.size]
+    seen = _statistic(pool, drawn.size, shift, own.sum(), (own**2).sum(), float(drawn.size), own.sum())
+    all_draws = (drawn.target, drawn.square, drawn.own, drawn.own_target)
+    values = _statistic(pool, drawn.size, shift, *all_draws)
+    as_far = int((values >= seen - 1e-9 * (1 + abs(seen))).sum())
+    return as_far / len(values) if drawn.complete else (as_far + 1) / (len(values) + 1)
+
+
+def _statistic(
+    pool: Floats,
+    size: int,
+    shift: float,
+    target: npt.ArrayLike,
+    square: npt.ArrayLike,
+    own: npt.ArrayLike,
+    own_target: npt.ArrayLike,
+) -> Floats:
+    """Absolute Welch's t of the drawn texts against the others; of means alone if only one is drawn."""
+    n, mine = len(pool), pool[:size]
+    sums = np.asarray(target) - shift * np.asarray(own)
+    squares = np.asarray(square) - 2 * shift * np.asarray(own_target) + shift**2 * np.asarray(own)
+    total = pool.sum() - shift * size
+    total_square = (pool**2).sum() - 2 * shift * mine.sum() + shift**2 * size
+    others, other_squares, rest = total - sums, total_square - squares, n - size
+    difference = np.abs(sums / size - others / rest)
+    if size < 2 or rest < 2:
+        return difference
+    scale = total_square / n + 1e-300
+    variance = np.maximum(squares - sums**2 / size, 0) / (size * (size - 1))
+    variance += np.maximum(other_squares - others**2 / rest, 0) / (rest * (rest - 1))
+    return difference / np.sqrt(np.maximum(variance, 1e-14 * scale))
+
+
+def _last_not_rejected(pool: Floats, drawn: _Draws, score: float, reach: float, alpha: float) -> float:
+    """The end of the interval on one side: the p-value of a shift falls from 1 at `score` as it goes away."""
+    if _p_of_shift(pool, drawn, score + reach) > alpha:
+        return math.copysign(math.inf, reach)
+    inside, outside = score, score + reach
+    for _ in range(_BISECTIONS):
+        middle = (inside + outside) / 2
+        if _p_of_shift(pool, drawn, middle) > alpha:
+            inside = middle
+        else:
+            outside = middle
+        if abs(outside - inside) < 1e-6 * abs(reach):
+            break
+    return (inside + outside) / 2
+
+
+def fisher_test(ones_yes: int, n_yes: int, ones_no: int, n_no: int) -> Outcome:
+    """Compare two shares, ones_yes / n_yes and ones_no / n_no; neither n is 0."""
+    table = np.array([[ones_yes, n_yes - ones_yes], [ones_no, n_no - ones_no]])
+    low, high = confint_proportions_2indep(ones_yes, n_yes, ones_no, n_no, method="newcomb", compare="diff")
+    return Outcome(float(stats.fisher_exact(table).pvalue), float(low), float(high))
+
+
+def flip_test(scores: Floats, rng: np.random.Generator, draws: int) -> float:
+    """Two-sided p-value of the sum of group scores (G,), their signs as likely one way as the other."""
+    held = scores[scores != 0]
+    if len(held) <= _ALL_FLIPS:
+        signs = np.array(list(product((-1.0, 1.0), repeat=len(held))))
+        sums = np.abs(signs @ held)
+        return float((sums >= abs(held.sum()) * (1 - 1e-9)).mean())
+    seen, as_far = abs(float(held.sum())) * (1 - 1e-9), 0
+    step = max(1, 10_000_000 // len(held))
+    for start in range(0, draws, step):
+        signs = rng.integers(0, 2, size=(min(step, draws - start), len(held)), dtype=np.int8)
+        as_far += int((np.abs(2 * (signs @ held) - held.sum()) >= seen).sum())
+    return (as_far + 1) / (draws + 1)

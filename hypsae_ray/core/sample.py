@@ -1,0 +1,148 @@
+"""The rows of a holdout as the statistics read them: labels in blocks, all else in memory.
+
+Labels (n, H) may be far larger than memory. They are read a block at a time, as often as a method needs, and
+what a method keeps of them are sums. One number per row (target, group, weight, covariate) stays in memory: 8
+bytes a row each. Data in memory are the special case of labels whose blocks are slices of an array, so that
+there is one code for both.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+# Rows per block. Whatever is random is drawn block by block, so that results do not hang on where labels are
+# stored; 65,536 rows of 50 labels are 26 MB.
+BLOCK_ROWS = 65_536
+
+
+class Labels(Protocol):
+    """A table of labels (n, H): 0 and 1 (or -1, 0 and 1 for pairs of texts), NaN where there is none."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and hypotheses."""
+        ...
+
+    def blocks(self) -> Iterator[Floats]:
+        """Yield the rows in order, BLOCK_ROWS at a time; the last block may be shorter."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelArray:
+    """Labels that are in memory, (n, H)."""
+
+    values: Floats
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and hypotheses."""
+        return int(self.values.shape[0]), int(self.values.shape[1])
+
+    def blocks(self) -> Iterator[Floats]:
+        """Yield slices."""
+        for start in range(0, len(self.values), BLOCK_ROWS):
+            yield self.values[start : start + BLOCK_ROWS]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labels, and what else is known of each row.
+
+    Attributes:
+        labels: (n, H).
+        target: (n,) finite.
+        groups: (n,) codes from 0 of what belongs together (documents, authors); None: rows are independent.
+        weights: (n,) positive, of a survey for instance; None: all equal.
+        covariates: (n, C) finite, to be held fixed in the joint model.
+        covariate_names: (C,).
+        effects: (n, F) codes from 0 of the levels of fixed effects.
+    """
+
+    labels: Labels
+    target: Floats
+    groups: Ints | None = None
+    weights: Floats | None = None
+    covariates: Floats | None = None
+    covariate_names: tuple[str, ...] = ()
+    effects: Ints | None = None
+
+    def __post_init__(self) -> None:
+        n = self.labels.shape[0]
+        for name in ("target", "groups", "weights", "covariates", "effects"):
+            values = getattr(self, name)
+            if values is not None and len(values) != n:
+                raise ValueError(f"{name} has {len(values)} rows, the labels have {n}")
+        # Columns of the joint model go by these names.
+        if taken := [name for name in self.covariate_names if name == "constant" or name.startswith("#")]:
+            raise ValueError(f"a covariate cannot be called {taken[0]!r}: rename it")
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return self.labels.shape[0]
+
+    @property
+    def n_hypotheses(self) -> int:
+        """Columns of the labels."""
+        return self.labels.shape[1]
+
+    @property
+    def n_groups(self) -> int:
+        """Groups; 0 without any."""
+        return 0 if self.groups is None or not self.n else int(self.groups.max()) + 1
+
+    def weight(self, rows: slice) -> Floats:
+        """Return the weights of some rows, ones where there are none."""
+        if self.weights is None:
+            return np.ones(int(rows.stop) - int(rows.start))
+        return self.weights[rows]
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Yield the labels of some rows after another, each with the slice of rows it holds."""
+        start = 0
+        for values in self.labels.blocks():
+            yield slice(start, start + len(values)), values
+            start += len(values)
+
+    def with_groups(self, groups: Ints | None) -> "Sample":
+        """Return the same rows, grouped otherwise."""
+        return replace(self, groups=groups)
+
+
+class GroupSums:
+    """Adds up rows by group: `total` is (G, k), for values (m, k) that come in blocks."""
+
+    def __init__(self, n_groups: int, width: int) -> None:
+        self.total = np.zeros((n_groups, width))
+
+    def add(self, groups: Ints, values: Floats) -> None:
+        """Add the rows of one block, whose groups are (m,) codes."""
+        if not len(groups):
+            return
+        # Only the groups of this block: a sparse product over all of them would cost G x k per block.
+        present, place = np.unique(groups, return_inverse=True)
+        shape = (len(present), len(groups))
+        member = sp.csr_matrix((np.ones(len(groups)), (place, np.arange(len(groups)))), shape=shape)
+        self.total[present] += member @ values
+
+
+def codes_of(values: "pd.Series[Any]") -> Ints:
+    """Return codes from 0 for distinct values (n,); each missing value is one of its own.
+
+    >>> codes_of(pd.Series(["b", "a", None, "b", None])).tolist()
+    [0, 1, 2, 0, 3]
+    """
+    codes, distinct = pd.factorize(values)
+    missing = codes < 0
+    codes = codes.astype(np.int64)
+    codes[missing] = len(distinct) + np.arange(int(missing.sum()))
+    return codes

@@ -1,0 +1,72 @@
+"""Stored annotations as labels for the statistics: read block by block, never all at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hypsae_ray.answers import matrix
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.core.sample import BLOCK_ROWS
+from hypsae_ray.schema import USABLE
+from hypsae_ray.stages.annotate import to_labels
+
+PREFIX = "annotations-"
+
+
+@dataclass(frozen=True)
+class StoredLabels:
+    """The annotations of a folder, a `core.sample.Labels`.
+
+    Attributes:
+        folder: where annotations-*.parquet are.
+        threshold: P(yes) from which a text counts as labelled yes.
+    """
+
+    folder: Folder
+    threshold: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and hypotheses."""
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, int]:
+        names = self._names()
+        rows = sum(self.folder.count_rows(name) for name in names)
+        with self.folder.filesystem.open_input_file(f"{self.folder.path}/{names[0]}") as file:
+            width = pq.ParquetFile(file).schema_arrow.field("p_yes").type.list_size
+        return rows, width
+
+    def row_ids(self) -> np.ndarray:
+        """Return which row of the data each row of labels is about, (n,)."""
+        return np.concatenate(
+            [self.folder.read_table(name, ["row_id"])["row_id"].to_numpy() for name in self._names()]
+        )
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time whatever the size of files."""
+        held: list[np.ndarray] = []
+        waiting = 0
+        for name in self._names():
+            labels = self._labels(self.folder.read_table(name, ["p_yes", "status"]))
+            while waiting + len(labels) >= BLOCK_ROWS:
+                cut = BLOCK_ROWS - waiting
+                yield np.concatenate([*held, labels[:cut]]) if held else labels[:cut]
+                held, waiting, labels = [], 0, labels[cut:]
+            if len(labels):
+                held.append(labels)
+                waiting += len(labels)
+        if held:
+            yield np.concatenate(held)
+
+    def _names(self) -> list[str]:
+        return self.folder.names(PREFIX, ".parquet")
+
+    def _labels(self, table: pa.Table) -> np.ndarray:
+        usable = np.isin(matrix(table, "status"), USABLE)
+        return to_labels(np.where(usable, matrix(table, "p_yes"), np.nan), self.threshold)

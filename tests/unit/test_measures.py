@@ -1,0 +1,64 @@
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
+
+from hypsae_ray.core.measures import Ranking, auc, r2
+
+
+def draw(seed: int, values: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = (rng.random(200) < 0.3).astype(float)
+    score = np.round(rng.normal(y, 2) * values)  # few values: many ties
+    return y, score, rng.uniform(0.1, 3, (200, 4))
+
+
+@pytest.mark.parametrize("values", [1, 2, 1000])
+def test_ranking_is_that_of_scikit_learn_for_each_weighting_and_with_ties(values):
+    y, score, weights = draw(0, values)
+    weights[:50, 1] = 0  # as in a bootstrap
+    ranking = Ranking(y, score)
+    for column, (area, precision) in enumerate(
+        zip(ranking.auc(weights), ranking.auprc(weights), strict=True)
+    ):
+        w = weights[:, column]
+        assert area == pytest.approx(roc_auc_score(y, score, sample_weight=w))
+        assert precision == pytest.approx(average_precision_score(y, score, sample_weight=w))
+
+
+def test_whole_weights_are_repeated_rows():
+    y, score, _ = draw(1, 2)
+    counts = np.random.default_rng(2).integers(0, 4, 200)
+    again = Ranking(np.repeat(y, counts), np.repeat(score, counts))
+    ones = np.ones((counts.sum(), 1))
+    ranking = Ranking(y, score)
+    assert ranking.auc(counts[:, None].astype(float)) == pytest.approx(again.auc(ones))
+    assert ranking.auprc(counts[:, None].astype(float)) == pytest.approx(again.auprc(ones))
+
+
+def test_a_constant_score_tells_nothing():
+    y = np.array([1.0, 0, 0, 1, 0])
+    assert auc(y, np.zeros(5), np.ones(5)) == 0.5
+    assert Ranking(y, np.zeros(5)).auprc(np.ones((5, 1)))[0] == pytest.approx(2 / 5)
+
+
+def test_four_rows_by_hand():
+    # Pairs of a 1 and a 0: 3 > 2, 3 > 1, 1 < 2, and 1 = 1 counts half: 2.5 of 4.
+    y, score = np.array([1.0, 0, 1, 0]), np.array([3.0, 2, 1, 1])
+    assert auc(y, score, np.ones(4)) == 2.5 / 4
+    assert auc(y, -score, np.ones(4)) == 1.5 / 4
+
+
+def test_one_class_has_no_auc():
+    assert math.isnan(auc(np.ones(3), np.arange(3.0), np.ones(3)))
+    assert math.isnan(auc(np.zeros(3), np.arange(3.0), np.ones(3)))
+
+
+def test_r2_is_that_of_scikit_learn_where_the_mean_is_expected():
+    rng = np.random.default_rng(0)
+    y, w = rng.normal(size=50), rng.uniform(0.5, 2, 50)
+    predicted = y + rng.normal(size=50)
+    expected = np.full(50, np.average(y, weights=w))
+    assert r2(y, predicted, expected, w) == pytest.approx(r2_score(y, predicted, sample_weight=w))
+    assert r2(y, expected, expected, w) == 0

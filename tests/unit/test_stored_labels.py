@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from hypsae_ray.answers import score_columns
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.boundary import Scores
+from hypsae_ray.config import Evaluate
+from hypsae_ray.core.inference import evaluate
+from hypsae_ray.core.sample import BLOCK_ROWS, LabelArray, Sample
+from hypsae_ray.schema import Status, annotations
+from hypsae_ray.stages.stored_labels import StoredLabels
+
+
+def store(folder: Path, p_yes: np.ndarray, status: np.ndarray, sizes: list[int], row_ids=None) -> Folder:
+    """Write annotations of (n, H) as files of the given sizes."""
+    out, ids = Folder.at(folder), np.arange(len(p_yes)) if row_ids is None else row_ids
+    ends = np.cumsum(sizes)
+    assert ends[-1] == len(p_yes)
+    for start, end in zip(ends - sizes, ends, strict=True):
+        part = slice(start, end)
+        scores = Scores(p_yes[part], np.zeros_like(p_yes[part]), status[part])
+        columns = {"row_id": pa.array(ids[part], pa.int64()), **score_columns(scores)}
+        table = pa.table(columns, schema=annotations(p_yes.shape[1]))
+        out.write_table(f"annotations-{start:012d}.parquet", table)
+    return out
+
+
+def draw(n: int, h: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P(yes), status, and the labels that should come of them at a threshold of 0.5."""
+    rng = np.random.default_rng(0)
+    p_yes = rng.random((n, h)).astype(np.float32)
+    status = rng.choice(
+        [Status.OK, Status.CUT, Status.UNSURE, Status.FAILED], (n, h), p=[0.9, 0.06, 0.02, 0.02]
+    )
+    labels = np.where(p_yes >= 0.5, 1.0, 0.0)
+    labels[(status == Status.UNSURE) | (status == Status.FAILED)] = np.nan
+    return p_yes, status.astype(np.int8), labels
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [BLOCK_ROWS],
+        [1, 2, 4],
+        [BLOCK_ROWS, 7],
+        [BLOCK_ROWS - 3, 5, 1],
+        [2 * BLOCK_ROWS + 9, 1],
+        [40_000, 30_001],
+        [30_000, BLOCK_ROWS, 30_000, 5_536],
+    ],
+)
+def test_blocks_are_those_of_an_array_whatever_the_size_of_files(tmp_path, sizes):
+    p_yes, status, labels = draw(sum(sizes), 2)
+    stored = StoredLabels(store(tmp_path, p_yes, status, sizes), 0.5)
+    assert stored.shape == labels.shape
+    expected, found = list(LabelArray(labels).blocks()), list(stored.blocks())
+    assert [len(block) for block in found] == [len(block) for block in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_a_status_without_an_answer_has_no_label_whatever_value_is_stored(tmp_path, status):
+    p_yes = np.array([[0.9, 0.1]], dtype=np.float32)
+    statuses = np.array([[status, Status.OK]], dtype=np.int8)
+    (block,) = StoredLabels(store(tmp_path, p_yes, statuses, [1]), 0.5).blocks()
+    usable = status in (Status.OK, Status.CUT)
+    np.testing.assert_array_equal(block, [[1.0 if usable else np.nan, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"), [(0.25, [0, 1, 1, 1]), (0.5, [0, 0, 1, 1]), (0.75, [0, 0, 0, 1])]
+)
+def test_a_probability_at_the_threshold_is_a_yes(tmp_path, threshold, expected):
+    p_yes = np.array([[0.0, 0.25, 0.5, 0.75]], dtype=np.float32)
+    (block,) = StoredLabels(store(tmp_path, p_yes, np.zeros((1, 4), dtype=np.int8), [1]), threshold).blocks()
+    assert block[0].tolist() == expected
+
+
+def test_row_ids_are_in_the_order_of_the_labels(tmp_path):
+    p_yes, status, _ = draw(30)
+    ids = np.arange(30) * 7 + 2
+    stored = StoredLabels(store(tmp_path, p_yes, status, [11, 2, 17], ids), 0.5)
+    np.testing.assert_array_equal(stored.row_ids(), ids)
+
+
+def test_labels_can_be_read_again(tmp_path):
+    p_yes, status, labels = draw(10)
+    stored = StoredLabels(store(tmp_path, p_yes, status, [3, 7]), 0.5)
+    for _ in range(2):
+        np.testing.assert_array_equal(np.concatenate(list(stored.blocks())), labels)
+
+
+@pytest.mark.parametrize(
+    ("task", "grouped"),
+    [("regression", True), ("regression", False), ("classification", True), ("count", True)],
+)
+def test_an_evaluation_of_files_is_that_of_the_array(tmp_path, task, grouped):
+    n = 70_000
+    p_yes, status, labels = draw(n)
+    p_yes[:8, 2], p_yes[8:, 2] = 0.9, 0.1  # a small cell
+    status[:, 2] = Status.OK
+    labels[:, 2] = p_yes[:, 2] >= 0.5
+    rng = np.random.default_rng(1)
+    groups = rng.integers(0, 2000, n)
+    effect = 0.3 * np.nan_to_num(labels[:, 0]) + 0.2 * rng.normal(size=2000)[groups]
+    target = {
+        "regression": effect + rng.normal(size=n),
+        "classification": (rng.random(n) < 1 / (1 + np.exp(-effect))).astype(float),
+        "count": rng.poisson(np.exp(effect)).astype(float),
+    }[task]
+    options = Evaluate(n_bootstrap=20, n_permutations=99)
+    known = {"groups": groups} if grouped else {}
+    stored = StoredLabels(store(tmp_path, p_yes, status, [20_001, 49_000, 999]), 0.5)
+    one, other = (
+        evaluate(Sample(which, target, **known), task, options) for which in (stored, LabelArray(labels))
+    )
+    pd.testing.assert_frame_equal(one.table, other.table, rtol=1e-9, atol=1e-12)
+    pd.testing.assert_series_equal(pd.Series(one.metrics), pd.Series(other.metrics), rtol=1e-9)
+    assert one.notes == other.notes
+    assert one.table["n"].tolist() == (~np.isnan(labels)).sum(axis=0).tolist()
