@@ -5,6 +5,7 @@ Each function starts what it needs and frees it again. To keep a model loaded ov
 the config start actors in Ray.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -262,13 +263,17 @@ def evaluate_hypotheses(
         ConfigError: an option does not exist or has a bad value.
     """
     settings = _evaluate_options({"alpha": alpha, "correction": correction, **options})
+    sentences = None if hypotheses is None else _sentences(hypotheses)
     try:
         controls = encode_covariates(covariates if covariates is not None else pd.DataFrame(index=range(0)))
-        values, classes = np.asarray(target), []
+        values, classes = np.asarray(target), np.zeros(0)
         if task == "multiclass":
             classes, values = np.unique(values, return_inverse=True)
+        labels = _labels(annotations, task, settings.threshold)
+        if sentences is not None and len(sentences) != labels.shape[1]:
+            raise ValueError(f"{len(sentences)} hypotheses, but annotations of {labels.shape[1]}")
         sample = Sample(
-            _labels(annotations, task, settings.threshold),
+            labels,
             values.astype(np.float64),
             groups=None if groups is None else codes_of(pd.Series(list(groups))),
             weights=None if weights is None else np.asarray(weights, dtype=np.float64),
@@ -282,12 +287,19 @@ def evaluate_hypotheses(
     for name, level in controls.references.items():
         found.notes.append(f"covariate {name}: its levels are compared with {level!r}, the most frequent one")
     if len(classes):
-        for table in (found.table, found.details["classes"]):
-            table["target_class"] = classes[table["target_class"].to_numpy(np.int64)]
-    if hypotheses is not None:
-        sentences = list(_sentences(hypotheses))
+        _name_classes(found, classes)
+    if sentences is not None:
         found.table.insert(1, "hypothesis", [sentences[j] for j in found.table["hypothesis_id"]])
     return found
+
+
+def _name_classes(found: inference.Evaluation, classes: np.ndarray) -> None:
+    """Put the values of the target in place of the codes of classes, in tables and notes."""
+    for table in (found.table, found.details["classes"]):
+        table["target_class"] = classes[table["target_class"].to_numpy(np.int64)]
+    for place, note in enumerate(found.notes):
+        if code := re.match(r"class (\d+): ", note):
+            found.notes[place] = f"class {classes[int(code[1])]}: {note[code.end() :]}"
 
 
 def _evaluate_options(fields: dict[str, Any]) -> Evaluate:
@@ -309,7 +321,11 @@ def _labels(annotations: pd.DataFrame | np.ndarray | str, task: inference.Task, 
     values = np.asarray(annotations, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"annotations {values.shape} must be a table (n, H)")
-    return LabelArray(values if task == "pairwise" else annotating.to_labels(values, threshold))
+    if task == "pairwise":
+        return LabelArray(values)
+    if ((values < 0) | (values > 1)).any():
+        raise ValueError("annotations must be within 0 and 1, or NaN")
+    return LabelArray(annotating.to_labels(values, threshold))
 
 
 def _effect_codes(fixed_effects: pd.DataFrame | Sequence[Any] | np.ndarray) -> np.ndarray:

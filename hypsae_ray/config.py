@@ -503,9 +503,25 @@ class Config(Section):
                 f"interpret.max_tokens ({self.interpret.max_tokens}) leaves no room for a prompt in "
                 f"max_model_len ({namer.max_model_len})"
             )
+        self._check_evaluate()
         if self.demo_truth is not None and self.data.id is None:
             raise ValueError("demo_truth needs data.id, by which the truth is looked up")
         return self
+
+    def _check_evaluate(self) -> None:
+        named, wanted = self.data.group is not None, self.evaluate
+        for what, asked in (
+            ("absorb_group", wanted.absorb_group),
+            ("errors cluster", wanted.errors == "cluster"),
+        ):
+            if asked and not named:
+                raise ValueError(f"evaluate: {what} needs data.group")
+        if wanted.absorb_group and self.data.task != "regression":
+            raise ValueError(
+                "evaluate.absorb_group needs data.task regression: fixed effects are absorbed in linear models"
+            )
+        if reserved := [name for name in self.data.covariates if name == "constant" or name.startswith("#")]:
+            raise ValueError(f"data.covariates: {reserved[0]!r} is a name that the joint model uses itself")
 
     @property
     def interpreter(self) -> Llm:

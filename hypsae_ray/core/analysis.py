@@ -120,10 +120,10 @@ class Analysis:
 def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
     """Estimate everything about one target."""
     alone, dealt = np.random.default_rng([options.seed, 0]), np.random.default_rng([options.seed, 1])
+    agreed = agreement(sample, kind.values)
     sides = sum_sides(sample, kind.contrast)
     draws = int(_DRAWS_PER_TEST * max(sample.n_hypotheses, 1) / options.alpha)
     separated = separations(sample, kind.contrast, sides, alone, min(max(draws, 9_999), _MOST_DRAWS))
-    agreed = agreement(sample, kind.values)
     n_labels = np.diag(agreed.n)
     live = np.flatnonzero((n_labels > 0) & (2 * n_labels >= sample.n))
     folds = deal_folds(sample.target, sample.groups, options.folds, dealt)

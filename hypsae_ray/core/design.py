@@ -61,12 +61,14 @@ class Levels:
         weight: (L,) sum of weights of each level.
         freedom: how many coefficients they stand for.
         nested: whether each level lies within one group.
+        alone: complete rows that are left out, as the only one of their level.
     """
 
     means: Floats
     weight: Floats
     freedom: int
     nested: bool
+    alone: int
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ def _absorb(design: Design) -> Design:
         if not alone.any():
             break
         complete &= ~alone
+    n_alone = design.n - int(complete.sum())
     design = replace(design, complete=complete)
     freedom = _levels_freedom(sample.effects[complete])
     nested = sample.groups is not None and all(
@@ -221,10 +224,10 @@ def _absorb(design: Design) -> Design:
     )
     if sample.effects.shape[1] == 1:
         means, weight = _level_means(design)
-        design = replace(design, levels=Levels(means, weight, freedom, nested))
+        design = replace(design, levels=Levels(means, weight, freedom, nested, n_alone))
         return replace(design, held=tuple(_read(design))) if sample.n <= BLOCK_ROWS else design
     held = _outside_levels(list(_read(design)), sample.effects)
-    return replace(design, held=held, levels=Levels(np.zeros((0, 0)), np.zeros(0), freedom, nested))
+    return replace(design, held=held, levels=Levels(np.zeros((0, 0)), np.zeros(0), freedom, nested, n_alone))
 
 
 def _levels_freedom(effects: Ints) -> int:

@@ -26,6 +26,7 @@ def notes_of(analysis: Analysis) -> list[str]:
         *_missing(analysis),
         *_absorbed(analysis),
         *_reasons(analysis.reasons()),
+        *_controls(analysis),
         *analysis.fit.notes,
         *_small_cells(analysis),
         *_groups(analysis),
@@ -42,7 +43,7 @@ def _names(positions: Iterable[int]) -> str:
 
 def _missing(analysis: Analysis) -> list[str]:
     notes: list[str] = []
-    left_out = analysis.sample.n - _complete(analysis)
+    left_out = analysis.sample.n - analysis.design.n - _alone(analysis)
     if left_out:
         notes.append(f"{left_out} rows with a missing label are left out of the regression")
     if left_out > _MISSING * analysis.sample.n:
@@ -53,19 +54,14 @@ def _missing(analysis: Analysis) -> list[str]:
     return notes
 
 
-def _complete(analysis: Analysis) -> int:
-    """Rows with every label, those that fixed effects leave out counted in."""
-    total = 0
-    for rows, labels in analysis.sample.blocks():
-        del rows
-        total += int((~np.isnan(labels[:, analysis.design.live]).any(axis=1)).sum())
-    return total
+def _alone(analysis: Analysis) -> int:
+    return 0 if analysis.design.levels is None else analysis.design.levels.alone
 
 
 def _absorbed(analysis: Analysis) -> list[str]:
     if analysis.design.levels is None:
         return []
-    alone = _complete(analysis) - analysis.design.n
+    alone = _alone(analysis)
     notes = [
         f"{analysis.design.levels.freedom} levels of fixed effects are absorbed; R2 is that within levels"
     ]
@@ -81,6 +77,14 @@ def _reasons(reasons: Mapping[int, str]) -> list[str]:
     for j, reason in sorted(reasons.items()):
         concerned.setdefault(reason, []).append(j)
     return [f"no coefficient for {_names(js)}: {why}" for why, js in concerned.items()]
+
+
+def _controls(analysis: Analysis) -> list[str]:
+    which, names = analysis.design.hypotheses, analysis.design.names
+    left_out = {
+        names[j]: why for j, why in analysis.fit.reasons.items() if which[j] < 0 and names[j] != "constant"
+    }
+    return [f"covariate {name} is left out: {why}" for name, why in left_out.items()]
 
 
 _INSTEAD = {

@@ -35,7 +35,7 @@ class Fit:
     Attributes:
         columns: (k,) what has an estimate, as positions in the design's names.
         estimates: of these columns.
-        model: "OLS", "logit, maximum likelihood", "logit, Firth" or "Poisson".
+        model: "OLS", or "logit" or "Poisson" with ", maximum likelihood" or ", Firth".
         link: "identity", "logit" or "log".
         errors: what the standard errors are, in words.
         effects: average marginal effects of the same columns; None where coefficients are effects.

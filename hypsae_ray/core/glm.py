@@ -15,6 +15,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -36,7 +37,8 @@ _LP_ROWS = 20_000
 # Ends of profile intervals: steps, how close the drop must come to its limit, and after how many standard
 # errors there is none.
 _STEPS = 50
-_SETTLED = 1e-9
+_SETTLED = 1e-8
+_NEAR = 1e-6
 _FAR = 1e4
 _ERRORS = {"hc3": "HC3", "cluster": "cluster-robust", "classical": "maximum likelihood"}
 
@@ -132,7 +134,7 @@ def separated(design: Design, family: Family, beta: Floats) -> np.ndarray:
         if not moved.any():
             break
         concerned |= np.abs(direction) > _LP_TOLERANCE
-        gains, still = gains[~moved], still
+        gains = gains[~moved]
     concerned[0] = False  # the constant only follows the others
     return concerned
 
@@ -153,14 +155,22 @@ def _signed_rows(design: Design, family: Family) -> tuple[Floats, Floats] | None
 
 
 def _separating_direction(gains: Floats, still: Floats) -> Floats:
-    """(k,) b with gains b >= 0 and still b = 0, and the sum of gains b as large as can be."""
-    equal = (still, np.zeros(len(still))) if len(still) else (None, None)
+    """(k,) b with gains b >= 0 and still b = 0, and few entries; all 0 if nothing else will do.
+
+    Of b = up - down, both at least 0, the sum is least (the constant's is free), and gains b sums to 1 or more.
+    """
+    k = gains.shape[1]
+    cost = np.append(0.0, np.ones(k - 1))
+    below = np.concatenate([-gains, -gains.sum(axis=0, keepdims=True)])
+    limits = np.append(np.zeros(len(gains)), -1.0)
+    equal = (np.concatenate([still, -still], axis=1), np.zeros(len(still))) if len(still) else (None, None)
     result = linprog(
-        -gains.sum(axis=0), A_ub=-gains, b_ub=np.zeros(len(gains)), A_eq=equal[0], b_eq=equal[1],
-        bounds=(-1, 1), method="highs",
+        np.tile(cost, 2), A_ub=np.concatenate([below, -below], axis=1), b_ub=limits,
+        A_eq=equal[0], b_eq=equal[1], bounds=(0, None), method="highs",
     )  # fmt: skip
-    found = result.x if result.status == 0 else np.zeros(gains.shape[1])
-    return np.asarray(found, dtype=np.float64)
+    found = np.asarray(result.x if result.status == 0 else np.zeros(2 * k), dtype=np.float64)
+    direction = found[:k] - found[k:]
+    return direction / max(float(np.abs(direction).max()), 1e-300)
 
 
 def _covariance(design: Design, family: Family, top: Point, errors: Errors) -> Covariance:
@@ -212,6 +222,7 @@ class _Fitted:
             pval[j] = stats.chi2.sf(max(profile.drop(0.0)[0], 0.0) / effect[j], 1)
         se = np.sqrt(model * effect)
 
+        @cache  # each end takes some ten fits
         def interval(level: float) -> Floats:
             ends, limit = by_curvature.interval(level), float(stats.chi2.ppf(level, 1))
             for j, profile in profiles.items():
@@ -247,15 +258,16 @@ class _Profile:
     top: Point
     j: int
 
-    def drop(self, value: float) -> tuple[float, float]:
-        """Return twice the drop of the objective with the coefficient at a value, and its slope.
+    def drop(self, value: float, near: Point | None = None) -> tuple[float, float, Point]:
+        """Return twice the drop of the objective with the coefficient at a value, its slope, and the point.
 
-        The slope is minus twice the score: at their best, the others do not change it.
+        The slope is minus twice the score: at their best, the others do not change it. The search for their
+        best begins at the point `near`.
         """
-        beta = self.top.beta.copy()
+        beta = (near or self.top).beta.copy()
         beta[self.j] = value
-        point = maximise(self.problem, beta, fixed=self.j)
-        return 2 * (self.top.objective - point.objective), -2 * float(point.score[self.j])
+        point = maximise(self.problem, beta, fixed=self.j, settled=_NEAR)
+        return 2 * (self.top.objective - point.objective), -2 * float(point.score[self.j]), point
 
     def end(self, limit: float, step: float) -> float:
         """Return where the drop reaches the limit, on the side to which `step` leads; infinite if nowhere.
@@ -265,9 +277,9 @@ class _Profile:
         """
         top = float(self.top.beta[self.j])
         inside, outside = top, math.copysign(math.inf, step)
-        value = top + math.sqrt(limit) * step
+        value, point = top + math.sqrt(limit) * step, self.top
         for _ in range(_STEPS):
-            drop, slope = self.drop(value)
+            drop, slope, point = self.drop(value, point)
             if abs(drop - limit) < _SETTLED * limit:
                 break
             inside, outside = (inside, value) if drop > limit else (value, outside)

@@ -23,7 +23,7 @@ its own; those named "adj" cover as the correction wants.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -256,13 +256,10 @@ def _class_row(one: float, analysis: Analysis, options: Evaluate) -> dict[str, A
 
 def check(sample: Sample, task: Task, options: Evaluate) -> None:
     """Raise ValueError if parts of a sample do not fit together or the task."""
+    if task not in get_args(Task):
+        raise ValueError(f"task {task!r} is none of {', '.join(get_args(Task))}")
     if not np.isfinite(sample.target).all():
         raise ValueError("the target holds values that are not finite")
-    allowed = (-1, 0, 1) if task == "pairwise" else (0, 1)
-    for _, labels in sample.blocks():
-        if not (np.isnan(labels) | np.isin(labels, allowed)).all():
-            one_of = ", ".join(map(str, allowed))
-            raise ValueError(f"labels must be {one_of} or NaN: apply the threshold to probabilities first")
     if task == "classification" and not np.isin(sample.target, (0, 1)).all():
         raise ValueError("in classification the target must be 0 or 1")
     if task == "count" and not ((sample.target >= 0) & (sample.target == np.rint(sample.target))).all():

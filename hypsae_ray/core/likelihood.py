@@ -97,8 +97,15 @@ class Point:
     settled: bool = False
 
 
-def maximise(problem: Problem, start: Floats, fixed: int | None = None) -> Point:
+def maximise(problem: Problem, start: Floats, fixed: int | None = None, settled: float = _SETTLED) -> Point:
     """Find the maximum, from `start` (k,), with the coefficient `fixed` left where it is.
+
+    Args:
+        problem: what is maximised.
+        start: (k,) where to begin.
+        fixed: position of a coefficient that stays as it is.
+        settled: steps of this size, relative to the largest coefficient, are the last ones. The objective is
+            then off by about the square of it.
 
     Returns:
         The last point; `settled` is False where there is no finite maximum or it was not reached.
@@ -114,7 +121,7 @@ def maximise(problem: Problem, start: Floats, fixed: int | None = None) -> Point
         step = np.zeros(len(start))
         step[free] = solve(here.information[np.ix_(free, free)], here.score[free])
         step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step).max()), 1e-300))
-        near = np.abs(step).max() < _SETTLED * (1 + np.abs(here.beta).max())
+        near = np.abs(step).max() < settled * (1 + np.abs(here.beta).max())
         here, moved = _climb(problem, here, step)
         if near or not moved:
             return _settle(here)

@@ -59,21 +59,26 @@ def agreement(sample: Sample, values: Sequence[int]) -> Agreement:
     Args:
         sample: the labels.
         values: that a label can have.
+
+    Raises:
+        ValueError: a label has another value.
     """
     H = sample.n_hypotheses
-    n, x, xx, xy, same = (np.zeros((H, H)) for _ in range(5))
+    n, xy, same = (np.zeros((H, H)) for _ in range(3))
     by_value = np.zeros((len(values), H, H))
     for _, labels in sample.blocks():
-        known = (~np.isnan(labels)).astype(np.float64)
-        filled = np.nan_to_num(labels)
+        absent = np.isnan(labels)
+        known, filled = (~absent).astype(np.float64), np.where(absent, 0.0, labels)
         n += known.T @ known
-        x += filled.T @ known
-        xx += (filled**2).T @ known
         xy += filled.T @ filled
         for i, value in enumerate(values):
             has = (labels == value).astype(np.float64)
             same += has.T @ has
             by_value[i] += has.T @ known
+    if (np.diagonal(by_value, axis1=1, axis2=2).sum(axis=0) != np.diag(n)).any():
+        one_of = ", ".join(map(str, values))
+        raise ValueError(f"labels must be {one_of} or NaN: apply the threshold to probabilities first")
+    x, xx = (np.tensordot(np.power(values, k), by_value, axes=1) for k in (1, 2))
     with np.errstate(divide="ignore", invalid="ignore"):
         covariance = xy / n - (x / n) * (x.T / n)
         variance = np.maximum(xx / n - (x / n) ** 2, 0)

@@ -144,7 +144,7 @@ def sum_sides(sample: Sample, contrast: Contrast) -> Sides:
         ones = w * (sample.target[rows] == top)
         parts = np.stack([np.ones_like(w), w, w * y, w * y * y, w * w, w * w * y, w * w * y * y, ones])
         for value, total in sums.items():
-            total += parts @ (labels == value)
+            total += parts @ (labels == value).astype(np.float64)
     return Sides(_side(sums[contrast.yes]), _side(sums[contrast.no]), centre)
 
 
@@ -236,7 +236,9 @@ def _test_small_cells(
     """Put an exact or permutation test in place of Welch's where a cell is under SMALL_CELL."""
     smallest = np.minimum(sides.yes.n, sides.no.n)
     low, high = (float(sample.target.min()), float(sample.target.max())) if sample.n else (0.0, 0.0)
-    if low < high and bool(((sample.target == low) | (sample.target == high)).all()):
+    if low == high:
+        return
+    if bool(((sample.target == low) | (sample.target == high)).all()):
         cells = np.stack([one for s in (sides.yes, sides.no) for one in (s.ones, s.n - s.ones)])
         for j in map(int, np.flatnonzero((smallest > 0) & (cells.min(axis=0) < SMALL_CELL))):
             counts = (int(sides.yes.ones[j]), int(sides.yes.n[j]), int(sides.no.ones[j]), int(sides.no.n[j]))

@@ -43,6 +43,7 @@ class _Residual:
     by_base: Floats  # (base, tested + 1) coefficients
     inverse: Floats  # (tested, tested) of their sums of products
     spread: float
+    score: Floats  # (tested,) sums of products with the target
 
     def r2(self, scores: Floats) -> Floats:
         """R2 of sums of products of hypotheses and target, (B, tested)."""
@@ -62,7 +63,7 @@ def signal_test(design: Design, moments: Moments, draws: int, rng: np.random.Gen
     if residual is None or not draws:
         return Signal(float("nan"), float("nan"), 0)
     draws = int(max(min(draws, _MOST // max(design.n, 1)), 99))
-    seen = float(residual.r2(_score(residual)[None, :])[0])
+    seen = float(residual.r2(residual.score[None, :])[0])
     drawn = (
         _flip(residual, draws, rng) if design.sample.groups is not None else _permute(residual, draws, rng)
     )
@@ -83,7 +84,8 @@ def _residual(design: Design, moments: Moments) -> _Residual | None:
     spread = moments.square - float(cross[base] @ by_base[:, -1])
     if not spread > 1e-12 * moments.square:
         return None
-    return _Residual(design, base, tested, by_base, inverse(rest), spread)
+    score = cross[tested] - gram[np.ix_(tested, base)] @ by_base[:, -1]
+    return _Residual(design, base, tested, by_base, inverse(rest), spread, score)
 
 
 def _parts(residual: _Residual) -> Iterator[tuple[Rows, Floats, Floats]]:
@@ -92,13 +94,6 @@ def _parts(residual: _Residual) -> Iterator[tuple[Rows, Floats, Floats]]:
         known = rows.X[:, residual.base] @ residual.by_base
         X = (rows.X[:, residual.tested] - known[:, :-1]) * rows.w[:, None]
         yield rows, X, rows.y - known[:, -1]
-
-
-def _score(residual: _Residual) -> Floats:
-    score = np.zeros(len(residual.tested))
-    for _, X, y in _parts(residual):
-        score += y @ X
-    return score
 
 
 def _permute(residual: _Residual, draws: int, rng: np.random.Generator) -> Floats:

@@ -1,13 +1,17 @@
 """The steps as a notebook uses them: arrays in, arrays out."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 
 import hypsae_ray as hr
-from hypsae_ray.config import Embed, Llm, Replicas, Select, TrainSae
+from hypsae_ray import annotation
+from hypsae_ray.config import AnnotateJob, Embed, Llm, Replicas, Select, TrainSae
 from hypsae_ray.demo import grammar
-from hypsae_ray.errors import InputError
+from hypsae_ray.errors import ConfigError, InputError
 
 HERE = Replicas(min=0, max=0)
 KEYWORDS = Llm(engine="keywords", replicas=HERE)
@@ -81,3 +85,169 @@ def test_an_sae_goes_to_disk_and_back(demo_run):
     fresh = hr.activations(sae, to_vectors(table))[np.argsort(table["row_id"].to_numpy())]
     assert sorted(table["row_id"].to_pylist()) == row_ids.tolist()
     np.testing.assert_allclose(stored.toarray(), fresh.toarray(), atol=1e-6)
+
+
+QUICK = {"n_bootstrap": 0, "n_permutations": 0}
+
+
+def draw(n: int = 240, h: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """P(yes), never at 0.5, and a target that goes with the first hypothesis."""
+    rng = np.random.default_rng(0)
+    p_yes = rng.uniform(0.01, 0.49, (n, h)) + 0.5 * (rng.random((n, h)) < 0.4)
+    return p_yes, (p_yes[:, 0] > 0.5) + rng.normal(size=n)
+
+
+def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(one, other, rtol=1e-10)
+
+
+def test_covariates_of_text_are_compared_with_their_most_frequent_level():
+    p_yes, target = draw()
+    rng = np.random.default_rng(1)
+    city = rng.choice(["Bonn", "Oslo", "Rome"], 240, p=[0.3, 0.5, 0.2])
+    frame = pd.DataFrame({"age": rng.normal(40, 9, 240), "city": city, "vip": rng.random(240) < 0.1})
+    found = hr.evaluate_hypotheses(p_yes, target, task="regression", covariates=frame, **QUICK)
+    assert [note for note in found.notes if note.startswith("covariate")] == [
+        "covariate city: its levels are compared with 'Oslo', the most frequent one",
+        "covariate vip: its levels are compared with 'False', the most frequent one",
+    ]
+    columns = {"age": frame["age"], "Bonn": city == "Bonn", "Rome": city == "Rome", "vip": frame["vip"]}
+    labels = pd.DataFrame(p_yes > 0.5).add_prefix("h")
+    X = sm.add_constant(pd.concat([pd.DataFrame(columns), labels], axis=1).astype(float))
+    expected = sm.OLS(target, X).fit(cov_type="HC3", use_t=True)
+    covariates = found.details["covariates"].set_index("name")
+    by_level = covariates.loc[["age", "city=Bonn", "city=Rome", "vip=True"], ["coef", "se", "pval"]]
+    parts = np.column_stack([expected.params, expected.bse, expected.pvalues])
+    np.testing.assert_allclose(by_level, parts[1:5], rtol=1e-7)
+    np.testing.assert_allclose(found.table["regression_pval"], parts[5:, 2], rtol=1e-7)
+
+
+def test_rows_whose_group_is_missing_are_groups_of_their_own():
+    p_yes, target = draw()
+    author = [None if i % 10 == 0 else f"author {i % 30}" for i in range(240)]
+    found = hr.evaluate_hypotheses(p_yes, target, task="regression", groups=author, **QUICK)
+    told = [f"row {i}" if one is None else one for i, one in enumerate(author)]
+    expected = hr.evaluate_hypotheses(p_yes, target, task="regression", groups=told, **QUICK)
+    same(found.table, expected.table)
+    assert found.metrics["n_groups"] == 27 + 24
+    assert found.metrics["errors"] == "cluster-robust"
+
+
+def test_fixed_effects_are_named_by_any_values():
+    p_yes, target = draw()
+    shop = np.array(["a", "b", "c", "d"])[np.arange(240) % 4]
+    found = hr.evaluate_hypotheses(p_yes, target, task="regression", fixed_effects=shop, **QUICK)
+    dummies = pd.get_dummies(shop, dtype=float).to_numpy()
+    expected = sm.OLS(target, np.column_stack([p_yes > 0.5, dummies])).fit(cov_type="HC3", use_t=True)
+    np.testing.assert_allclose(found.table["regression_se"], expected.bse[:3], rtol=1e-7)
+    two = pd.DataFrame({"shop": shop, "day": np.arange(240) % 7})
+    both = hr.evaluate_hypotheses(p_yes, target, task="regression", fixed_effects=two, **QUICK)
+    assert "10 levels of fixed effects are absorbed; R2 is that within levels" in both.notes
+
+
+def test_classes_keep_their_names():
+    p_yes, _ = draw()
+    p_yes[:, 2] = 0.9
+    kinds = np.array(["praise", "complaint", "question"])[np.arange(240) % 3]
+    found = hr.evaluate_hypotheses(
+        p_yes, kinds, task="multiclass", hypotheses=["rude", "rude", None], **QUICK
+    )
+    names = ["complaint", "praise", "question"]
+    assert found.table["target_class"].tolist() == np.repeat(names, 3).tolist()
+    assert found.table["hypothesis"].fillna("").tolist() == ["rude", "rude", ""] * 3
+    assert found.details["classes"]["target_class"].tolist() == names
+    assert found.details["classes"]["n"].tolist() == [80] * 3
+    missing = "no coefficient for #2: it is 1 on every row"
+    assert found.notes == [f"class {name}: {missing}" for name in names]
+    alone = hr.evaluate_hypotheses(p_yes, kinds == "praise", task="classification", **QUICK)
+    praise = found.table[found.table["target_class"] == "praise"].reset_index(drop=True)
+    same(praise[["regression_coef", "separation_pval"]], alone.table[["regression_coef", "separation_pval"]])
+
+
+def test_classes_may_be_numbers_of_any_kind():
+    p_yes, _ = draw()
+    found = hr.evaluate_hypotheses(p_yes, 10 * (np.arange(240) % 2) + 5, task="multiclass", **QUICK)
+    assert found.table["target_class"].tolist() == [5] * 3 + [15] * 3
+
+
+def test_labels_of_pairs_are_signs():
+    rng = np.random.default_rng(0)
+    labels = rng.choice([-1.0, 0, 1], (300, 2))
+    chosen = (rng.random(300) < 0.5 + 0.3 * labels[:, 0]).astype(int)
+    found = hr.evaluate_hypotheses(labels, chosen, task="pairwise", **QUICK)
+    yes, no = (chosen[labels[:, 0] == side].mean() for side in (1, -1))
+    assert found.table["separation_score"][0] == pytest.approx((yes - no) / 2)
+    expected = sm.Logit(chosen, sm.add_constant(labels)).fit(disp=0)
+    np.testing.assert_allclose(found.table["regression_coef"], expected.params[1:], rtol=1e-6)
+    with pytest.raises(InputError, match="labels must be -1, 0, 1 or NaN"):
+        hr.evaluate_hypotheses(labels / 2, chosen, task="pairwise", **QUICK)
+
+
+def test_annotations_may_be_a_folder(tmp_path: Path):
+    p_yes, target = draw(h=2)
+    rude = p_yes[:, 0] >= 0.5
+    texts = np.where(rude, "a rude waiter", "a kind waiter")
+    pd.DataFrame({"text": texts}).to_json(tmp_path / "texts.jsonl", orient="records", lines=True)
+    sentences = pd.DataFrame({"hypothesis": ['mentions "rude"', 'mentions "waiter"']})
+    sentences.to_csv(tmp_path / "mine.csv", index=False)
+    job = AnnotateJob(hypotheses=str(tmp_path / "mine.csv"), data=str(tmp_path / "texts.jsonl"), llm=KEYWORDS)
+    out = tmp_path / "labels"
+    with hr.Session() as session:
+        annotation.run(job, str(out), session, print)
+    stored, finer = (
+        hr.evaluate_hypotheses(str(folder), target, task="regression", hypotheses=sentences, **QUICK)
+        for folder in (out, out / "annotations")
+    )
+    held = hr.evaluate_hypotheses(
+        np.column_stack([rude, np.ones(240)]), target, task="regression", hypotheses=sentences, **QUICK
+    )
+    for one in (stored, finer):
+        same(one.table, held.table)
+        assert one.notes == held.notes
+    with pytest.raises(InputError, match="target has 3 rows, the labels have 240"):
+        hr.evaluate_hypotheses(str(out), [1, 2, 3], task="regression")
+    with pytest.raises(InputError, match="there are no annotations here"):
+        hr.evaluate_hypotheses(str(tmp_path), target, task="regression")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"alhpa": 0.1}, "alhpa: Extra inputs are not permitted"),
+        ({"alpha": 2}, "alpha: Input should be less than 1"),
+        ({"folds": 1}, "folds: Input should be greater than or equal to 2"),
+        ({"correction": "sidak"}, "correction: Input should be 'bonferroni', 'holm'"),
+        ({"errors": "hc9"}, "errors: Input should be 'auto', 'hc3'"),
+    ],
+)
+def test_options_that_cannot_be(options: dict, complaint: str):
+    p_yes, target = draw()
+    with pytest.raises(ConfigError, match=complaint):
+        hr.evaluate_hypotheses(p_yes, target, task="regression", **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"annotations": np.full((240, 3), 1.5)}, "annotations must be within 0 and 1, or NaN"),
+        ({"annotations": np.full((240, 3), -1)}, "annotations must be within 0 and 1, or NaN"),
+        ({"annotations": np.ones(240)}, r"annotations \(240,\) must be a table \(n, H\)"),
+        ({"target": np.arange(239)}, "target has 239 rows, the labels have 240"),
+        ({"target": ["good"] * 240}, "could not convert string to float"),
+        ({"task": "classification"}, "in classification the target must be 0 or 1"),
+        ({"task": "clasification"}, "task 'clasification' is none of regression, classification, count"),
+        ({"hypotheses": ["one", "two"]}, "2 hypotheses, but annotations of 3"),
+        ({"groups": [1, 2]}, "groups has 2 rows, the labels have 240"),
+        ({"weights": -np.ones(240)}, "weights must be finite and above 0"),
+        ({"covariates": pd.DataFrame({"x": [None] * 240})}, "covariate 'x' has missing values"),
+        ({"covariates": pd.DataFrame({"#1": np.ones(240)})}, "a covariate cannot be called '#1'"),
+        ({"task": "multiclass", "fixed_effects": np.ones(240)}, "absorbed in linear models only"),
+    ],
+)
+def test_input_that_cannot_be(change: dict, complaint: str):
+    p_yes, target = draw()
+    given = {"annotations": p_yes, "target": target, "task": "regression", **change}
+    if given["task"] == "multiclass":
+        given["target"] = np.arange(240) % 2
+    with pytest.raises(InputError, match=f"evaluate_hypotheses: .*{complaint}"):
+        hr.evaluate_hypotheses(given.pop("annotations"), given.pop("target"), **given, **QUICK)
