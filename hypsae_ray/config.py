@@ -445,14 +445,20 @@ class Evaluate(Section):
     """Hold `data.covariates` fixed in the joint model; false: they are only kept."""
     absorb_group: bool = False
     """Give each group a level of its own (fixed effects): hypotheses are compared within groups only."""
-    folds: Annotated[int, Field(ge=2)] = 5
-    """Folds of the cross-fitted measures."""
+    folds: Count = 5
+    """Folds of the cross-fitted measures; 0: nothing is cross-fitted."""
     n_bootstrap: Count = 1000
     """Bootstrap samples for the intervals of these; 0: none."""
     n_permutations: Count = 999
     """Permutations in the test for any signal at all; 0: no test."""
     seed: Count = 0
     """Seed of folds, bootstrap and permutations."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds is 1: nothing is left to fit; give 2 or more, or 0")
+        return self
 
 
 class AnnotateJob(Section):
@@ -518,7 +524,7 @@ class Config(Section):
                 raise ValueError(f"evaluate: {what} needs data.group")
         if wanted.absorb_group and self.data.task != "regression":
             raise ValueError(
-                "evaluate.absorb_group needs data.task regression: fixed effects are absorbed in linear models"
+                "evaluate.absorb_group needs data.task regression: linear models alone absorb fixed effects"
             )
         if reserved := [name for name in self.data.covariates if name == "constant" or name.startswith("#")]:
             raise ValueError(f"data.covariates: {reserved[0]!r} is a name that the joint model uses itself")

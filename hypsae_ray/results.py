@@ -153,7 +153,7 @@ def write_results(records: Sequence[Record], config: Config, out: Folder) -> Res
     Files of an earlier run that this one does not have are deleted. run.json is written last and names the
     files, so that results cut off half-way are not taken for whole.
     """
-    chains = {name: read_chain(records, name) for name in chain_names(records)}
+    chains = read_chains(records)
     recoveries = _recoveries(records, chains, config) if config.demo_truth else {}
     found = Results(chains, recoveries)
     tables = _tables(found)
@@ -210,6 +210,21 @@ def engine_name(chain: str, config: Config) -> str:
         return "keywords"
     names = dict.fromkeys([config.interpreter.model, config.llm.model])
     return f"{' and '.join(names)} in vLLM"
+
+
+def read_chains(records: Sequence[Record]) -> dict[str, Chain]:
+    """Read the results of every chain that ran to its end, by name.
+
+    In the run's own table of what predicts how well, the baseline's hypotheses stand last: rows and folds are
+    the same.
+    """
+    chains = {name: read_chain(records, name) for name in chain_names(records)}
+    if len(chains) == 2:
+        own, baseline = (chains[name].details.get("chain") for name in (MAIN, BASELINE))
+        if own is not None and baseline is not None:
+            beside = baseline[baseline["features"] == "hypotheses"].assign(features=BASELINE)
+            chains[MAIN].details["chain"] = pd.concat([own, beside], ignore_index=True)
+    return chains
 
 
 def read_chain(records: Sequence[Record], chain: str) -> Chain:

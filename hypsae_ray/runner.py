@@ -64,7 +64,7 @@ def run(
         return Run(folder, tuple(records), {})
     if current:
         show(f"{stage_table(records)}\n\nnothing to do: {_place(folder, results.REPORT)} is up to date")
-        chains = {name: results.read_chain(records, name) for name in results.chain_names(records)}
+        chains = results.read_chains(records)
         return Run(folder, tuple(records), chains)
     found = results.write_results(records, config, folder)
     show("\n\n".join([*results.closing_text(found, config), stage_table(records)]))

@@ -30,7 +30,7 @@ from hypsae_ray.core.prediction import deal_folds
 from hypsae_ray.demo import grammar
 
 Found = dict[str, float]  # what one draw came to, each 0 or 1 (or a value to be averaged)
-QUICK = {"n_bootstrap": 0, "n_permutations": 0}
+QUICK = {"folds": 0, "n_bootstrap": 0, "n_permutations": 0}
 
 
 def evaluate(
@@ -335,7 +335,7 @@ def any_signal(rng: np.random.Generator) -> Found:
 def noise(rng: np.random.Generator) -> Found:
     """Twenty noise hypotheses on 500 rows, and the AUC that they reach."""
     labels, coin = draw_labels(rng, 500, 20), (rng.random(500) < 0.5).astype(float)
-    ours = evaluate(labels, coin, "classification").metrics["auc_cross_fitted"]
+    ours = evaluate(labels, coin, "classification", folds=5).metrics["auc_cross_fitted"]
     columns = {str(j): labels[:, j] for j in range(20)}
     with silence():
         theirs = score_hypotheses(columns, coin, classification=True)[0]["auroc"]

@@ -126,9 +126,10 @@ def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
     separated = separations(sample, kind.contrast, sides, alone, min(max(draws, 9_999), _MOST_DRAWS))
     n_labels = np.diag(agreed.n)
     live = np.flatnonzero((n_labels > 0) & (2 * n_labels >= sample.n))
-    folds = deal_folds(sample.target, sample.groups, options.folds, dealt)
+    n_folds = max(options.folds, 1)
+    folds = deal_folds(sample.target, sample.groups, n_folds, dealt)
     design = make_design(sample, live, centred=kind.family is None)
-    moments = sum_moments(design, folds, options.folds)
+    moments = sum_moments(design, folds, n_folds)
     fit = fit_joint(design, add_moments(moments), kind)
     return Analysis(sample, kind, sides, separated, agreed, folds, design, moments, fit)
 

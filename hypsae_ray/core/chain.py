@@ -47,8 +47,10 @@ def predictive_value(analysis: Analysis, features: Mapping[str, Features], optio
 
     Returns:
         Metrics r2_cross_fitted, r2_ci_low and r2_ci_high, or the same of auc and auprc; share_of_ceiling if
-        there is an embedding; NaN where folds cannot be judged.
+        there is an embedding; NaN where folds cannot be judged; none without folds.
     """
+    if not options.folds:
+        return Value({}, pd.DataFrame(), [])
     design, moments = _without_levels(analysis, options)
     predicted = _by_hypotheses(analysis, design, moments, options)
     inside = np.isfinite(predicted)

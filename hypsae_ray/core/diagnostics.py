@@ -11,7 +11,7 @@ import pandas as pd
 from hypsae_ray.core.analysis import Analysis, inflation
 from hypsae_ray.core.likelihood import LOGIT, POISSON
 from hypsae_ray.core.sample import Floats
-from hypsae_ray.core.sandwich import FEW_GROUPS
+from hypsae_ray.core.sandwich import FEW_GROUPS, is_few
 
 _MISSING = 0.05
 _INFLATED = 10.0
@@ -123,13 +123,13 @@ def _groups(analysis: Analysis) -> list[str]:
             f"only {G} groups: cluster-robust errors want some 30; take p-values near the level with care"
         )
     effective = analysis.fit.effective_groups
-    if effective is not None and G >= FEW_GROUPS:
+    if effective is not None:
         spread = analysis.place(effective)
-        few = [j for j in range(len(spread)) if spread[j] < FEW_GROUPS]
+        few = np.flatnonzero(is_few(spread, G)).tolist()
         if few:
             notes.append(
                 f"{_names(few)}: held by few groups (as few as {np.nanmin(spread):.0f} effective ones), so "
-                "that the joint p-values use as many degrees of freedom; texts of more groups would help"
+                "that joint errors and p-values are those of as many groups; texts of more would help"
             )
     return notes
 

@@ -157,7 +157,7 @@ def _signed_rows(design: Design, family: Family) -> tuple[Floats, Floats] | None
 def _separating_direction(gains: Floats, still: Floats) -> Floats:
     """(k,) b with gains b >= 0 and still b = 0, and few entries; all 0 if nothing else will do.
 
-    Of b = up - down, both at least 0, the sum is least (the constant's is free), and gains b sums to 1 or more.
+    Of b = up - down, both at least 0, the sum is least (the constant's is free); gains b sums to 1 or more.
     """
     k = gains.shape[1]
     cost = np.append(0.0, np.ones(k - 1))

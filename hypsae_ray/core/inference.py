@@ -231,8 +231,7 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
         "n_classes": len(classes),
         "n_significant": int(table["significant"].sum()),
         "auc": float(np.mean([a.fit.metrics.get("auc", np.nan) for a in analyses])),
-        "auc_cross_fitted": float(summary["auc_cross_fitted"].mean()),
-        "auprc_cross_fitted": float(summary["auprc_cross_fitted"].mean()),
+        **{f"{name}_cross_fitted": _mean_of(summary, f"{name}_cross_fitted") for name in ("auc", "auprc")},
     }
     p_values = [row["signal_pval"] for row in by_class if "signal_pval" in row]
     if p_values:  # of so many tests, by Bonferroni
@@ -244,6 +243,10 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     ]
     details = {"classes": summary, "redundancy": analyses[0].agreement.pairs()}
     return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
+
+
+def _mean_of(table: pd.DataFrame, column: str) -> float:
+    return float(table[column].mean()) if column in table else float("nan")
 
 
 def _class_row(one: float, analysis: Analysis, options: Evaluate) -> dict[str, Any]:

@@ -4,15 +4,19 @@ For an estimate with bread A = (X'WX)^-1 and scores x_i r_i:
 
 - HC3 (MacKinnon and White 1985): A [sum x_i x_i' r_i^2 / (1 - h_i)^2] A, with h_i the leverage of a row.
 - Cluster-robust (Liang and Zeger 1986), times G / (G - 1) x (n - 1) / (n - k), with t distributions of G - 1
-  degrees of freedom. That is too few where few groups hold a property, however many there are: under 30
-  effective groups of a coefficient (Carter, Schnepel and Steigerwald 2017, in the form of one over the sum of
-  squared shares of its information), the degrees of freedom are their number less 1.
+  degrees of freedom. That is too sure where few groups hold a property, however many there are: where a
+  coefficient has few effective groups (Carter, Schnepel and Steigerwald 2017, in the form of one over the
+  sum of squared shares of its information), their number takes the place of G. Few: fewer than 30, and than
+  half of all, which must be 30 or more.
+  (With 15 of 200 documents that hold a property, a test that lowers the degrees of freedom alone rejects a
+  true null at 5 % in 6.2 % of cases.)
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hypsae_ray.core.sample import Floats, GroupSums, Ints
 
@@ -64,6 +68,11 @@ def hc3(parts: Iterable[Scored], bread: Floats, freedom: float) -> Covariance:
     return Covariance(bread @ meat @ bread, np.full(len(bread), freedom))
 
 
+def is_few(effective: Floats, n_groups: int) -> npt.NDArray[np.bool_]:
+    """Return whether effective groups (k,), of so many in all, are too few to count all of these."""
+    return (effective < min(FEW_GROUPS, n_groups / 2)) & (n_groups >= FEW_GROUPS)
+
+
 def clustered(parts: Iterable[Scored], bread: Floats, n_groups: int, coefficients: int) -> Covariance:
     """Return the cluster-robust covariance with its small-sample correction.
 
@@ -89,5 +98,7 @@ def clustered(parts: Iterable[Scored], bread: Floats, n_groups: int, coefficient
     correction = G / (G - 1) * (n - 1) / (n - coefficients)
     matrix = correction * bread @ (scores.total.T @ scores.total) @ bread
     effective = shares.total.sum(axis=0) ** 2 / (shares.total**2).sum(axis=0)
-    freedom = np.where(effective < FEW_GROUPS, np.maximum(effective - 1, 1.0), G - 1)
-    return Covariance(matrix, freedom, effective)
+    few = is_few(effective, G)
+    counted = np.where(few, np.maximum(effective, 2.0), G)
+    stretch = np.sqrt(counted / (counted - 1) * (G - 1) / G)
+    return Covariance(matrix * np.outer(stretch, stretch), counted - 1, effective)

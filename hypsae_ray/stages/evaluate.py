@@ -10,6 +10,7 @@ from hypsae_ray.config import Config
 from hypsae_ray.core.inference import Surroundings, evaluate
 from hypsae_ray.core.prediction import rows_that_fit
 from hypsae_ray.core.sample import Ints, Sample, codes_of
+from hypsae_ray.errors import StageError
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.stored_labels import StoredLabels
 from hypsae_ray.stages.workspace import Workspace, read_activations
@@ -33,7 +34,10 @@ def run(work: Workspace) -> Outcome:
     rows = _holdout(data.folder, labels.row_ids(), work.config)
     sample = make_sample(labels, rows, work.config)
     around = _surroundings(work, rows, hypotheses["neuron_idx"].to_numpy())
-    result = evaluate(sample, data.facts["task"], options, around)
+    try:
+        result = evaluate(sample, data.facts["task"], options, around)
+    except ValueError as error:
+        raise StageError(f"evaluate: {error}") from None
     table = hypotheses[FROM_HYPOTHESES].rename(columns={"interpretation": "hypothesis"})
     table = table.merge(result.table, on="hypothesis_id", validate="one_to_one")
     work.out.write_table("evaluation.parquet", pa.Table.from_pandas(table, preserve_index=False))

@@ -50,6 +50,8 @@ def test_the_baseline_stands_beside_the_llm(run: runner.Run):
     for name in ("evaluation.csv", "keywords_evaluation.csv"):
         assert len(pd.read_csv(folder / name)) == 2
     assert set(json.loads((folder / "metrics.json").read_text())) == {"main", "keywords"}
+    compared = pd.read_csv(folder / "chain.csv")["features"].tolist()
+    assert compared == ["embedding", "neurons", "selected neurons", "hypotheses", "keywords"]
     report = (folder / "report.html").read_text()
     assert "not what the method can do" in report  # what SmolLM2 is worth
     assert sentences[0].split()[-1].strip('"') in report
