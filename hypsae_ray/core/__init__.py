@@ -1,1 +1,14 @@
-"""The pure part: numbers and texts in, numbers and texts out. No Ray, no vLLM, no files, no network."""
+"""The method, pure: numpy, scipy, torch, scikit-learn and statsmodels; no Ray, no vLLM, no files.
+
+| to find | read |
+|---|---|
+| the texts' rows, copies among them | rows, near_copies |
+| the autoencoder and its training | sae, losses, training, collective |
+| which neurons, from which texts, in which words | selection, sampling, prompts, keywords, fidelity |
+| which answers are still to be asked | pairs, text_index, sharing |
+| the statistics, from the top down | inference, analysis; separation, exact |
+| joint models | design, linear, glm, likelihood, sandwich |
+| many tests, prediction, any signal at all | multiplicity; chain, prediction, measures; signal |
+| dose, copies among hypotheses, notes in words | dose, redundancy, diagnostics |
+| what all of the statistics read | sample, controls, estimates, algebra |
+"""

@@ -1,6 +1,6 @@
 """Reading texts and hypotheses of any origin for `hypsae annotate`: no row is refused, each has a reason."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,3 +89,17 @@ def _sentences(file: DataFile) -> Iterator[str | None]:
     for frame in read_frames(file, [column]):
         for value in frame[column]:
             yield value.strip() or None if isinstance(value, str) else None
+
+
+def sentences_of(hypotheses: Sequence[str | None] | pd.DataFrame) -> list[str | None]:
+    """Return the sentences of a list, or of a table's column `interpretation` or `hypothesis`.
+
+    Raises:
+        InputError: the table has neither column.
+    """
+    if isinstance(hypotheses, pd.DataFrame):
+        column = next((name for name in SENTENCE_COLUMNS if name in hypotheses), None)
+        if column is None:
+            raise InputError("hypotheses: no column 'interpretation' or 'hypothesis'")
+        hypotheses = hypotheses[column].tolist()
+    return [None if pd.isna(sentence) else str(sentence) for sentence in hypotheses]

@@ -38,6 +38,19 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"gpus_per_worker": 1}}, "train_sae", "gpus_per_worker needs workers"),
         ({"train_sae": {"seed": -1}}, "train_sae.seed", "greater than or equal to 0"),
         ({"data": {**MINIMAL["data"], "covariates": ["a", "y"]}}, "data", "column 'y' is named twice"),
+        ({"evaluate": {"folds": 1}}, "evaluate", "nothing is left to fit"),
+        ({"evaluate": {"errors": "cluster"}}, "config", "errors cluster needs data.group"),
+        ({"evaluate": {"absorb_group": True}}, "config", "absorb_group needs data.group"),
+        (
+            {"data": {**MINIMAL["data"], "group": "g"}, "evaluate": {"absorb_group": True}},
+            "config",
+            "linear models alone absorb",
+        ),
+        (
+            {"data": {**MINIMAL["data"], "covariates": ["constant"]}},
+            "config",
+            "a name that the joint model uses",
+        ),
         ({"data": {**MINIMAL["data"], "weight": "y"}}, "data", "column 'y' is named twice"),
         (
             {"data": {"train": "a", "target": "y"}},

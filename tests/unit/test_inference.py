@@ -430,3 +430,13 @@ def test_planted_effects_are_found_in_order():
     np.testing.assert_allclose(found.table["separation_score"], [1, -0.5, 0, 0], atol=0.15)
     assert found.table["significant"].tolist() == [True, True, False, False]
     assert found.metrics["signal_pval"] == 0.01
+
+
+@pytest.mark.parametrize("task", ["regression", "classification", "multiclass"])
+def test_without_folds_nothing_is_cross_fitted_and_all_else_stays(task: Task):
+    labels, target = draw()
+    target = target if task == "regression" else binary(labels)
+    usual, without = tried(labels, target, task), tried(labels, target, task, folds=0)
+    pd.testing.assert_frame_equal(without.table, usual.table)
+    measures = [value for name, value in without.metrics.items() if "cross_fitted" in name]
+    assert np.isnan(np.array(measures, dtype=float)).all()
