@@ -215,7 +215,7 @@ def test_annotations_may_be_a_folder(tmp_path: Path):
     [
         ({"alhpa": 0.1}, "alhpa: Extra inputs are not permitted"),
         ({"alpha": 2}, "alpha: Input should be less than 1"),
-        ({"folds": 1}, "folds: Input should be greater than or equal to 2"),
+        ({"folds": 1}, "nothing is left to fit"),
         ({"correction": "sidak"}, "correction: Input should be 'bonferroni', 'holm'"),
         ({"errors": "hc9"}, "errors: Input should be 'auto', 'hc3'"),
     ],
