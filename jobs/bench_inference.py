@@ -101,9 +101,9 @@ def documents(rng: np.random.Generator, share: float) -> tuple[np.ndarray, np.nd
     return labels[groups], noise, groups
 
 
-def clustered(rng: np.random.Generator) -> Found:
+def clustered(rng: np.random.Generator, share: float = 0.3) -> Found:
     """200 documents of 10 chunks; 30 % of the documents hold the concept."""
-    labels, noise, groups = documents(rng, 0.3)
+    labels, noise, groups = documents(rng, share)
     null = evaluate(labels, noise, groups=groups).table.iloc[0]
     found = evaluate(labels, noise + 0.5 * labels[:, 0], groups=groups).table.iloc[0]
     return {
@@ -118,16 +118,7 @@ def clustered(rng: np.random.Generator) -> Found:
 
 def clustered_rare(rng: np.random.Generator) -> Found:
     """The same, and 15 of the 200 documents hold the concept."""
-    labels, noise, groups = documents(rng, 0.075)
-    null = evaluate(labels, noise, groups=groups).table.iloc[0]
-    found = evaluate(labels, noise + 0.5 * labels[:, 0], groups=groups).table.iloc[0]
-    return {
-        "rejects": rejects(null.separation_pval),
-        "joint_rejects": rejects(null.regression_pval),
-        "upstream": upstream_separation(labels, noise),
-        "covers": covers(found, "separation", 0.5),
-        "joint_covers": covers(found, "regression", 0.5),
-    }
+    return clustered(rng, 0.075)
 
 
 def pairwise(rng: np.random.Generator) -> Found:
