@@ -17,6 +17,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from hypsae_ray.core.measures import percentile_interval
+
 LEVEL = 0.95
 DRAWS = 1_000
 LEAST_FIRING = 4  # in the half that a measure is reported on
@@ -108,7 +110,7 @@ def score_fidelity(
     many_hits, many_alarms = _resample(hits, firing, rng), _resample(alarms, silent, rng)
     return Fidelity(
         f1=_f1(hits, alarms, firing),
-        f1_ci=_percentiles(_f1(many_hits, many_alarms, firing)),
+        f1_ci=Interval(*percentile_interval(_f1(many_hits, many_alarms, firing), LEVEL)),
         precision=_precision(hits, alarms),
         precision_ci=wilson(hits, hits + alarms),
         recall=hits / firing,
@@ -117,7 +119,9 @@ def score_fidelity(
         n=len(truth),
         precision_corpus=_precision(hits * hit, alarms * alarm),
         f1_corpus=_f1(hits * hit, alarms * alarm, prevalence),
-        f1_corpus_ci=_percentiles(_f1(many_hits * hit, many_alarms * alarm, prevalence)),
+        f1_corpus_ci=Interval(
+            *percentile_interval(_f1(many_hits * hit, many_alarms * alarm, prevalence), LEVEL)
+        ),
     )
 
 
@@ -194,11 +198,6 @@ def _resample(yes: int, n: int, rng: np.random.Generator) -> Floats:
     prevalence 0.02, 18 %; with them it is 99 % and more.
     """
     return rng.binomial(n, (yes + 0.5) / (n + 1), DRAWS).astype(np.float64)
-
-
-def _percentiles(values: Floats) -> Interval:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
 
 
 def _correlation(a: Floats, b: Floats) -> float:

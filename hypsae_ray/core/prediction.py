@@ -32,7 +32,7 @@ from hypsae_ray.core.algebra import solve
 from hypsae_ray.core.design import Design, find_independent
 from hypsae_ray.core.likelihood import LOGIT, Family, Problem, maximise
 from hypsae_ray.core.linear import Moments, add_moments
-from hypsae_ray.core.measures import Ranking
+from hypsae_ray.core.measures import Ranking, percentile_interval
 from hypsae_ray.core.sample import Floats, Ints
 
 Features = Floats | sp.csr_matrix
@@ -200,7 +200,7 @@ class Judge:
         if not n_units or not spread.sum() > 0:
             return Measured(math.nan, math.nan, math.nan)
         drawn = [1 - (errors @ counts) / (spread @ counts) for counts in self._drawn(n_units, n_units)]
-        return _percentiles(1 - errors.sum() / spread.sum(), drawn)
+        return _with_interval(1 - errors.sum() / spread.sum(), drawn)
 
     def _rank(self, predicted: Floats) -> dict[str, Measured]:
         units = self._units()
@@ -213,7 +213,7 @@ class Judge:
                 _mean_of_folds(ranked, name, counts[units] * self.weights[:, None])
                 for counts in self._drawn(int(units.max()) + 1 if len(units) else 0, len(units))
             ]
-            found[name] = _percentiles(float(value[0]), drawn)
+            found[name] = _with_interval(float(value[0]), drawn)
         return found
 
 
@@ -224,13 +224,12 @@ def _mean_of_folds(ranked: list[tuple[Ranking, Ints]], measure: str, weights: Fl
         return np.asarray(np.nanmean(np.stack(values), axis=0), dtype=np.float64)
 
 
-def _percentiles(value: float, drawn: list[Floats]) -> Measured:
+def _with_interval(value: float, drawn: list[Floats]) -> Measured:
     values = np.concatenate(drawn) if drawn else np.zeros(0)
     values = values[np.isfinite(values)]
     if not len(values):
         return Measured(value, math.nan, math.nan)
-    low, high = np.percentile(values, (2.5, 97.5))
-    return Measured(value, float(low), float(high))
+    return Measured(value, *percentile_interval(values))
 
 
 def rows_that_fit(widest: int) -> int:
