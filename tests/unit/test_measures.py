@@ -2,9 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 
-from hypsae_ray.core.measures import Ranking, auc, r2
+from hypsae_ray.core.measures import Ranking, auc, percentile_interval, r2
 
 
 def draw(seed: int, values: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,3 +63,15 @@ def test_r2_is_that_of_scikit_learn_where_the_mean_is_expected():
     expected = np.full(50, np.average(y, weights=w))
     assert r2(y, predicted, expected, w) == pytest.approx(r2_score(y, predicted, sample_weight=w))
     assert r2(y, expected, expected, w) == 0
+
+
+def test_of_199_values_in_order_the_5th_and_the_195th_are_the_ends():
+    assert percentile_interval(np.random.default_rng(0).permutation(199) + 1.0) == pytest.approx((5, 195))
+
+
+@pytest.mark.parametrize("draws", [39, 200])
+def test_few_bootstrap_samples_leave_out_five_percent_all_the_same(draws):
+    rng = np.random.default_rng(0)
+    ends = np.array([percentile_interval(rng.normal(size=draws)) for _ in range(4000)])
+    outside = norm.cdf(ends[:, 0]) + norm.sf(ends[:, 1])
+    assert outside.mean() == pytest.approx(0.05, abs=4 * outside.std() / np.sqrt(4000))

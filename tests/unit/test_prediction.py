@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.stats import norm
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
 from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
@@ -11,7 +10,6 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from hypsae_ray.core.design import make_design
 from hypsae_ray.core.likelihood import LOGIT, POISSON
 from hypsae_ray.core.linear import sum_moments
-from hypsae_ray.core.measures import percentile_interval
 from hypsae_ray.core.prediction import (
     Judge,
     cross_fit_features,
@@ -228,18 +226,6 @@ def test_rows_that_stand_ten_times_in_one_group_count_once(classes):
         )
     alone = judge_of(target[rows], folds[rows], weights=np.ones(1000), classes=classes).judge(score[rows])
     assert all(one.high - one.low < (once[n].high - once[n].low) / 2 for n, one in alone.items())
-
-
-def test_of_199_values_in_order_the_5th_and_the_195th_are_the_ends():
-    assert percentile_interval(np.random.default_rng(0).permutation(199) + 1.0) == pytest.approx((5, 195))
-
-
-@pytest.mark.parametrize("draws", [39, 200])
-def test_few_bootstrap_samples_leave_out_five_percent_all_the_same(draws):
-    rng = np.random.default_rng(0)
-    ends = np.array([percentile_interval(rng.normal(size=draws)) for _ in range(4000)])
-    outside = norm.cdf(ends[:, 0]) + norm.sf(ends[:, 1])
-    assert outside.mean() == pytest.approx(0.05, abs=4 * outside.std() / np.sqrt(4000))
 
 
 def test_no_bootstrap_leaves_the_value_alone():
