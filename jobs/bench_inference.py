@@ -1,8 +1,9 @@
 """Are p-values and intervals what they say? Simulations with a known truth, `hypothesaes` on the same draws.
 
 Each scenario draws data in which nothing goes with the target (how often is that rejected at 5 %?), or
-something does by a known amount (how often does the 95 % interval hold it?). One line of JSON at the end:
-shares in percent; "upstream" is the share that hypothesaes 2.0.1 rejects of the same draws.
+something does by a known amount (how often does the 95 % interval hold it, and how often is it found? A test
+that never rejects is no test). One line of JSON at the end: shares in percent; "upstream" is the share that
+hypothesaes 2.0.1 rejects of the same draws.
 """
 
 import argparse
@@ -45,9 +46,10 @@ def rejects(pval: float) -> float:
     return float(pval < 0.05)
 
 
-def covers(row: pd.Series, name: str, truth: float) -> float:
-    """Whether the 95 % interval of a row holds the truth."""
-    return float(row[f"{name}_ci_low"] <= truth <= row[f"{name}_ci_high"])
+def finds(row: pd.Series, name: str, truth: float, prefix: str = "") -> Found:
+    """Whether the 95 % interval of a row holds the truth, and whether its test rejects that there is none."""
+    inside = row[f"{name}_ci_low"] <= truth <= row[f"{name}_ci_high"]
+    return {f"{prefix}covers": float(inside), f"{prefix}power": rejects(row[f"{name}_pval"])}
 
 
 @contextlib.contextmanager
@@ -87,8 +89,8 @@ def welch(rng: np.random.Generator) -> Found:
         "rejects": rejects(null.separation_pval),
         "joint_rejects": rejects(null.regression_pval),
         "upstream": upstream_separation(labels, noise),
-        "covers": covers(found, "separation", 1.0),
-        "joint_covers": covers(found, "regression", 1.0),
+        **finds(found, "separation", 1.0),
+        **finds(found, "regression", 1.0, "joint_"),
     }
 
 
@@ -111,8 +113,8 @@ def clustered(rng: np.random.Generator, share: float = 0.3) -> Found:
         "joint_rejects": rejects(null.regression_pval),
         "upstream": upstream_separation(labels, noise),
         "upstream_joint": upstream_joint(labels, noise),
-        "covers": covers(found, "separation", 0.5),
-        "joint_covers": covers(found, "regression", 0.5),
+        **finds(found, "separation", 0.5),
+        **finds(found, "regression", 0.5, "joint_"),
     }
 
 
@@ -133,9 +135,9 @@ def pairwise(rng: np.random.Generator) -> Found:
         "rejects": rejects(null.separation_pval),
         "joint_rejects": rejects(null.regression_pval),
         "upstream": upstream_separation(labels, coin),
-        "covers": covers(found, "separation", 0.15),
-        "difference_covers": covers(difference, "separation", 0.4),
-        "joint_difference_covers": covers(difference, "regression", 0.4),
+        **finds(found, "separation", 0.15),
+        **finds(difference, "separation", 0.4, "difference_"),
+        **finds(difference, "regression", 0.4, "joint_difference_"),
     }
 
 
@@ -167,10 +169,10 @@ def logit(rng: np.random.Generator) -> Found:
     return {
         "joint_rejects": rejects(null.regression_pval),
         "upstream_joint": upstream_joint(labels, coin, classes=True),
-        "joint_covers": covers(found, "regression", 0.8),
+        **finds(found, "regression", 0.8, "joint_"),
         "effect_rejects": rejects(null.average_effect_pval),
-        "effect_covers": covers(found, "average_effect", mean_change(beta, -0.3, logistic)),
-        "covers": covers(found, "separation", mean_change(beta, -0.3, logistic)),
+        **finds(found, "average_effect", mean_change(beta, -0.3, logistic), "effect_"),
+        **finds(found, "separation", mean_change(beta, -0.3, logistic)),
     }
 
 
@@ -189,7 +191,7 @@ def logit_clustered(rng: np.random.Generator) -> Found:
     return {
         "joint_rejects": rejects(null.regression_pval),
         "upstream_joint": upstream_joint(labels, coin, classes=True),
-        "joint_covers": covers(found.table.iloc[0], "regression", 0.8),
+        **finds(found.table.iloc[0], "regression", 0.8, "joint_"),
     }
 
 
@@ -208,7 +210,7 @@ def firth(rng: np.random.Generator) -> Found:
         "separated": float(null.metrics["model"] == "logit, Firth"),
         "joint_rejects": rejects(null.table.regression_pval[0]),
         "upstream_joint": upstream_joint(labels, coin, classes=True),
-        "joint_covers": covers(found, "regression", 1.0),
+        **finds(found, "regression", 1.0, "joint_"),
     }
 
 
@@ -221,7 +223,7 @@ def uneven(rng: np.random.Generator) -> Found:
     return {
         "joint_rejects": rejects(null.regression_pval),
         "upstream_joint": upstream_joint(labels, z + noise),
-        "joint_covers": covers(found, "regression", 1.0),
+        **finds(found, "regression", 1.0, "joint_"),
     }
 
 
@@ -236,8 +238,8 @@ def counts(rng: np.random.Generator) -> Found:
     found = evaluate(labels, draw(labels @ beta), "count").table.iloc[0]
     return {
         "joint_rejects": rejects(null.regression_pval),
-        "joint_covers": covers(found, "regression", 0.4),
-        "effect_covers": covers(found, "average_effect", mean_change(beta, 0.5, np.exp)),
+        **finds(found, "regression", 0.4, "joint_"),
+        **finds(found, "average_effect", mean_change(beta, 0.5, np.exp), "effect_"),
     }
 
 
@@ -251,7 +253,7 @@ def within_levels(rng: np.random.Generator) -> Found:
     return {
         "joint_rejects": rejects(null.regression_pval),
         "upstream_joint": upstream_joint(labels, noise),
-        "joint_covers": covers(found, "regression", 1.0),
+        **finds(found, "regression", 1.0, "joint_"),
     }
 
 
@@ -263,7 +265,7 @@ def few_texts(rng: np.random.Generator) -> Found:
     return {
         "rejects": rejects(null.separation_pval),
         "upstream": upstream_separation(labels, noise),
-        "covers": covers(found, "separation", 1.0),
+        **finds(found, "separation", 1.0),
     }
 
 
@@ -274,19 +276,20 @@ def few_of_two(rng: np.random.Generator) -> Found:
     target = (rng.random(300) < 0.2 + 0.2 * labels[:, 0]).astype(float)
     null = evaluate(labels, coin, "classification").table.iloc[0]
     found = evaluate(labels, target, "classification").table.iloc[0]
-    return {"conservative_rejects": rejects(null.separation_pval), "covers": covers(found, "separation", 0.2)}
+    return {"conservative_rejects": rejects(null.separation_pval), **finds(found, "separation", 0.2)}
 
 
 def few_groups(rng: np.random.Generator) -> Found:
-    """8 of 60 documents hold the concept: sign flips of groups, which reject too rarely."""
+    """8 of 60 documents hold the concept: sign flips of groups."""
     groups = np.repeat(np.arange(60), 5)
     labels = (np.arange(60) < 8).astype(float)[groups][:, None]
     noise = rng.normal(0, 0.8, 60)[groups] + rng.normal(size=300)
     null = evaluate(labels, noise, groups=groups).table.iloc[0]
     found = evaluate(labels, noise + labels[:, 0], groups=groups).table.iloc[0]
     return {
-        "conservative_rejects": rejects(null.separation_pval),
-        "covers": covers(found, "separation", 1.0),
+        "rejects": rejects(null.separation_pval),
+        "upstream": upstream_separation(labels, noise),
+        **finds(found, "separation", 1.0),
     }
 
 
@@ -309,17 +312,22 @@ def families(rng: np.random.Generator) -> Found:
 
 
 def any_signal(rng: np.random.Generator) -> Found:
-    """The test for any signal at all, where there is none: 10 hypotheses, rows or documents."""
+    """The test for any signal at all: 10 hypotheses of which none, or one, has any; rows or documents."""
     labels, noise = draw_labels(rng, 300, 10), rng.exponential(size=300)
     groups = np.repeat(np.arange(60), 5)
     shared = rng.normal(size=60)[groups] + rng.normal(size=300)
-    alone = hypsae_ray.evaluate_hypotheses(labels, noise, task="regression", n_bootstrap=0, n_permutations=99)
-    grouped = hypsae_ray.evaluate_hypotheses(
-        labels[::5][groups], shared, task="regression", groups=groups, n_bootstrap=0, n_permutations=99
-    )
+    held = labels[::5][groups]
+
+    def signal(labels: np.ndarray, target: np.ndarray, groups: np.ndarray | None) -> float:
+        return float(
+            evaluate(labels, target, groups=groups, n_permutations=99).metrics["signal_pval"] <= 0.05
+        )
+
     return {
-        "rejects": float(alone.metrics["signal_pval"] <= 0.05),
-        "grouped_rejects": float(grouped.metrics["signal_pval"] <= 0.05),
+        "rejects": signal(labels, noise, None),
+        "grouped_rejects": signal(held, shared, groups),
+        "power": signal(labels, noise + 0.5 * labels[:, 0], None),
+        "grouped_power": signal(held, shared + held[:, 0], groups),
     }
 
 

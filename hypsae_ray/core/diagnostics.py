@@ -90,8 +90,8 @@ def _controls(analysis: Analysis) -> list[str]:
 _INSTEAD = {
     "Fisher": "a cell of fewer than 10 texts: Fisher's exact test stands in for Welch's",
     "permutation": "fewer than 10 texts on one side: a permutation test stands in for Welch's",
-    "sign flips": "texts of fewer than 10 groups on one side: the separation's p-value is by sign flips of "
-    "groups, and can be no smaller than they allow",
+    "sign flips": "texts of fewer than 10 groups on one side: sign flips of groups stand in for the "
+    "cluster-robust test",
 }
 
 

@@ -12,12 +12,12 @@ Tests, two-sided:
    a model with one variance on either side. Hat matrices of two means are blocks of ones, so both have a
    closed form, and with every text a group of its own they are Welch's test exactly.
 3. Where a cell is under 10: Fisher's exact test for a target of two values, else a permutation test of
-   Welch's statistic, with the interval that inverts it; with groups, sign flips of their scores (`exact`).
+   Welch's statistic; with groups, sign flips of their scores (`exact`). Intervals invert the test.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -101,14 +101,13 @@ class Sides:
 class _Test:
     """A standard error of mean of yes minus mean of no, and its degrees of freedom.
 
-    With groups also the score of each, (G,), and how many have a text on either side.
+    With groups also how many have a text on the side where fewer have.
     """
 
+    name: str = ""
     se: float = math.nan
     freedom: float = math.nan
-    group_scores: Floats = field(default_factory=lambda: np.zeros(0))
-    groups_yes: int = 0
-    groups_no: int = 0
+    fewest_groups: int = 0
 
 
 def separations(
@@ -205,8 +204,10 @@ def _grouped(
         for place, j in enumerate(range(columns.start, columns.stop)):
             test = _clustered(sides, j, cells, place)
             one = _separation(sides, j, contrast, test)
-            if one.test and min(test.groups_yes, test.groups_no) < SMALL_CELL:
-                one = replace(one, pval=exact.flip_test(test.group_scores, rng, draws), test="sign flips")
+            if one.test and test.fewest_groups < SMALL_CELL:
+                scores = _null_scores(sides, j, cells, place)
+                outcome = exact.flip_test(one.score / contrast.scale, *scores, rng, draws)
+                one = _exactly(one, outcome, contrast.scale, "sign flips")
             found.append(one)
     return found
 
@@ -277,8 +278,7 @@ def _targets(
 def _by_t(score: float, se: float, test: _Test, level: float = 0.95) -> Separation:
     margin = float(stats.t.ppf((1 + level) / 2, test.freedom)) * se
     pval = 2 * float(stats.t.sf(abs(score) / se, test.freedom))
-    name = "cluster-robust" if len(test.group_scores) else "Welch"
-    return Separation(score, se, score - margin, score + margin, pval, name)
+    return Separation(score, se, score - margin, score + margin, pval, test.name)
 
 
 def _welch(sides: Sides, j: int) -> _Test:
@@ -290,7 +290,7 @@ def _welch(sides: Sides, j: int) -> _Test:
         effective = float(side.weight[j] ** 2 / side.weight2[j])
         variance += float(side.variance[j])
         below += float(side.variance[j]) ** 2 / max(effective - 1, 1e-9)
-    return _Test(math.sqrt(variance), variance**2 / below if below else math.inf)
+    return _Test("Welch", math.sqrt(variance), variance**2 / below if below else math.inf)
 
 
 def _clustered(sides: Sides, j: int, cells: _GroupCells, place: int) -> _Test:
@@ -318,7 +318,24 @@ def _clustered(sides: Sides, j: int, cells: _GroupCells, place: int) -> _Test:
     off_diagonal = (entries**2).sum() - ((uv**2).sum(axis=0) ** 2).sum()
     below = float((own**2).sum() + off_diagonal)
     freedom = float(own.sum()) ** 2 / below if below > 0 else math.inf
-    return _Test(math.sqrt(float((scores**2).sum())), freedom, scores, held[0], held[1])
+    return _Test("cluster-robust", math.sqrt(float((scores**2).sum())), freedom, min(held))
+
+
+def _null_scores(sides: Sides, j: int, cells: _GroupCells, place: int) -> tuple[Floats, Floats]:
+    """What each group adds to the difference of the means, (G,), all targets around one mean.
+
+    And by how much less for each unit that is taken off the target of the yes side, (G,). Both count
+    1 / sqrt(1 - h) as in CR2, h being the group's share of the one mean: of 5 and 5 groups of equal spread, a
+    true null is rejected at 5 % in 5.3 % of cases; without, in 6.8 %.
+    """
+    total_yes, total_no = float(sides.yes.weight[j]), float(sides.no.weight[j])
+    total = total_yes + total_no
+    mean = (total_yes * float(sides.yes.mean[j]) + total_no * float(sides.no.mean[j])) / total
+    (weight_yes, target_yes), (weight_no, target_no) = (cells.side(side, place) for side in (0, 1))
+    inflate = 1 / np.sqrt(1 - (weight_yes + weight_no) / total)
+    scores = (target_yes - mean * weight_yes) / total_yes - (target_no - mean * weight_no) / total_no
+    slopes = (total_no * weight_yes / total_yes + total_yes * weight_no / total_no) / total
+    return inflate * scores, inflate * slopes
 
 
 def _one_sided(n_yes: int, n_no: int, contrast: Contrast) -> str:

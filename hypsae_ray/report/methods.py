@@ -34,7 +34,8 @@ _TESTS = {
     "(Bell and McCaffrey 2002)",
     "permutation": "a permutation test, exact or by random draws, where one side has fewer than 10 texts",
     "Fisher": "Fisher's exact test where a cell holds fewer than 10 texts",
-    "sign flips": "random sign flips of group scores where one side has fewer than 10 groups",
+    "sign flips": "a wild cluster bootstrap by sign flips (Cameron, Gelbach and Miller 2008) where one side "
+    "has fewer than 10 groups",
 }
 _MODELS = {
     "OLS": "ordinary least squares regression",

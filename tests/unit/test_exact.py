@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from hypsae_ray.core import exact
 from hypsae_ray.core.exact import fisher_test, flip_test, permutation_test
 
 
@@ -115,23 +116,50 @@ def test_fisher_where_one_share_is_none_and_the_other_all():
     assert found.ci_low < 1 <= found.ci_high
 
 
+def flip(scores, slopes=None, effect=None, draws=9):
+    scores = np.asarray(scores, float)
+    slopes = np.full(len(scores), 1 / len(scores)) if slopes is None else np.asarray(slopes, float)
+    return flip_test(
+        scores.sum() if effect is None else effect, scores, slopes, np.random.default_rng(0), draws
+    )
+
+
 def test_sign_flips_by_hand():
     # Sums beside 6 and -6 that are as large: none. 2 of 8.
-    assert flip_test(np.array([1.0, 2, 3]), np.random.default_rng(0), 9) == pytest.approx(2 / 8)
+    assert flip([1, 2, 3]).pval == pytest.approx(2 / 8)
     # 1 - 2 + 4 = 3: as large in absolute value are +-7, +-5, +-3.
-    assert flip_test(np.array([1.0, -2, 4]), np.random.default_rng(0), 9) == pytest.approx(6 / 8)
+    assert flip([1, -2, 4]).pval == pytest.approx(6 / 8)
+
+
+def test_fewer_than_six_groups_bound_no_effect_at_95_percent():
+    # All signs as they are, or turned, are 2 of 32 however large the effect.
+    found = flip([1, 2, 3, 4, 5])
+    assert (found.ci_low, found.ci_high) == (-math.inf, math.inf)
 
 
 def test_groups_without_a_score_do_not_count_and_none_at_all_is_no_evidence():
-    assert flip_test(np.array([0.0, 1, 0, 2, 3]), np.random.default_rng(0), 9) == pytest.approx(2 / 8)
-    assert flip_test(np.zeros(4), np.random.default_rng(0), 9) == 1
+    assert flip([0, 1, 0, 2, 3], [0, 0.3, 0, 0.3, 0.4]).pval == pytest.approx(2 / 8)
+    assert flip(np.zeros(4)).pval == 1
 
 
 @pytest.mark.parametrize(("n", "tolerance"), [(10, 1e-12), (40, 0.015)])
-def test_sign_flips_are_those_of_scipy(n, tolerance):
-    scores = np.random.default_rng(1).normal(0.3, 1, n)
-    found = flip_test(scores, np.random.default_rng(0), 20_000)
-    expected = stats.permutation_test(
-        (scores,), np.sum, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(2)
-    )
-    assert found == pytest.approx(expected.pvalue, abs=tolerance)
+def test_sign_flips_are_those_of_scipy_and_the_ends_of_their_interval_are_just_rejected(n, tolerance):
+    # n groups of one text each, whose mean is the effect.
+    texts = np.random.default_rng(1).normal(0.3, 1, n)
+
+    def pval(effect: float) -> float:
+        return stats.permutation_test(
+            (texts - effect,), np.sum, permutation_type="samples", n_resamples=20_000,
+            rng=np.random.default_rng(2),
+        ).pvalue  # fmt: skip
+
+    found = flip(texts / n, draws=20_000)
+    assert found.pval == pytest.approx(pval(0), abs=tolerance)
+    assert pval(found.ci_low) == pytest.approx(0.05, abs=0.005)
+    assert pval(found.ci_high) == pytest.approx(0.05, abs=0.005)
+
+
+def test_many_groups_are_flipped_less_often_but_a_thousand_times(monkeypatch):
+    monkeypatch.setattr(exact, "_MOST_SIGNS", 1)
+    # A thousand sums and none as far out: the lowest p-value that so many can show.
+    assert flip(np.ones(100), draws=5000).pval == pytest.approx(1 / 1000)

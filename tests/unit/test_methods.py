@@ -140,6 +140,7 @@ ALWAYS = {"Movva 2025"}
         ({}, {"Welch": 20}, {"MacKinnon 1985", "Welch 1947"}),
         ({"errors": "classical"}, {"permutation": 20}, set()),
         ({"errors": "cluster-robust"}, {"cluster-robust": 20}, {"Bell 2002", "Liang 1986"}),
+        ({"errors": "cluster-robust"}, {"sign flips": 20}, {"Cameron 2008", "Liang 1986"}),
         ({"correction": "holm"}, {}, {"MacKinnon 1985", "Holm 1979"}),
         ({"correction": "fdr_bh"}, {}, {"MacKinnon 1985", "Benjamini 1995", "Benjamini 2005"}),
         ({"correction": "fdr_by"}, {}, {"MacKinnon 1985", "Benjamini 2001", "Benjamini 2005"}),

@@ -1,7 +1,9 @@
+import itertools
 import math
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from scipy import stats
 from scipy.linalg import block_diag
 
@@ -223,19 +225,46 @@ def test_small_cells_in_pairs():
     assert np.array(numbers(permuted)[:4]) == pytest.approx(np.array(numbers(presence)[:4]) / 2)
 
 
-def test_properties_of_few_groups_are_tested_by_all_flips_of_their_signs():
-    # 4 groups of one text with it, 16 of one text without: the scores of 20 groups, flipped at random.
-    rng = np.random.default_rng(0)
-    labels, target = np.arange(20) < 4, rng.normal(size=20)
-    target[:4] += 1
-    found = separation(labels, target, groups=np.arange(20))
-    yes, no = target[:4], target[4:]
-    scores = np.concatenate([(yes - yes.mean()) / math.sqrt(4 * 3), (no - no.mean()) / math.sqrt(16 * 15)])
+def wild_bootstrap(labels, target, groups, effect: float) -> float:
+    """The p-value of an effect by all flips of groups' residuals, each with a regression of its own."""
+    X = sm.add_constant(labels.astype(float))
+    shifted = target - effect * labels
+    share = np.bincount(groups)[groups] / len(groups)
+    residuals = (shifted - shifted.mean()) / np.sqrt(1 - share)
+    seen = abs(sm.OLS(shifted, X).fit().params[1])
+    flips = itertools.product((-1.0, 1.0), repeat=groups.max() + 1)
+    drawn = [
+        abs(np.linalg.lstsq(X, np.array(signs)[groups] * residuals, rcond=None)[0][1]) for signs in flips
+    ]
+    return float(np.mean(np.array(drawn) >= seen - 1e-12))
+
+
+def few_groups(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """11 groups of 4 to 6 texts; two have both kinds of texts, three more have the property in all."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(11), rng.integers(4, 7, 11))
+    labels = np.where(groups < 2, np.arange(len(groups)) % 2, groups < 5)
+    return labels, rng.normal(size=11)[groups] + rng.normal(size=len(groups)) + 2 * labels, groups
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_properties_of_few_groups_are_tested_by_the_restricted_wild_bootstrap(seed):
+    labels, target, groups = few_groups(seed)
+    found = separation(labels, target, groups=groups)
     assert found.test == "sign flips"
-    assert found.se == pytest.approx(math.sqrt((scores**2).sum()))
-    flips = rng.choice([-1.0, 1.0], (20_000, 20)) @ scores
-    expected = (np.abs(flips) >= abs(scores.sum()) - 1e-12).mean()
-    assert found.pval == pytest.approx(expected, abs=0.02)
+    assert found.score == pytest.approx(target[labels == 1].mean() - target[labels == 0].mean())
+    assert found.pval == wild_bootstrap(labels, target, groups, 0)
+    inside = 1e-6 * (found.ci_high - found.ci_low)
+    for end, inwards in ((found.ci_low, inside), (found.ci_high, -inside)):
+        assert wild_bootstrap(labels, target, groups, end + inwards) > 0.05
+        assert wild_bootstrap(labels, target, groups, end - inwards) <= 0.05
+
+
+def test_a_strong_effect_in_few_groups_is_found():
+    # 8 of 60 groups with it: chance puts them all on one side in 2 of 256 cases.
+    groups = np.repeat(np.arange(60), 5)
+    target = np.random.default_rng(0).normal(size=300) + 5 * (groups < 8)
+    assert separation(groups < 8, target, groups=groups).pval < 0.01
 
 
 def test_a_score_of_pairs_is_half_of_the_difference():
