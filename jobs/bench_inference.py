@@ -288,8 +288,10 @@ def few_groups(rng: np.random.Generator) -> Found:
     found = evaluate(labels, noise + labels[:, 0], groups=groups).table.iloc[0]
     return {
         "rejects": rejects(null.separation_pval),
+        "joint_rejects": rejects(null.regression_pval),
         "upstream": upstream_separation(labels, noise),
         **finds(found, "separation", 1.0),
+        **finds(found, "regression", 1.0, "joint_"),
     }
 
 
