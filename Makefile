@@ -27,7 +27,7 @@ check: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet uv
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(TORCH) -e '.[$(EXTRAS)]'
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode $(TORCH) -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:
