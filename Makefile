@@ -6,6 +6,8 @@ EXTRAS ?= cpu,demo,dev
 # uv finds the CPU build of torch where pip is configured to look for wheels, else on PyTorch's own index.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend $(if $(findstring gpu,$(EXTRAS)),auto,cpu))
+# Where Python may not write bytecode, each process of Ray would compile all that it imports: 45 s in place of 11.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 .PHONY: demo test test-slow check clean
 
@@ -27,7 +29,7 @@ check: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet uv
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode $(TORCH) -e '.[$(EXTRAS)]'
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(COMPILE) $(TORCH) -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:
