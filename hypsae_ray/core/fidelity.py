@@ -110,7 +110,7 @@ def score_fidelity(
     many_hits, many_alarms = _resample(hits, firing, rng), _resample(alarms, silent, rng)
     return Fidelity(
         f1=_f1(hits, alarms, firing),
-        f1_ci=Interval(*percentile_interval(_f1(many_hits, many_alarms, firing), LEVEL)),
+        f1_ci=_percentiles(_f1(many_hits, many_alarms, firing)),
         precision=_precision(hits, alarms),
         precision_ci=wilson(hits, hits + alarms),
         recall=hits / firing,
@@ -119,9 +119,7 @@ def score_fidelity(
         n=len(truth),
         precision_corpus=_precision(hits * hit, alarms * alarm),
         f1_corpus=_f1(hits * hit, alarms * alarm, prevalence),
-        f1_corpus_ci=Interval(
-            *percentile_interval(_f1(many_hits * hit, many_alarms * alarm, prevalence), LEVEL)
-        ),
+        f1_corpus_ci=_percentiles(_f1(many_hits * hit, many_alarms * alarm, prevalence)),
     )
 
 
@@ -198,6 +196,10 @@ def _resample(yes: int, n: int, rng: np.random.Generator) -> Floats:
     prevalence 0.02, 18 %; with them it is 99 % and more.
     """
     return rng.binomial(n, (yes + 0.5) / (n + 1), DRAWS).astype(np.float64)
+
+
+def _percentiles(values: Floats) -> Interval:
+    return Interval(*percentile_interval(values, LEVEL))
 
 
 def _correlation(a: Floats, b: Floats) -> float:

@@ -99,7 +99,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class _Test:
-    """A standard error of mean of yes minus mean of no, and its degrees of freedom.
+    """What it is called, a standard error of mean of yes minus mean of no, and its degrees of freedom.
 
     With groups also how many have a text on the side where fewer have.
     """

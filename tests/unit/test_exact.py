@@ -116,12 +116,10 @@ def test_fisher_where_one_share_is_none_and_the_other_all():
     assert found.ci_low < 1 <= found.ci_high
 
 
-def flip(scores, slopes=None, effect=None, draws=9):
+def flip(scores, slopes=None, draws=9):
     scores = np.asarray(scores, float)
     slopes = np.full(len(scores), 1 / len(scores)) if slopes is None else np.asarray(slopes, float)
-    return flip_test(
-        scores.sum() if effect is None else effect, scores, slopes, np.random.default_rng(0), draws
-    )
+    return flip_test(scores.sum(), scores, slopes, np.random.default_rng(0), draws)
 
 
 def test_sign_flips_by_hand():
