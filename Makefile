@@ -9,7 +9,7 @@ TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backen
 # Where Python may not write bytecode, each process of Ray would compile all that it imports: 45 s in place of 11.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-cluster check clean
 
 demo: .venv/installed
 	$(BIN)/hypsae demo-data demo-data
@@ -18,8 +18,8 @@ demo: .venv/installed
 test: check
 	$(BIN)/pytest -m "not slow" --cov --cov-report=term
 
-test-slow: .venv/installed
-	$(BIN)/pytest -m slow
+test-cluster: .venv/installed
+	$(BIN)/pytest -m "cluster and slow" --durations=0
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
