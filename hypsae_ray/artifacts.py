@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from hypsae_ray import schema
 from hypsae_ray.boundary import Usage
 from hypsae_ray.errors import ConfigError, StageError
+from hypsae_ray.secrecy import find_secret
 
 MANIFEST = "manifest.json"
 ROWS_PER_GROUP = 512  # what a reader of a few rows must read at the least
@@ -40,9 +41,11 @@ class Folder:
         """Open a local path or a URI such as s3://bucket/run.
 
         Raises:
-            ConfigError: the URI names no filesystem that pyarrow knows.
+            ConfigError: the URI holds a secret, or names no filesystem that pyarrow knows.
         """
         text = str(place)
+        if reason := find_secret(text):
+            raise ConfigError(f"{text}: {reason}")
         try:
             if "://" not in text:
                 return cls(pafs.LocalFileSystem(), str(Path(text).absolute()))

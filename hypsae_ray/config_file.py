@@ -9,8 +9,9 @@ from typing import Any, TypeVar, get_args
 import pydantic
 import yaml
 
-from hypsae_ray.config import AnnotateJob, Config, Section
+from hypsae_ray.config import SECRET, AnnotateJob, Config, Section
 from hypsae_ray.errors import ConfigError
+from hypsae_ray.secrecy import without_secrets
 
 S = TypeVar("S", bound=Section)
 
@@ -123,6 +124,7 @@ def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return "required, but missing"
     reason = error["msg"].removeprefix("Value error, ")
-    if isinstance(error["input"], Mapping):  # the reason itself names the values
+    # The reason itself names the values of a section; those that are secret must not be named at all.
+    if isinstance(error["input"], Mapping) or error["type"] == SECRET:
         return reason
-    return f"{reason} (got {json.dumps(error['input'], default=str)[:80]})"
+    return f"{reason} (got {without_secrets(json.dumps(error['input'], default=str))[:80]})"

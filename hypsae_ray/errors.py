@@ -10,14 +10,20 @@
     `-- StageError         a stage could not produce its result; a retry may help, finished shards are kept
         `-- PartialResultError  exit code 3: all is done but some shards, which failed each time
 
-Each one carries a single message, so each survives pickling between Ray processes.
+Each one carries a single message, so each survives pickling between Ray processes. What is secret in a URI is
+left out of it, whoever wrote the URI into it: a user, pyarrow, or a server.
 """
+
+from hypsae_ray.secrecy import without_secrets
 
 
 class HypsaeError(Exception):
     """Base of all errors of this package; `exit_code` is what the command line ends with."""
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_secrets(str(message)))
 
 
 class UsageError(HypsaeError):

@@ -16,14 +16,13 @@ had never stopped, whatever the number of workers then.
 # torch leaves many of its own signatures without types
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import astuple, dataclass
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -134,7 +133,7 @@ def train(
 
     Raises:
         InputError: there are no rows, or some hold NaN or infinite values.
-        StageError: the loss became NaN or infinite.
+        StageError: the loss became NaN or infinite, or the snapshot is none.
     """
     run = _Run(shard, val, options, collective or Alone())
     if resume is not None:
@@ -185,25 +184,27 @@ class _Run:
         return Progress(epoch, improved, self.sae, self.snapshot)
 
     def snapshot(self) -> bytes:
-        buffer = io.BytesIO()
-        state = {
-            "sae": self.sae.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "silent": self.silent,
-            "history": [asdict(epoch) for epoch in self.history],
-        }
-        torch.save(state, buffer)
-        return buffer.getvalue()
+        """Return all that changes as safetensors, which hold no code, unlike what torch.save writes."""
+        tensors = {f"sae.{name}": tensor for name, tensor in self.sae.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": tensor for name, tensor in state.items()}
+        tensors |= {"silent": self.silent, "history": _from_epochs(self.history)}
+        return safetensors.torch.save({name: t.cpu().contiguous() for name, t in tensors.items()})
 
     def restore(self, snapshot: bytes) -> None:
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(snapshot), map_location=self.collective.device, weights_only=True
-        )
-        self.sae.load_state_dict(state["sae"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.silent = state["silent"]
-        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        try:
+            self._restore(safetensors.torch.load(snapshot))
+        except Exception as error:  # bytes of any origin: each layer of the reader has errors of its own
+            raise StageError(f"this is no snapshot of this training: {error}") from error
         self._keep_weights()
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        self.sae.load_state_dict(_under("sae.", tensors))
+        plain = self.optimizer.state_dict()  # its groups of parameters follow from the options
+        state = {number: _under(f"adam.{number}.", tensors) for number, _ in enumerate(self.sae.parameters())}
+        self.optimizer.load_state_dict({**plain, "state": state})
+        self.silent = tensors["silent"].to(self.collective.device)
+        self.history = _to_epochs(tensors["history"])
 
     def _pass(self, number: int) -> float:
         """Take every batch of an epoch once; return the mean main loss."""
@@ -233,6 +234,23 @@ class _Run:
 
     def _keep_weights(self) -> None:
         self.best_weights = {name: tensor.clone() for name, tensor in self.sae.state_dict().items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _from_epochs(history: list[Epoch]) -> Tensor:
+    """Return a history as (epochs, 5) float64, which holds each of its numbers exactly; None is NaN."""
+    rows = [[math.nan if value is None else value for value in astuple(epoch)] for epoch in history]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _to_epochs(history: Tensor) -> list[Epoch]:
+    return [
+        Epoch(int(number), train_loss, None if math.isnan(val_loss) else val_loss, int(dead), seconds)
+        for number, train_loss, val_loss, dead, seconds in history.tolist()
+    ]
 
 
 def permutation(total: int, seed: int, draw: int) -> Tensor:

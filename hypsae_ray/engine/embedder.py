@@ -8,8 +8,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from hypsae_ray.config import Embed, Replicas
+from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.locate import locate
-from hypsae_ray.errors import ConfigError, ModelError
+from hypsae_ray.errors import ConfigError
 
 
 class SentenceEmbedder:
@@ -19,8 +20,9 @@ class SentenceEmbedder:
     instead of the model's own pooling of its last one.
 
     Raises:
-        ModelError: the model is not found or does not load.
-        ConfigError: the model has no such layer, or the layer no MLP block.
+        ModelError: the model is not found, does not load, has no safetensors, or needs code of its own that
+            is not trusted.
+        ConfigError: the model has no such layer, the layer no MLP block, or the code is not what is trusted.
     """
 
     def __init__(self, options: Embed) -> None:
@@ -29,12 +31,12 @@ class SentenceEmbedder:
         try:
             self._model = SentenceTransformer(
                 locate(options.model),
-                revision=options.revision,
                 device=device,
-                model_kwargs={"dtype": getattr(torch, options.dtype)},
+                model_kwargs={"dtype": getattr(torch, options.dtype), "use_safetensors": True},
+                **code_arguments(options),
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"sentence-transformers cannot load {options.model!r}: {error}") from error
+            raise load_error("sentence-transformers cannot load", options, error) from error
         if options.max_tokens is not None:
             self._model.max_seq_length = options.max_tokens
         self._pooled = None if options.layer is None else _find_block(self._model, options)

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from hypsae_ray.config import Endpoint
 from hypsae_ray.errors import ConfigError, ModelError
@@ -31,9 +31,8 @@ class Account:
 
     @property
     def shown(self) -> str:
-        """The URL without what may be secret in it: user, password and query."""
-        host = self.url.netloc.rpartition("@")[2]
-        return f"{self.url.scheme}://{host}{self.url.path}"
+        """The URL without its query."""
+        return f"{self.url.scheme}://{self.url.netloc}{self.url.path}"
 
     @property
     def base(self) -> str:
@@ -45,9 +44,7 @@ class Account:
         if isinstance(body, dict):
             body = body.get("message") or body.get("detail") or body
         said = str(body or "")
-        for secret in (self.key, self.url.password, unquote(self.url.password or "")):
-            said = said.replace(secret, "***") if secret else said
-        return " ".join(said.split())
+        return " ".join((said.replace(self.key, "***") if self.key else said).split())
 
     def reason(self, status: int, model: str, words: str) -> str:
         """Return why no request can succeed, for a status code that says so."""

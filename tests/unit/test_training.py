@@ -1,11 +1,14 @@
 import contextlib
 import io
 import math
+import pickle
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesaes.sae import SparseAutoencoder as ReferenceSae
 from torch import Tensor
@@ -13,7 +16,7 @@ from torch import Tensor
 from hypsae_ray.config import TrainSae
 from hypsae_ray.core.sae import activations
 from hypsae_ray.core.training import Progress, Shard, Trained, permutation, train
-from hypsae_ray.errors import InputError
+from hypsae_ray.errors import InputError, StageError
 
 DIM = 8
 
@@ -218,7 +221,33 @@ def test_resumed_training_is_the_training_that_was_not_stopped() -> None:
     whole = run(x, config, val, on_epoch=keep)
     resumed = run(x, config, val, resume=snapshots[1])
     assert losses(resumed) == losses(whole)
+    assert resumed.history[:2] == whole.history[:2]  # to the last bit of the seconds
     assert torch.equal(resumed.sae.decoder, whole.sae.decoder)
+
+
+class Bomb:
+    """Unpickling it leaves a file."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return (open, (self.mark, "w"))
+
+
+def test_a_snapshot_holds_tensors_and_nothing_to_execute(tmp_path: Path) -> None:
+    x, taken = planted()[0], list[bytes]()
+    run(x, options(max_epochs=2), on_epoch=lambda progress: taken.append(progress.snapshot()))
+    tensors = safetensors.torch.load(taken[1])
+    assert {name.partition(".")[0] for name in tensors} == {"sae", "adam", "silent", "history"}
+    assert tensors["history"].shape == (2, 5)
+    saved = io.BytesIO()
+    torch.save({"sae": Bomb(str(tmp_path / "mark"))}, saved)
+    other = safetensors.torch.save({"silent": torch.zeros(3)})
+    for bad in (pickle.dumps(Bomb(str(tmp_path / "mark"))), saved.getvalue(), other, taken[0][:-1], b""):
+        with pytest.raises(StageError, match="no snapshot of this training"):
+            run(x, options(), resume=bad)
+    assert not (tmp_path / "mark").exists()
 
 
 def test_planted_directions_are_found() -> None:
