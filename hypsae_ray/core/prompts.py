@@ -3,6 +3,9 @@
 The wording lies in hypsae_ray/prompts/*.txt. A label prompt has four parts, each of which ends in a newline:
 instruction, text and property in either order, closing. Prompts that share their first parts share an
 engine's prefix cache.
+
+A text may hold orders for the model that reads it, or what looks like the end of the text and the next part.
+With `guard` each line of a text is quoted after "> ", so that no line of it can be one of the prompt's own.
 """
 
 import hashlib
@@ -20,6 +23,9 @@ _TEMPLATES = (
     "label_text",
     "label_property",
     "label_closing",
+    "guarded_text",
+    "null_property",
+    "null_text",
     "answer_now",
 )
 _MAX_NAME_WORDS = 50
@@ -58,9 +64,9 @@ def render_naming(prompt: NamingPrompt) -> str:
     )
 
 
-def label_prompt(text: str, question: str, *, text_first: bool = True) -> str:
+def label_prompt(text: str, question: str, *, text_first: bool = True, guard: bool = False) -> str:
     """Return the question whether a text has a property ("mentions a long wait"), as prose."""
-    parts = [label_text(text), label_property(question)]
+    parts = [label_text(text, guard=guard), label_property(question)]
     return "".join([label_instruction(), *(parts if text_first else parts[::-1]), label_closing()])
 
 
@@ -69,8 +75,10 @@ def label_instruction() -> str:
     return _template("label_instruction").template
 
 
-def label_text(text: str) -> str:
+def label_text(text: str, *, guard: bool = False) -> str:
     """Return the part of a label prompt that holds the text, without blanks around it."""
+    if guard:
+        return _template("guarded_text").substitute(text=_quoted(text.strip()))
     return _template("label_text").substitute(text=text.strip())
 
 
@@ -82,6 +90,16 @@ def label_property(question: str) -> str:
 def label_closing() -> str:
     """Return the last part of a label prompt, the same for all texts and questions."""
     return _template("label_closing").template
+
+
+def null_property() -> str:
+    """Return a property that no text has."""
+    return _template("null_property").template.strip()
+
+
+def null_text() -> str:
+    """Return a text without orders, and without any property that one would ask for."""
+    return _template("null_text").template.strip()
 
 
 def answer_now() -> str:
@@ -125,6 +143,11 @@ def _template(name: str) -> Template:
 
 def _numbered(texts: Sequence[str]) -> str:
     return "\n".join(f"{i}. {_one_line(text)}" for i, text in enumerate(texts, start=1)) or "(no such text)"
+
+
+def _quoted(text: str) -> str:
+    """Put a mark before each line of a text, whatever character ends a line."""
+    return "\n".join(f"> {line}" for line in text.splitlines()) or "> "
 
 
 def _one_line(text: str) -> str:

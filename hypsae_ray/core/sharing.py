@@ -27,6 +27,7 @@ class Lengths:
         texts: (n,) of each text.
         questions: (H,) of each question.
         block: tokens in a block of the prefix cache; 0 if there is none.
+        beside: how many of the questions are asked of every text beside what is to be labelled.
     """
 
     head: int
@@ -34,11 +35,12 @@ class Lengths:
     texts: Ints
     questions: Ints
     block: int
+    beside: int = 0
 
     @property
     def pairs(self) -> int:
-        """Prompts: n x H."""
-        return len(self.texts) * len(self.questions)
+        """Pairs that are labelled: n x H, less what is asked beside."""
+        return len(self.texts) * (len(self.questions) - self.beside)
 
     @property
     def prompts(self) -> int:

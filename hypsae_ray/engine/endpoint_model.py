@@ -163,7 +163,8 @@ class _Labelling:
         return found if whole else found._replace(status=Status.CUT)
 
     async def _label(self, text: str, question: str) -> _Found:
-        prompt = label_prompt(text, question, text_first=self.how.layout != "question_first")
+        text_first = self.how.layout != "question_first"
+        prompt = label_prompt(text, question, text_first=text_first, guard=self.how.guard)
         try:
             return await self._ask(await self._thought([_message("user", prompt)]))
         except RefusalError as refused:

@@ -18,8 +18,8 @@ import numpy as np
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.core import prompts as wording
 from hypsae_ray.core.sharing import Lengths
+from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.locate import locate
-from hypsae_ray.errors import ModelError
 
 ANCHOR = "\n"  # what each part follows: SentencePiece would start a text that follows nothing with a blank
 PROBES = (
@@ -55,13 +55,15 @@ class LabelPrompts:
     Args:
         tokenizer: a Hugging Face tokenizer.
         thinking: the frame lets the model think before it answers.
+        guard: texts are quoted.
 
     Attributes:
         joins: whether the ids of parts in a row are those of the whole; else whole prompts are tokenised.
     """
 
-    def __init__(self, tokenizer: Any, *, thinking: bool = False) -> None:
+    def __init__(self, tokenizer: Any, *, thinking: bool = False, guard: bool = False) -> None:
         self._tokenizer, self._plain = tokenizer, _without_special_tokens(tokenizer)
+        self._guard = guard
         before, _, after = chat(tokenizer, MARK, thinking=thinking).partition(MARK)
         head, tail = before + wording.label_instruction(), wording.label_closing() + after
         self.head = Part(head, tuple(tokenizer.encode(head, add_special_tokens=False)))
@@ -73,7 +75,7 @@ class LabelPrompts:
 
     def texts(self, texts: Sequence[str]) -> list[Part]:
         """Tokenise the parts that hold texts."""
-        return self._parts([wording.label_text(text) for text in texts])
+        return self._parts([wording.label_text(text, guard=self._guard) for text in texts])
 
     def property(self, question: str) -> Part:
         """Tokenise the part that holds a property; each one once."""
@@ -101,7 +103,8 @@ class LabelPrompts:
             (cut,) = self.texts([start])
             if len(cut) <= room and not start.endswith("\ufffd"):
                 return cut, True
-            keep -= max(1, len(cut) - room)  # by one where the cut fell inside a character
+            # In proportion, as each line of a text may cost a mark; by one where a character was cut.
+            keep = min(keep - 1, keep * room // len(cut))
         return None, True
 
     def _parts(self, words: list[str]) -> list[Part]:
@@ -148,22 +151,24 @@ def measure(llm: Llm, label: Label, texts: Sequence[str], questions: Sequence[st
     """
     if llm.engine == "keywords":
         return Lengths(0, 0, np.zeros(len(texts), np.int64), np.zeros(len(questions), np.int64), 0)
+    beside = int(label.guard)
+    questions = [*questions, *[wording.null_property()] * beside]
     if llm.engine == "endpoint":
         pieces = [
-            [wording.label_text(text) for text in texts],
+            [wording.label_text(text, guard=label.guard) for text in texts],
             [wording.label_property(q) for q in questions],
         ]
         sizes = [
             np.array([len(piece) // CHARACTERS_PER_TOKEN for piece in part], np.int64) for part in pieces
         ]
         fixed = len(wording.label_instruction()) + len(wording.label_closing())
-        return Lengths(fixed // CHARACTERS_PER_TOKEN, 0, sizes[0], sizes[1], 0)
-    prompts = LabelPrompts(load_tokenizer(llm), thinking=label.thinking)
+        return Lengths(fixed // CHARACTERS_PER_TOKEN, 0, sizes[0], sizes[1], 0, beside)
+    prompts = LabelPrompts(load_tokenizer(llm), thinking=label.thinking, guard=label.guard)
     by_question = np.array([len(prompts.property(question)) for question in questions], np.int64)
     fixed = len(prompts.head) + len(prompts.tail) + int(by_question.max(initial=0)) + 1
     by_text = np.array([len(part) for part in prompts.texts(texts)], np.int64)
     by_text = np.minimum(by_text, max(0, llm.max_model_len - fixed))
-    return Lengths(len(prompts.head), len(prompts.tail), by_text, by_question, block_size(llm))
+    return Lengths(len(prompts.head), len(prompts.tail), by_text, by_question, block_size(llm), beside)
 
 
 def block_size(llm: Llm) -> int:
@@ -175,14 +180,15 @@ def load_tokenizer(llm: Llm) -> Any:
     """Load a tokenizer without its model.
 
     Raises:
-        ModelError: it is not found.
+        ModelError: it is not found, or needs code that is not trusted.
+        ConfigError: the code is not what is trusted.
     """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(locate(llm.model), revision=llm.revision)
+        return AutoTokenizer.from_pretrained(locate(llm.model), **code_arguments(llm))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{llm.model!r}: its tokenizer cannot be loaded: {error}") from error
+        raise load_error("transformers cannot load the tokenizer of", llm, error) from error
 
 
 def _without_special_tokens(tokenizer: Any) -> Any:

@@ -16,10 +16,11 @@ import numpy as np
 from hypsae_ray.boundary import DEFAULT_LABEL, Answer, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.core import prompts as wording
+from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.label_prompts import CPU_BLOCK, LabelPrompts, Part, chat
 from hypsae_ray.engine.locate import locate
 from hypsae_ray.engine.vllm_thread import EngineThread
-from hypsae_ray.errors import ModelError
+from hypsae_ray.errors import ConfigError, ModelError
 from hypsae_ray.schema import USABLE, Status
 
 YES_WORDS = ("Yes", " Yes", "yes", " yes", "YES", " YES")
@@ -39,6 +40,7 @@ class VllmModel:
 
     Raises:
         ModelError: the model is not found, or vLLM does not load it; the message holds vLLM's reason.
+        ConfigError: the model carries other code than is trusted.
     """
 
     thread_safe = True
@@ -51,15 +53,13 @@ class VllmModel:
         self._tokens_per_call = tokens_per_call(llm)
         try:  # twice as many prompts as run at once: a step never waits for the next ones to be taken in
             self.engine = EngineThread(lambda: vllm.LLM(**engine_arguments(llm)), 2 * llm.max_num_seqs)
+        except ConfigError:  # about code that the model carries
+            raise
         except Exception as error:
-            raise ModelError(f"vLLM cannot load {llm.model!r}: {error}") from error
+            raise load_error("vLLM cannot load", llm, error) from error
         self._tokenizer: Any = self.engine.llm.get_tokenizer()
-        self.prompts = LabelPrompts(self._tokenizer)
+        self._prompts: dict[tuple[bool, bool], LabelPrompts] = {}
         self._yes, self._no = yes_and_no(self._tokenizer, llm)
-
-    @cached_property
-    def _thinking_prompts(self) -> LabelPrompts:
-        return LabelPrompts(self._tokenizer, thinking=True)
 
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
         """Return one answer per prompt; TOO_LONG if it leaves no room for max_tokens."""
@@ -104,7 +104,7 @@ class VllmModel:
             The pairs (text, question) that are sent, their prompts as token ids, and the status (n, H) of all
             pairs: OK or CUT for those that are sent, UNASKED or TOO_LONG for the others.
         """
-        makes = self._thinking_prompts if how.thinking else self.prompts
+        makes = self._makes(how)
         text_first = how.layout != "question_first"
         properties = [makes.property(question) for question in questions]
         parts, status = self._fit(makes, texts, properties, how)
@@ -118,6 +118,12 @@ class VllmModel:
             if (part := parts[i]) is not None
         ]
         return pairs, prompts, status
+
+    def _makes(self, how: Label) -> LabelPrompts:
+        kind = how.thinking, how.guard
+        if kind not in self._prompts:
+            self._prompts[kind] = LabelPrompts(self._tokenizer, thinking=how.thinking, guard=how.guard)
+        return self._prompts[kind]
 
     def _fit(
         self, makes: LabelPrompts, texts: Sequence[str], properties: Sequence[Part], how: Label
@@ -199,7 +205,8 @@ def engine_arguments(llm: Llm) -> dict[str, Any]:
     on_cpu = _CPU_ARGUMENTS if current_platform.is_cpu() else {}
     return {
         "model": locate(llm.model),
-        "revision": llm.revision,
+        "load_format": "safetensors",
+        **code_arguments(llm),
         "dtype": llm.dtype,
         "max_model_len": llm.max_model_len,
         "tensor_parallel_size": llm.tensor_parallel_size,

