@@ -43,7 +43,7 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
     """
     folder = Folder.at(out)
     questions = read_hypotheses(settings.hypotheses)
-    rows = _store_rows(settings, folder)
+    rows, rows_hash = _rows_folder(settings, folder)
     decides = fingerprints.annotating(settings)
     digest = content_hash("annotate", {**decides, "questions": questions}, {"rows": rows.name})
     target = folder.sub("annotations")
@@ -51,6 +51,8 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
     if there is not None and there.hash == digest:
         say(f"nothing to do: {target.path} is up to date")
         return there
+    engines.check([settings.llm])
+    _store_rows(settings, rows, rows_hash)
     target.remove(MANIFEST)  # the tables stay until the new ones are there: another job may be at work here
     job = _job(settings, folder, rows, questions)
     started = time.monotonic()
@@ -79,16 +81,19 @@ def _job(settings: AnnotateJob, folder: Folder, rows: Folder, questions: list[st
     )
 
 
-def _store_rows(settings: AnnotateJob, folder: Folder) -> Folder:
-    """Return the folder of the rows of this very data; they are read if they are not there."""
+def _rows_folder(settings: AnnotateJob, folder: Folder) -> tuple[Folder, str]:
+    """Return the folder of the rows of this very data, and the hash that it is named by."""
     digests = fingerprints.file_digests({"data": settings.data}, folder)
     digest = content_hash("rows", {"text": settings.text, "id": settings.id}, digests)
-    rows = folder.sub(f"rows-{digest[:8]}")
+    return folder.sub(f"rows-{digest[:8]}"), digest
+
+
+def _store_rows(settings: AnnotateJob, rows: Folder, digest: str) -> None:
+    """Read the data into the folder of its rows, if they are not there."""
     if Manifest.load(rows) is None:
         started = time.monotonic()
         outcome = store_rows(settings, rows)
         Manifest("rows", digest, time.monotonic() - started, outcome).save(rows)
-    return rows
 
 
 def _write_summary(folder: Folder, target: Folder, questions: list[str | None]) -> None:

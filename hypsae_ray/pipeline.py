@@ -11,16 +11,18 @@ it the keyword baseline. They are the same stages with another config.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from hypsae_ray import fingerprints
 from hypsae_ray.artifacts import Folder, Manifest, content_hash
+from hypsae_ray.boundary import Options
 from hypsae_ray.config import Config
 from hypsae_ray.errors import ConfigError
 
@@ -36,28 +38,31 @@ class Stage:
         name: of its module, config section and folder.
         inputs: the stages whose folders it reads.
         decides: what of the config decides its content, JSON-ready.
+        asks: which section of the config names the model that it asks or trains; None: none.
         texts_only: it reads `data` alone, and of it nothing but the texts that train.
     """
 
     name: str
     inputs: tuple[str, ...]
     decides: Callable[[Config], dict[str, Any]]
+    asks: Callable[[Config], Options] | None = None
     texts_only: bool = False
 
 
 STAGES = (
     Stage("data", (), fingerprints.section("data")),
-    Stage("embed", ("data",), fingerprints.embedding, texts_only=True),
-    Stage("train_sae", ("embed",), fingerprints.section("train_sae")),
+    Stage("embed", ("data",), fingerprints.embedding, attrgetter("embed"), texts_only=True),
+    Stage("train_sae", ("embed",), fingerprints.section("train_sae"), attrgetter("train_sae")),
     Stage("select", ("data", "train_sae"), fingerprints.selecting),
-    Stage("embed_holdout", ("data", "train_sae"), fingerprints.embedding_holdout),
-    Stage("interpret", ("data", "train_sae", "select"), fingerprints.naming),
+    Stage("embed_holdout", ("data", "train_sae"), fingerprints.embedding_holdout, attrgetter("embed")),
+    Stage("interpret", ("data", "train_sae", "select"), fingerprints.naming, attrgetter("interpreter")),
     Stage(
         "score_fidelity",
         ("data", "train_sae", "select", "interpret"),
         fingerprints.scoring,
+        attrgetter("llm"),
     ),
-    Stage("annotate", ("data", "score_fidelity"), fingerprints.annotating),
+    Stage("annotate", ("data", "score_fidelity"), fingerprints.annotating, attrgetter("llm")),
     Stage(
         "evaluate",
         ("data", "train_sae", "select", "embed_holdout", "score_fidelity", "annotate"),
@@ -147,26 +152,36 @@ def _stage_folder(out: Folder, stage: Stage, digest: str) -> Folder:
     return out.sub("stages").sub(f"{stage.name}-{digest[:8]}")
 
 
-def run_steps(steps: Iterable[Step], say: Callable[[str], None]) -> Iterator[Record]:
+def run_steps(steps: Sequence[Step], out: Folder, say: Callable[[str], None]) -> Iterator[Record]:
     """Run every step that has no manifest yet, and yield each one's record as it is there.
 
     Raises:
+        ConfigError: this machine, or the cluster, can never hold what a step asks for; nothing was begun.
         HypsaeError: a stage cannot go on; what is finished stays, and the same call goes on from there.
     """
+    left = [step for step in steps if _finished(step) is None]
     with ExitStack() as stack:
         session: Session | None = None
         for step in steps:
-            manifest = Manifest.load(step.folder)
-            if manifest is not None and manifest.hash == step.hash:
+            manifest = _finished(step)  # asked once more: a step of the other chain may have been the same
+            if manifest is not None:
                 yield Record(step, manifest, reused=True)
                 continue
             if session is None:  # imported here: with nothing to do, neither torch nor Ray is loaded
-                session = stack.enter_context(import_module("hypsae_ray.engine.session").Session())
+                session = stack.enter_context(import_module("hypsae_ray.engine.session").Session(out))
+                session.check([step.stage.asks(step.config) for step in left if step.stage.asks])
             yield Record(step, _run_step(step, session, say), reused=False)
+
+
+def _finished(step: Step) -> Manifest | None:
+    manifest = Manifest.load(step.folder)
+    return manifest if manifest is not None and manifest.hash == step.hash else None
 
 
 def _run_step(step: Step, session: "Session", say: Callable[[str], None]) -> Manifest:
     workspace = import_module("hypsae_ray.stages.workspace")
+    if step.stage.asks is None:
+        session.release()  # what another stage reserved is free for others, however long this one takes
     inputs = {
         name: workspace.Input(folder, _manifest(folder).outcome.facts) for name, folder in step.inputs.items()
     }

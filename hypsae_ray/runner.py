@@ -51,7 +51,7 @@ def run(
     steps = pipeline.plan(config, folder, until)
     records: list[pipeline.Record] = []
     try:
-        for record in pipeline.run_steps(steps, say):
+        for record in pipeline.run_steps(steps, folder, say):
             records.append(record)  # kept, whatever comes after it
             if record.step.stage.name == "data":
                 _foretell(steps, config, out)

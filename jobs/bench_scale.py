@@ -50,13 +50,17 @@ WARM_UPS = 20
 
 @dataclass(frozen=True)
 class Case:
-    """One labelling: texts, questions about each, replicas, texts in a call, and its seconds."""
+    """One labelling: texts, questions about each, replicas, texts in a call, its seconds, CPUs of a replica.
+
+    CPUs are what Ray counts; null: all replicas share one.
+    """
 
     texts: int
     questions: int
     replicas: int
     shard_rows: int
     call_s: float
+    cpus: float | None = None
 
 
 class WaitingModel:
@@ -97,7 +101,7 @@ class WaitingEngines(Session):
 
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of models that wait."""
-        return self._get(self._make, options.replicas)
+        return self._get(self._make, options)
 
 
 def main() -> None:
@@ -128,8 +132,8 @@ def _run(case: Case) -> dict[str, float]:
     os.environ["RAY_ADDRESS"] = "local"
     with tempfile.TemporaryDirectory() as place, WaitingEngines(case.call_s) as engines:
         folder = Path(place)
-        _warm_up(case, folder, engines)
-        job = _write_job(case, case.texts, folder / "data.parquet")
+        warm_up(case, folder, engines)
+        job = write_job(case, case.texts, folder / "data.parquet")
         started = time.perf_counter()
         manifest = annotation.run(job, str(folder / "out"), engines, runner.say)
         seconds = time.perf_counter() - started
@@ -145,18 +149,18 @@ def _run(case: Case) -> dict[str, float]:
         }
 
 
-def _warm_up(case: Case, folder: Path, engines: Session) -> None:
+def warm_up(case: Case, folder: Path, engines: Session) -> None:
     """Label something small until all replicas take part."""
     for attempt in range(WARM_UPS):
         small = 4 * case.replicas * case.shard_rows
-        job = _write_job(case, small, folder / f"warm-{attempt}.parquet", first=small * attempt)
+        job = write_job(case, small, folder / f"warm-{attempt}.parquet", first=small * attempt)
         manifest = annotation.run(job, str(folder / "warm"), engines, runner.say)
         if manifest.outcome.facts["workers"] == case.replicas:
             return
     raise SystemExit(f"{case.replicas} replicas do not start")
 
 
-def _write_job(case: Case, n_texts: int, data: Path, first: int = 0) -> AnnotateJob:
+def write_job(case: Case, n_texts: int, data: Path, first: int = 0) -> AnnotateJob:
     """Write texts and questions; return the job that labels them."""
     schema = pa.schema([("text", pa.string())])
     with pq.ParquetWriter(data, schema) as writer:
@@ -165,7 +169,7 @@ def _write_job(case: Case, n_texts: int, data: Path, first: int = 0) -> Annotate
             writer.write_table(pa.table({"text": texts}, schema=schema))
     hypotheses = data.with_suffix(".csv")
     pd.DataFrame({"hypothesis": [f"mentions thing {i}" for i in range(case.questions)]}).to_csv(hypotheses)
-    replicas = Replicas(min=case.replicas, max=case.replicas, cpus=1 / case.replicas)
+    replicas = Replicas(min=case.replicas, max=case.replicas, cpus=case.cpus or 1 / case.replicas)
     return AnnotateJob(
         hypotheses=str(hypotheses),
         data=str(data),

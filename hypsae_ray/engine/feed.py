@@ -5,11 +5,14 @@ its node is gone, they would wait for ever: when all else is done, the feed give
 
 The feed counts how often a task was begun, so that one which kills its actor each time is given up, and how
 often a model was loaded in vain. A task that was at work when its actor died is begun alone the next time:
-else one that is innocent would be given up beside the deadly one. The feed stands on the driver's node: while
-the driver lives, no task is lost.
+else one that is innocent would be given up beside the deadly one.
+
+A replica whose node is told to go finishes what it has begun, begins nothing more, and ends, for Ray to start
+it elsewhere. The feed stands on the driver's node: while the driver lives, no task is lost.
 """
 
 import asyncio
+from collections.abc import Collection
 from enum import Enum
 from typing import Any
 
@@ -25,6 +28,7 @@ class Turn(Enum):
     NOW = "begin it"
     ALONE = "begin it when nothing else is at work in the replica"
     SKIP = "drop it: it is done, or another replica is at it"
+    LEAVE = "end the process when nothing is at work in it: its node is told to go"
 
 
 @ray.remote(num_cpus=0)
@@ -77,12 +81,13 @@ class Feed:
         """Whether a living replica has begun a task."""
         return position in self._holders and _is_alive(self._holders[position])
 
-    async def begin(self, position: int, replica: str, alone: bool) -> Turn | str:
+    async def begin(self, position: int, replica: str, node: str, alone: bool) -> Turn | str:
         """Say whether a replica is to begin a task; if it is, count one more try.
 
         Args:
             position: which task.
             replica: who asks.
+            node: where it is; "" if it cannot start again elsewhere.
             alone: nothing else is at work in the replica, and nothing begins.
 
         Returns:
@@ -92,6 +97,8 @@ class Feed:
             return Turn.SKIP
         if self._holders.get(position) != replica and self._at_work(position):
             return Turn.SKIP
+        if node in _leaving_nodes():
+            return Turn.LEAVE
         begun = self._begun.get(position, 0)
         if begun == TRIES:
             return self._reasons.get(position, f"{TRIES} processes died while they worked on it")
@@ -122,3 +129,7 @@ class Feed:
 def _is_alive(actor: str) -> bool:
     found: Any = ray._private.state.actors(actor_id=actor)  # type: ignore  # the public API needs a dashboard
     return bool(found) and found.get("State") == "ALIVE"
+
+
+def _leaving_nodes() -> Collection[str]:
+    return ray._private.state.state.get_draining_nodes()  # type: ignore  # nothing public tells it

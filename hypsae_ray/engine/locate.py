@@ -31,7 +31,28 @@ def locate(name: str) -> str:
     return str(carried)
 
 
+def lacking_model(name: str, revision: str | None) -> str:
+    """Return why a model is out of reach of this process; nothing if it is there, or its hub answers."""
+    if Path(name).is_dir() or _carried(name) is not None:
+        return ""
+    if "/" not in name:
+        return f"has no model {name!r}: no such folder, and no installed package that carries it"
+    from transformers.utils.hub import cached_file
+
+    try:
+        cached_file(name, "config.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        return f"cannot reach the model {name!r}: {str(error).splitlines()[0]}"
+    return ""
+
+
 def _in_package(name: str) -> Path | None:
+    carried = _carried(name)
+    return _unpacked(carried) if carried is not None and carried.suffix == ".gguf" else carried
+
+
+def _carried(name: str) -> Path | None:
+    """Return the model folder, or the .gguf file, of an installed package."""
     package = name.replace("-", "_")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
@@ -39,8 +60,7 @@ def _in_package(name: str) -> Path | None:
     folder = Path(spec.submodule_search_locations[0])
     if (folder / "model").is_dir():
         return folder / "model"
-    ggufs = sorted(folder.glob("*.gguf"))
-    return _unpacked(ggufs[0]) if ggufs else None
+    return next(iter(sorted(folder.glob("*.gguf"))), None)
 
 
 def _unpacked(gguf: Path) -> Path:
@@ -67,6 +87,7 @@ def _unpack(gguf: Path, folder: Path) -> None:
         gguf_file=gguf.name,
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
+        trust_remote_code=False,
     )
     vars(model.config).pop("quantization_config", None)  # vLLM would look for quantized weights
     model.bfloat16().save_pretrained(folder)

@@ -8,7 +8,7 @@ stand on two of them. vLLM says so, and works more slowly.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,8 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from hypsae_ray.config import Llm
-from hypsae_ray.errors import ConfigError
+from hypsae_ray.config import Llm, Replicas
+from hypsae_ray.engine.capacity import bundle_of
 
 
 @dataclass
@@ -27,12 +27,14 @@ class Placement:
     Args:
         tensor: GPUs that one pipeline stage is split over.
         pipeline: pipeline stages.
-        cpus: CPU cores of each replica.
+        bundle: what the worker of each GPU reserves, by Ray's names.
+        labels: label selector of the nodes.
     """
 
     tensor: int
     pipeline: int
-    cpus: float
+    bundle: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
     _groups: dict[str, PlacementGroup] = field(default_factory=dict)  # by the name of the actor
 
     def __call__(self) -> dict[str, Any]:
@@ -57,8 +59,9 @@ class Placement:
     def _reserve(self) -> PlacementGroup:
         workers = self.tensor * self.pipeline
         return placement_group(
-            [{"GPU": 1.0, "CPU": self.cpus / workers}] * workers,
+            [dict(self.bundle)] * workers,
             strategy="STRICT_PACK" if self.pipeline == 1 else "PACK",
+            bundle_label_selector=[dict(self.labels)] * workers,
         )
 
     def remove(self) -> None:
@@ -69,38 +72,20 @@ class Placement:
 
 def placement_of(llm: Llm) -> Placement | None:
     """Return how a model must be placed; None if one actor's own reservation is enough."""
-    if llm.tensor_parallel_size * llm.pipeline_parallel_size == 1:
+    if not llm.is_split:
         return None
-    return Placement(llm.tensor_parallel_size, llm.pipeline_parallel_size, llm.replicas.cpus)
+    tensor, pipeline, replicas = llm.tensor_parallel_size, llm.pipeline_parallel_size, llm.replicas
+    bundle = bundle_of(replicas.cpus / (tensor * pipeline), 1, replicas.accelerator)
+    return Placement(tensor, pipeline, bundle, replicas.labels)
 
 
-def require_room(llm: Llm) -> None:
-    """Refuse a split that no node of the cluster, present or still to be launched, can hold.
-
-    Raises:
-        ConfigError: the tensor parallel part does not fit on a node, or all parts not into the cluster.
-    """
-    per_node = gpus_per_node()
-    wanted, stages = llm.tensor_parallel_size, llm.pipeline_parallel_size
-    fitting = sum(int(gpus // wanted) for gpus in per_node)
-    if fitting < stages:
-        has = ", ".join(f"{gpus:g}" for gpus in sorted(per_node, reverse=True)) or "none"
-        stage = f"{stages} times " if stages > 1 else ""
-        raise ConfigError(
-            f"llm: tensor_parallel_size {wanted} and pipeline_parallel_size {stages} want "
-            f"{stage}{wanted} GPUs on one node; the nodes of this cluster have GPUs: {has}"
-        )
-
-
-def gpus_per_node() -> list[float]:
-    """Return the GPUs of each node that is there or that the autoscaler may add."""
-    alive = [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
-    return alive + [gpus for gpus, count in _launchable() for _ in range(count)]
-
-
-def _launchable() -> Sequence[tuple[float, int]]:
-    """Return GPUs and the number of nodes of each kind that the autoscaler may launch."""
-    config: Any = ray._private.state.state.get_cluster_config()  # type: ignore  # nothing public tells it
-    groups = config.node_group_configs if config is not None else ()
-    kinds: list[tuple[Mapping[str, float], int]] = [(group.resources, group.max_count) for group in groups]
-    return [(float(resources.get("GPU", 0)), count if count >= 0 else 1) for resources, count in kinds]
+def actor_options(replicas: Replicas, placement: Placement | None) -> dict[str, Any]:
+    """Return the arguments of `map_batches` that say what each actor of a pool reserves, and where."""
+    if placement is not None:
+        return {"ray_remote_args_fn": placement}
+    return {
+        "num_cpus": replicas.cpus,
+        "num_gpus": replicas.gpus,
+        **({"accelerator_type": replicas.accelerator} if replicas.accelerator else {}),
+        **({"label_selector": dict(replicas.labels)} if replicas.labels else {}),
+    }

@@ -23,7 +23,7 @@ from ray import cloudpickle
 from hypsae_ray.boundary import Model, Result, Task
 from hypsae_ray.config import Replicas
 from hypsae_ray.engine.feed import Feed
-from hypsae_ray.engine.placement import Placement
+from hypsae_ray.engine.placement import Placement, actor_options
 from hypsae_ray.engine.replica import CALLS_AT_ONCE, Lost, Replica, Skipped
 from hypsae_ray.errors import HypsaeError, StageError
 
@@ -128,9 +128,6 @@ class RayPool(Generic[Model]):
         self._feed = Feed.options(label_selector=here).remote(loads)
         factory = cloudpickle.dumps(self._factory)  # type: ignore[reportPrivateImportUsage]  # one may be a script's
         stream: Any = _stream  # a generator function, which the types of map_batches do not know
-        where: dict[str, Any] = {"num_cpus": replicas.cpus, "num_gpus": replicas.gpus}
-        if self._placement is not None:
-            where = {"ray_remote_args_fn": self._placement}
         with ray.data.DataContext.current(_context(self._window)):
             # No part of the source reserves a CPU: the replicas may hold all there are.
             source = ray.data.from_arrow(pa.table({"start": [0]})).map_batches(
@@ -152,7 +149,7 @@ class RayPool(Generic[Model]):
                     max_concurrent_calls_per_actor=CALLS_AT_ONCE,
                     enable_true_multi_threading=True,
                 ),
-                **where,
+                **actor_options(replicas, self._placement),
             ).iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
             self._results = iter(batches)
 
@@ -177,6 +174,7 @@ def _context(buffered: int) -> ray.data.DataContext:
     # An actor that cannot even be unpickled ends the pool. Those that die while they load are started again
     # by Ray itself, and counted by the feed.
     context.max_consecutive_actor_init_deaths = 0
+    context.op_resource_reservation_enabled = False  # else no actor is wanted for which there is no room yet
     context.issue_detectors_config.detectors = []  # one asks for the options of actors that it never starts
     # Ray's default, 2, passes on some 10 tasks per second: 8 replicas with tasks of 0.5 s waited 28 % of the
     # time.

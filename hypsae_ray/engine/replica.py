@@ -7,6 +7,7 @@ tokenised, and the answers of the last are written.
 import logging
 import os
 import pickle
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock, Semaphore
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import ray
+from ray.util.placement_group import get_current_placement_group
 
 from hypsae_ray.engine.feed import Turn
 from hypsae_ray.errors import EngineDiedError, HypsaeError, ModelError, StageError
 
 CALLS_AT_ONCE = 2
+ANSWER_S = 1.0  # an answer that was just given is on its way to the driver; else it would be asked for again
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,10 @@ class Replica:
     def __init__(self, factory: bytes, feed: Any) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("hypsae_ray").setLevel(logging.INFO)
+        _hide_gpus()
         self._model, self._feed = None, feed
         self._name = ray.get_runtime_context().get_actor_id()
+        self._node = _node()
         self._load_error: HypsaeError | None = None
         self._at_hand: set[int] = set()
         self._room = _Room(CALLS_AT_ONCE)
@@ -91,7 +96,7 @@ class Replica:
         try:
             with self._room.taken(1):
                 turn = self._begin(position, alone=False)
-                if turn is not Turn.ALONE:
+                if turn not in (Turn.ALONE, Turn.LEAVE):
                     return self._take(turn, position, packed)
             with self._room.taken(CALLS_AT_ONCE):
                 return self._take(self._begin(position, alone=True), position, packed)
@@ -99,7 +104,7 @@ class Replica:
             self._at_hand.discard(position)
 
     def _begin(self, position: int, alone: bool) -> Turn | str:
-        turn: Any = ray.get(self._feed.begin.remote(position, self._name, alone))
+        turn: Any = ray.get(self._feed.begin.remote(position, self._name, self._node, alone))
         return turn
 
     def _take(self, turn: Turn | str, position: int, packed: bytes) -> tuple[Any, HypsaeError | None]:
@@ -107,13 +112,15 @@ class Replica:
             return Lost(turn), None
         if turn is Turn.SKIP:
             return Skipped(), None
+        if turn is Turn.LEAVE:
+            time.sleep(ANSWER_S)
+            _end_process("its node is told to go")
         number, task = pickle.loads(packed)
         try:
             return self._call(self._work(number), task), None
         except EngineDiedError as error:
             ray.get(self._feed.fails.remote(position, str(error)))
-            logging.getLogger(__name__).error("ends, for a new one to take over: %s", error)
-            os._exit(1)  # Ray starts another process, which loads the model anew
+            _end_process(str(error))
         except HypsaeError as error:
             return None, error
         except Exception:
@@ -123,6 +130,23 @@ class Replica:
         if getattr(self._model, "thread_safe", False):
             return work(self._model, task)
         return self._thread.submit(work, self._model, task).result()
+
+
+def _node() -> str:
+    """Return the node of this actor; "" if it is in a placement group, which stays where it is."""
+    return "" if get_current_placement_group() else ray.get_runtime_context().get_node_id()
+
+
+def _hide_gpus() -> None:
+    """Hide the GPUs of the node from an actor that reserves none: Ray 2.60 shows it all of them."""
+    if not ray.get_gpu_ids() and not get_current_placement_group():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def _end_process(reason: str) -> NoReturn:
+    """End this process at once; Ray starts another one, which loads the model anew."""
+    logging.getLogger(__name__).error("ends, for a new one to take over: %s", reason)
+    os._exit(1)
 
 
 class _Room:

@@ -1,18 +1,24 @@
 """What a run holds while it works: Ray, started when first needed, and the pool of the model in use."""
 
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Embedder, LanguageModel, LoadShards, LocalPool, OnEpoch, Pool
-from hypsae_ray.config import Embed, Label, Llm, Replicas, TrainSae
+from hypsae_ray.boundary import Embedder, LanguageModel, LoadShards, LocalPool, OnEpoch, Options, Pool
+from hypsae_ray.config import Embed, Label, Llm, TrainSae
+from hypsae_ray.core.guarded import Guarded
 from hypsae_ray.core.keywords import Keywords
 from hypsae_ray.core.sharing import Lengths
 from hypsae_ray.core.training import Trained, train
-from hypsae_ray.errors import ConfigError, StageError
+from hypsae_ray.errors import StageError
+
+if TYPE_CHECKING:
+    from hypsae_ray.engine.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,19 @@ class LanguageModelFactory:
         if self.options.engine == "endpoint":
             from hypsae_ray.engine.endpoint_model import EndpointModel
 
-            return EndpointModel(self.options)
+            return Guarded(EndpointModel(self.options))
         from hypsae_ray.engine.vllm_model import VllmModel
 
-        return VllmModel(self.options)
+        return Guarded(VllmModel(self.options))
 
 
 RAY_START_ATTEMPTS = 3
+# What Ray Data reads when it is imported. Its own requests for nodes begin only when a first task has ended,
+# and hold idle nodes while a pool is open; actors that wait for room ask for nodes anyway.
+RAY_DATA_ASKS_FOR_NO_NODES = {
+    f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{what}_UTIL_THRESHOLD": "1000000"
+    for what in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY")
+}
 
 
 class Session:
@@ -55,9 +67,14 @@ class Session:
 
     At most one pool in Ray is open at a time, so that a stage finds the CPUs and GPUs of the stage before
     it free. Stages that ask for the same model in turn get the same pool, with the model still loaded.
+
+    Args:
+        folder: of the run, which all nodes must reach; None: there is none, as in a notebook.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Folder | None = None) -> None:
+        self._folder = folder
+        self._checked: list[Options] = []
         self._factory: Callable[[], Any] | None = None
         self._pool: Any = None
         self._local: dict[str, LocalPool[Any]] = {}
@@ -69,13 +86,24 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def check(self, wanted: Sequence[Options]) -> None:
+        """Refuse, before anything is computed, what the cluster can never do; Ray is started if need be."""
+        asked = [options for options in wanted if _needs_ray(options) and options not in self._checked]
+        if not asked:
+            return
+        from hypsae_ray.engine import preflight
+
+        self.start_ray()
+        preflight.check(asked, self._folder)
+        self._checked += asked
+
     def embedder(self, options: Embed) -> Pool[Embedder]:
         """Return the pool of an embedding model."""
-        return self._get(EmbedderFactory(options), options.replicas)
+        return self._get(EmbedderFactory(options), options)
 
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of a language model."""
-        return self._get(LanguageModelFactory(options), options.replicas, options)
+        return self._get(LanguageModelFactory(options), options)
 
     def lengths(self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
         """Return how many tokens the parts of label prompts have."""
@@ -87,35 +115,43 @@ class Session:
         self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch, snapshots: Folder | None = None
     ) -> Trained:
         """Train an SAE in this process (`options.workers` 0) or with Ray Train, snapshots in a folder."""
+        self.release()
         if options.workers == 0:
             return train(*load(0, 1), options, on_epoch=lambda progress: on_epoch(progress.epoch))
         from hypsae_ray.engine.trainer import Storage, train_distributed
 
-        self.release()
-        self.start_ray()
-        _require_room(
-            "train_sae", options.workers * options.cpus_per_worker, options.workers * options.gpus_per_worker
-        )
+        self.check([options])
         storage = Storage(snapshots.path, snapshots.filesystem) if snapshots else None
         return train_distributed(load, options, on_epoch, storage)
 
-    def _get(self, factory: Callable[[], Any], replicas: Replicas, llm: Llm | None = None) -> Pool[Any]:
-        if replicas.max == 0:
+    def publish(
+        self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], busy_share: float | None
+    ) -> None:
+        """Show what a labelling job has done in Ray's metrics, while a pool in Ray is open."""
+        if self._pool is not None:
+            self._metrics.publish(job, counts, busy_share)
+
+    @cached_property
+    def _metrics(self) -> "Metrics":
+        from hypsae_ray.engine.metrics import Metrics
+
+        return Metrics()
+
+    def _get(self, factory: Callable[[], Any], options: Embed | Llm) -> Pool[Any]:
+        if options.replicas.max == 0:
+            self.release()
             name = repr(factory)
             if name not in self._local:
                 self._local[name] = LocalPool(factory())
             return self._local[name]
         if factory != self._factory:
-            from hypsae_ray.engine.placement import placement_of, require_room
+            self.release()
+            self.check([options])
+            from hypsae_ray.engine.placement import placement_of
             from hypsae_ray.engine.pool import RayPool
 
-            self.release()
-            self.start_ray()
-            placement = placement_of(llm) if llm is not None else None
-            if llm is not None and placement is not None:
-                require_room(llm)
-            _require_room("replicas", replicas.cpus, 0 if placement else replicas.gpus)
-            self._pool, self._factory = RayPool(factory, replicas, placement), factory
+            placement = placement_of(options) if isinstance(options, Llm) else None
+            self._pool, self._factory = RayPool(factory, options.replicas, placement), factory
         return self._pool
 
     def release(self) -> None:
@@ -128,6 +164,7 @@ class Session:
         """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here."""
         import ray
 
+        os.environ.update(RAY_DATA_ASKS_FOR_NO_NODES)
         if ray.is_initialized():
             return
         for attempt in range(1, RAY_START_ATTEMPTS + 1):
@@ -153,21 +190,5 @@ class Session:
                 self._started_ray = False
 
 
-def _require_room(what: str, cpus: float, gpus: float) -> None:
-    """Refuse what the Ray of this machine can never give: Ray would wait for it for ever, and say nothing.
-
-    A cluster that was there before may grow, so nothing is refused there.
-
-    Raises:
-        ConfigError: there are fewer CPUs or GPUs.
-    """
-    import ray
-
-    node: Any = ray._private.worker._global_node  # type: ignore  # nothing public tells who started Ray
-    if node is None or not node.is_head():
-        return
-    present = ray.cluster_resources()
-    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
-        has = present.get(name, 0)
-        if wanted > has:
-            raise ConfigError(f"{what}: the config reserves {wanted:g} {name}, but this machine has {has:g}")
+def _needs_ray(options: Options) -> bool:
+    return options.workers > 0 if isinstance(options, TrainSae) else options.replicas.max > 0

@@ -2,8 +2,9 @@
 
 Each worker reads its rows once and keeps them in memory (streaming 20,000 x 384 embeddings through Ray Data
 costs about 10 s an epoch, more than ten times the training itself). From time to time, after an epoch that
-improved, rank 0 hands Ray a snapshot; a worker group that lost a member is started again from the last one,
-and takes the very steps that the first group would have taken.
+improved, rank 0 hands Ray a snapshot, and at once where a node was told to go. A worker group that lost a
+member is started again from the last one, on fewer workers where `min_workers` allows, and takes the very
+steps that the first group would have taken: the order of rows does not hang on the number of workers.
 """
 
 import tempfile
@@ -25,9 +26,10 @@ from hypsae_ray.config import TrainSae
 from hypsae_ray.core import sae as saes
 from hypsae_ray.core.collective import Group
 from hypsae_ray.core.training import Epoch, Progress, Trained, train
+from hypsae_ray.engine.capacity import bundle_of
 from hypsae_ray.errors import StageError
 
-_STATE = "state.pt"
+_STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,13 @@ def _backend(options: TrainSae) -> str:
 
 
 def _scaling(options: TrainSae) -> ray.train.ScalingConfig:
-    resources = {"CPU": options.cpus_per_worker, "GPU": options.gpus_per_worker}
+    least = options.workers if options.min_workers is None else options.min_workers
     return ray.train.ScalingConfig(
-        num_workers=options.workers,
+        num_workers=options.workers if least == options.workers else (least, options.workers),
         use_gpu=options.gpus_per_worker > 0,
-        resources_per_worker={name: amount for name, amount in resources.items() if amount > 0},
+        resources_per_worker=bundle_of(options.cpus_per_worker, options.gpus_per_worker, None),
+        accelerator_type=options.accelerator,
+        label_selector=dict(options.labels) or None,
     )
 
 
@@ -145,7 +149,7 @@ class _Reporter:
         if self._rank == 0 and self._job.epochs is not None:
             self._job.epochs.put(progress.epoch)
         metrics = asdict(progress.epoch)
-        due = time.monotonic() - self._saved >= self._job.every_s
+        due = time.monotonic() - self._saved >= self._job.every_s or ray.train.get_preemption_info()
         if not (self._rank == 0 and progress.improved and due):
             ray.train.report(metrics)
             return

@@ -1,5 +1,12 @@
-"""Models split over GPUs, on a cluster of two nodes with two GPUs each, which only Ray's counts know."""
+"""Where models stand, on a cluster of two nodes with two GPUs each, which only Ray's counts know.
 
+One of the nodes has a label and says what kind of GPUs it has.
+"""
+
+import os
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +17,12 @@ from ray._common.test_utils import wait_for_condition
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import get_current_placement_group, placement_group_table
 
-from hypsae_ray.config import Llm, Replicas
-from hypsae_ray.engine.placement import Placement, gpus_per_node, placement_of, require_room
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.boundary import Options
+from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
+from hypsae_ray.engine.placement import Placement, placement_of
 from hypsae_ray.engine.pool import RayPool
+from hypsae_ray.engine.replica import CALLS_AT_ONCE
 from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import ConfigError
 
@@ -21,14 +31,17 @@ pytestmark = pytest.mark.cluster
 DEADLINE_S = 90
 
 
+NODE: dict[str, Any] = {"num_cpus": 2, "num_gpus": 2}
+SPOT = {"ray.io/market-type": "spot"}
+
+
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    node: dict[str, Any] = {"num_cpus": 2, "num_gpus": 2}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    cluster.add_node(**node)
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    cluster.add_node(**NODE, labels=SPOT, resources={"accelerator_type:L4": 1})
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False)
-    yield
+    yield cluster
     ray.shutdown()
     cluster.shutdown()
 
@@ -75,22 +88,72 @@ def places(llm: Llm, folder: Path) -> dict[Place, list[str]]:
     return found
 
 
-@pytest.mark.parametrize(("tensor", "pipeline"), [(2, 1), (2, 2), (1, 4)])
-def test_a_split_that_the_nodes_hold_is_let_through(tensor: int, pipeline: int):
-    assert gpus_per_node() == [2, 2]
-    require_room(split(tensor, pipeline))
+def refusal(*wanted: Options, folder: Path | None = None) -> str:
+    """What a session says of options that it must refuse."""
+    with Session(Folder.at(folder) if folder else None) as session, pytest.raises(ConfigError) as refused:
+        session.check(wanted)
+    return str(refused.value)
+
+
+def test_a_session_lets_through_what_the_nodes_hold_and_leaves_nothing_in_the_run_folder(tmp_path: Path):
+    on_spot = Replicas(max=3, gpus=0.5, accelerator="L4", labels=SPOT)
+    with Session(Folder.at(tmp_path)) as session:
+        splits = [split(2, 1), split(2, 2), split(1, 4)]
+        session.check([Embed(replicas=on_spot), TrainSae(workers=2, gpus_per_worker=2), *splits])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("tensor", "pipeline"), [(4, 1), (3, 1), (2, 3), (1, 5)])
 def test_a_split_that_no_node_or_not_all_together_hold_is_refused(tensor: int, pipeline: int):
-    with pytest.raises(ConfigError, match=f"{tensor} GPUs on one node.* have GPUs: 2, 2$"):
-        require_room(split(tensor, pipeline))
-
-
-def test_a_session_refuses_before_anything_is_reserved():
-    with Session() as session, pytest.raises(ConfigError, match="tensor_parallel_size 4"):
-        session.language_model(split(4, 1))
+    times = f"{pipeline} times " if pipeline > 1 else ""
+    assert f"reserves {times}" in (said := refusal(split(tensor, pipeline)))
+    assert f"{tensor} GPU on one node" in said
     assert all_is_free()
+
+
+def test_all_that_no_node_can_hold_is_said_at_once():
+    kinds = Embed(replicas=Replicas(gpus=1, accelerator="H100"))
+    labels = Llm(engine="keywords", replicas=Replicas(labels={"zone": "!in(a, b)", "disk": "ssd"}))
+    said = refusal(kinds, labels, TrainSae(workers=3, min_workers=3, gpus_per_worker=2)).splitlines()
+    assert said[1:] == [
+        "  embed: the config reserves 1 CPU + 1 GPU + H100 on one node, but the nodes have: "
+        "1 x 2 CPU + 2 GPU, 1 x 2 CPU + 2 GPU + L4",
+        "  llm: the config reserves 1 CPU on one node, zone !in(a, b), disk ssd, but the nodes have: "
+        "1 x 2 CPU + 2 GPU, zone not set, disk not set, 1 x 2 CPU + 2 GPU + L4, zone not set, disk not set",
+        "  train_sae: the config reserves 3 times 1 CPU + 2 GPU on one node, but the nodes have: "
+        "1 x 2 CPU + 2 GPU, 1 x 2 CPU + 2 GPU + L4",
+    ]
+
+
+def test_nodes_that_lack_the_model_are_named(tmp_path: Path):
+    said = refusal(Embed(model="no-such-package", replicas=Replicas(labels=SPOT)), folder=tmp_path)
+    (spot,) = (node for node in ray.nodes() if SPOT.items() <= node["Labels"].items())
+    assert said.splitlines()[1:] == [
+        f"  node {spot['NodeManagerAddress']} ({spot['NodeID'][:8]}) has no model 'no-such-package': "
+        "no such folder, and no installed package that carries it"
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def sees(_: None, __: int) -> tuple[str, str | None]:
+    return ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def nothing() -> None:
+    """Make no model."""
+
+
+def test_replicas_stand_where_the_config_says_and_see_their_own_gpus_only():
+    there = Replicas(cpus=0, gpus=1, accelerator="L4", labels=SPOT)
+    pool = RayPool(nothing, there)
+    [(node, visible)] = pool.map(sees, [0])
+    pool.close()
+    assert SPOT.items() <= next(n["Labels"] for n in ray.nodes() if n["NodeID"] == node).items()
+    assert visible in ("0", "1")
+    pool = RayPool(nothing, Replicas(cpus=0))
+    [(_, visible)] = pool.map(sees, [0])
+    pool.close()
+    assert visible == ""
 
 
 def test_tensor_parallel_replicas_have_a_node_each_and_leave_nothing(tmp_path: Path):
@@ -115,7 +178,7 @@ class Idle:
 
 def test_a_group_is_reserved_only_where_every_other_one_has_an_actor():
     actor_class: Any = Idle
-    placement = Placement(tensor=1, pipeline=2, cpus=0)
+    placement = Placement(tensor=1, pipeline=2, bundle={"GPU": 1})
 
     def group() -> Any:
         return placement()["scheduling_strategy"].placement_group
@@ -128,3 +191,54 @@ def test_a_group_is_reserved_only_where_every_other_one_has_an_actor():
     wait_for_condition(lambda: group() == first, timeout=DEADLINE_S)
     placement.remove()
     wait_for_condition(all_is_free, timeout=DEADLINE_S)
+
+
+class Parallel:
+    """A model that works on two tasks at once."""
+
+    thread_safe = True
+
+
+def begin_and_wait(_: Parallel, task: tuple[str, int]) -> str:
+    """Leave a file for each time that a task is begun, and end when the file `go` is there."""
+    folder, number = Path(task[0]), task[1]
+    node = ray.get_runtime_context().get_node_id()
+    (folder / f"{number} {node} {os.getpid()} {time.monotonic_ns()}").touch()
+    wait_for_condition(lambda: (folder / "go").exists(), timeout=DEADLINE_S)
+    return node
+
+
+def begun(folder: Path) -> list[list[str]]:
+    """Number, node, process and time of each task that was begun."""
+    return [file.name.split() for file in folder.iterdir() if file.name != "go"]
+
+
+def test_a_node_that_is_told_to_go_finishes_what_it_has_begun_and_begins_nothing_more(
+    cluster: Cluster, tmp_path: Path
+):
+    """Last of this module: the node does not come back."""
+    added = cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    (leaving,) = (n["NodeID"] for n in ray.nodes() if SPOT.items() <= n["Labels"].items())
+    pool = RayPool(Parallel, Replicas(min=2, max=2, cpus=2, labels={"ray.io/node-id": f"!{driver_node()}"}))
+    drainer = threading.Thread(target=drain_when_busy, args=(leaving, tmp_path))
+    drainer.start()
+    nodes = list(pool.map(begin_and_wait, [(str(tmp_path), number) for number in range(30)]))
+    drainer.join()
+    pool.close()
+    assert Counter(number for number, *_ in begun(tmp_path)) == Counter(map(str, range(30)))
+    assert Counter(nodes) == {leaving: CALLS_AT_ONCE, added.node_id: 30 - CALLS_AT_ONCE}
+
+
+def driver_node() -> str:
+    return ray.get_runtime_context().get_node_id()
+
+
+def drain_when_busy(node: str, folder: Path) -> None:
+    """Wait until both replicas have begun all they can, drain a node, and let the tasks go on."""
+    wait_for_condition(lambda: len(begun(folder)) == 2 * CALLS_AT_ONCE, timeout=DEADLINE_S)
+    gcs = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
+    preemption, in_an_hour = 2, int(time.time() + 3600) * 1000
+    accepted, reason = gcs.drain_node(node, preemption, "spot", in_an_hour)
+    assert accepted, reason
+    (folder / "go").touch()

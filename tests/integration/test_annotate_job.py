@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,17 +34,30 @@ HERE: dict[str, Any] = {"engine": "keywords", "replicas": {"min": 0, "max": 0}}
 
 @dataclass
 class Counting:
-    """Engines whose one model is the keywords; counts the pairs, and fails where it is told to."""
+    """Engines whose one model is the keywords; counts the pairs, and fails where it is told to.
+
+    What jobs publish is added up, by name and label.
+    """
 
     pairs: int = 0
     fails_on: str = "\0"
     times: int = 10**9
     seen: list[str] = field(default_factory=list)
+    published: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def check(self, _wanted) -> None:
+        """All that this process needs is there."""
 
     def language_model(self, _options) -> LocalPool:
         return LocalPool(self)
 
     lengths = staticmethod(measure)
+
+    def publish(self, job, counts, busy_share) -> None:
+        assert job.keys() == {"run", "labeller"}
+        assert busy_share is None  # keywords tell no seconds
+        for name, by_label in counts.items():
+            self.published.update({(name, label): n for label, n in by_label.items() if n})
 
     def score(self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None) -> Scores:
         if self.times and any(self.fails_on in text for text in texts):
@@ -162,13 +176,13 @@ def test_a_mask_says_which_pairs_are_asked(place: Place):
     pairs = pd.DataFrame(np.argwhere(asked), columns=["row_id", "hypothesis_id"])
     pairs.to_csv(place.folder / "mask.csv", index=False)
     run(place, place.job(rows, mask=str(place.folder / "mask.csv")), engines)
-    assert engines.pairs == asked.sum()
+    assert engines.pairs == engines.published["answers", "ok"] == asked.sum()
     p_yes, status = place.result()
     np.testing.assert_array_equal(status == Status.OK, asked)
     np.testing.assert_array_equal(status == Status.UNASKED, ~asked)
     np.testing.assert_array_equal(p_yes[asked], expected(rows, 4)[asked])
     run(place, place.job(rows), engines)  # without the mask: what it left out
-    assert engines.pairs == 160
+    assert engines.pairs == engines.published["answers", "ok"] == 160
     np.testing.assert_array_equal(place.result()[0], expected(rows, 4))
 
 
@@ -184,6 +198,8 @@ def test_a_shard_that_keeps_failing_is_set_aside_and_tried_again_by_the_next_run
     status = place.result()[1]
     assert (status[16:24] == Status.SET_ASIDE).all()
     assert (np.delete(status, np.s_[16:24], axis=0) == Status.OK).all()
+    shards, failures = {("shards", "done"): 4, ("shards", "failed"): 3}, {("errors", "TransientError"): 3}
+    assert engines.published == {**shards, **failures, ("answers", "ok"): 128}
     engines.times = 0  # the server has slept
     run(place, place.job(rows), engines)
     assert engines.pairs == 160
@@ -194,6 +210,8 @@ def test_a_failure_that_passes_costs_nothing_but_a_try(place: Place):
     engines = Counting(fails_on="", times=2)
     run(place, place.job(texts(40)), engines)
     assert engines.pairs == 160
+    assert engines.published["shards", "done"] == 5
+    assert engines.published["shards", "failed"] == engines.published["errors", "TransientError"] == 2
 
 
 def test_many_failures_in_a_row_end_the_job_and_keep_what_is_there(place: Place):
