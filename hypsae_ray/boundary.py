@@ -5,7 +5,7 @@ ones, `core/keywords.py` an LLM-free one; tests may pass any object of this shap
 of such an object work: in this process (`LocalPool`) or in Ray actors (`engine/pool.py`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", covariant=True)
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Options = Embed | TrainSae | Llm
+"""A section of the config that says what computes, and where."""
 DEFAULT_LABEL = Label()
 SCORE_ARRAYS = ("p_yes", "p_neither", "status")
 """The arrays (n, H) of `Scores`."""
@@ -195,6 +197,14 @@ class LocalPool(Generic[Model]):
 class Engines(Protocol):
     """What a run computes with: pools of models, and SAE training (`engine.session.Session`)."""
 
+    def check(self, wanted: Sequence[Options]) -> None:
+        """Make sure, before anything is computed, that there is or can be what these sections ask for.
+
+        Raises:
+            ConfigError: names all that is missing.
+        """
+        ...
+
     def embedder(self, options: Embed) -> Pool[Embedder]:
         """Return the pool of an embedding model."""
         ...
@@ -216,6 +226,18 @@ class Engines(Protocol):
 
         Ray Train keeps snapshots to go on from in `snapshots`, which every node must be able to write; None:
         in a folder of this machine, which is enough for one node.
+        """
+        ...
+
+    def publish(
+        self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], busy_share: float | None
+    ) -> None:
+        """Show what a labelling job has done since the last call, to whoever watches the machines.
+
+        Args:
+            job: "run" and "labeller", names of its folders.
+            counts: numbers to add: "shards" by outcome, "answers" by status, "tokens" and "errors" by kind.
+            busy_share: how much of the time so far its engines worked, 0 to 1; None if unknown.
         """
         ...
 

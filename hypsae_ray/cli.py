@@ -1,20 +1,22 @@
 """`hypsae`: the command line.
 
-Exit code 0 done, 2 bad config or input, 3 a partial result, 130 interrupted, 1 anything else.
+Exit code 0 done, 2 bad config or input, 3 a partial result, 130 interrupted, 143 terminated, 1 anything else.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hypsae_ray.errors import ConfigError, HypsaeError
 
 if TYPE_CHECKING:
     from hypsae_ray.config import AnnotateJob
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+GOES_ON = "the same command goes on from here"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,13 +30,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hypsae: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("hypsae: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"hypsae: interrupted; {GOES_ON}", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:
+            raise
+        print(f"hypsae: terminated; {GOES_ON}", file=sys.stderr)
+        return TERMINATED
 
 
-def entry() -> None:
-    """Run as a program."""
-    sys.exit(main())
+def entry(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run as a program.
+
+    SIGTERM, which `ray job stop`, Kubernetes and Slurm send, leaves all in order as Ctrl-C does: it raises
+    SystemExit, here and in Ray's own handler, which takes the place of this one while Ray is up.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    sys.exit(main(argv))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,7 +137,7 @@ def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray.engine.session import Session
 
     settings = _job(options, rest)
-    with Session() as session:
+    with Session(Folder.at(options.out)) as session:
         manifest = annotation.run(settings, options.out, session, runner.say)
     print(f"{annotation.summary(manifest)}\nannotations: {Folder.at(options.out).path}/annotations")
     return 0

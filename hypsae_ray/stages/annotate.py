@@ -8,6 +8,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,13 @@ def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
     progress = Progress(job.answers, plan.answers.folder.name, plan.shards, plan.pairs)
     if other := progress.other:
         say(f"annotate: another job is at work here ({other.host}); both go on, each shard is written once")
+    name = {"run": PurePosixPath(job.answers.path).parent.name, "labeller": plan.answers.folder.name}
     with progress:
         shards, total = plan.todo(), plan.shards
         for attempt in range(1, job.options.tries + 1):
             for report in track(pool.map(work, shards, on_lost=work.lost), total, "shard"):
                 tally.add(report)
+                engines.publish(name, report.counts, tally.busy)
                 if not report.failure:
                     progress.count(report.pairs, report.started, tally.workers)
             if not tally.failed or attempt == job.options.tries:

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,23 +32,41 @@ class Report:
 
     Attributes:
         shard: which one.
-        pairs: pairs that were asked; 0 if they were not.
+        answers: how many pairs that were asked have each status, by its name; empty if none was.
         usage: tokens and engine seconds.
         worker: machine and process.
         started: when it was begun, in seconds since 1970.
         ended: when it was written.
         there: its file was there already: another job had written it meanwhile.
         failure: why it is not there; "" if it is.
+        error: what kind of failure that is, a word; "" if there is none.
     """
 
     shard: Shard
-    pairs: int = 0
+    answers: Mapping[str, int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     worker: str = ""
     started: float = 0.0
     ended: float = 0.0
     there: bool = False
     failure: str = ""
+    error: str = ""
+
+    @property
+    def pairs(self) -> int:
+        """Pairs that were asked."""
+        return sum(self.answers.values())
+
+    @property
+    def counts(self) -> dict[str, Mapping[str, int]]:
+        """What there is to add up over all shards, by kind (see `boundary.Engines.publish`)."""
+        usage = self.usage
+        return {
+            "shards": {"failed" if self.failure else "there" if self.there else "done": 1},
+            "answers": self.answers,
+            "tokens": {"prompt": usage.prompt, "cached": usage.cached, "generated": usage.generated},
+            "errors": {self.error: 1} if self.error else {},
+        }
 
 
 @dataclass(frozen=True)
@@ -80,19 +99,20 @@ class LabelShards:
             scores = self._label(model, shard)
             written = self._write(shard, scores, started)
         except TransientError as error:
-            return Report(shard, failure=str(error))
+            return Report(shard, failure=str(error), error=type(error).__name__)
         except HypsaeError:
             raise
         except Exception as error:
             _log.exception("fails %s", shard.name)
-            return Report(shard, failure=f"{type(error).__name__}: {error}")
+            kind = type(error).__name__
+            return Report(shard, failure=f"{kind}: {error}", error=kind)
         _log.info("ends %s", shard.name)
-        pairs = int((scores.status != Status.UNASKED).sum())
-        return Report(shard, pairs, scores.usage, _worker(), started, time.time(), there=not written)
+        answers = count_answers(scores.status)
+        return Report(shard, answers, scores.usage, _worker(), started, time.time(), there=not written)
 
     def lost(self, shard: Shard, reason: str) -> Report:
         """Return the report of a shard whose actors died."""
-        return Report(shard, failure=reason)
+        return Report(shard, failure=reason, error="lost")
 
     def _label(self, model: LanguageModel, shard: Shard) -> Scores:
         texts = self.texts.read_rows(shard.part.name, shard.start, shard.rows, ["text"])["text"].to_pylist()
@@ -175,6 +195,16 @@ class Tally:
         """Return the shards that failed, to be tried again."""
         self._in_a_row = 0
         return [report.shard for report in self.failed.values()]
+
+
+def count_answers(status: np.ndarray) -> dict[str, int]:
+    """Return how many answers have each status, by its name; pairs that were not asked have none.
+
+    >>> count_answers(np.array([[Status.OK, Status.UNASKED], [Status.OK, Status.CUT]]))
+    {'ok': 2, 'cut': 1}
+    """
+    codes, counts = np.unique(status[status != Status.UNASKED], return_counts=True)
+    return {Status(code).name.lower(): n for code, n in zip(codes.tolist(), counts.tolist(), strict=True)}
 
 
 def _worker() -> str:

@@ -26,7 +26,7 @@ from tests.cluster.head import ROOT, free_ports
 from tests.cluster.hosts import Driver, Log, environment, ray_start, start_head, started, temporary_place
 from tests.integration.openai_server import Server, serve
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 MOST = 3
 ROWS, SHARD = 240, 10
@@ -142,10 +142,7 @@ def grow_and_shrink(driver: Driver, server: Server, watch: Watch) -> None:
     driver.finish()
 
 
-@pytest.mark.parametrize(
-    "version",
-    [pytest.param("0", id="autoscaler v1"), pytest.param("1", id="autoscaler v2", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("version", ["0", "1"], ids=["autoscaler v1", "autoscaler v2"])
 def test_gpu_nodes_come_with_the_queue_and_go_with_it(
     version: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ):

@@ -1,81 +1,82 @@
-"""`ray job submit` to a cluster that the test starts, on ports of its own."""
+"""`ray job submit` to a head node that asks for a token: who is refused, a run, and a job that is stopped.
 
-import contextlib
+What `cluster/README.md` says of tokens and keys is tested here.
+"""
+
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-import urllib.request
+import urllib.error
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from ray._common.test_utils import wait_for_condition
+
+from hypsae_ray.annotation import status
+from hypsae_ray.answers import read_scores
+from hypsae_ray.artifacts import Folder
+from tests.cluster.head import KEY_NAME, STRANGERS, Head, script, start_head
+from tests.integration.openai_server import CACHED_TOKENS, PROMPT_TOKENS, Server, serve
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
-RAY = str(Path(sys.executable).with_name("ray"))
-ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-ENVIRONMENT.pop("RAY_ADDRESS", None)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+DEADLINE_S = 120
+WORDS = ("bread", "rain")
+TEXTS, SHARD = 60, 10
+REQUESTS = SHARD * len(WORDS)  # of a shard
 
 
 @pytest.fixture(scope="module")
-def dashboard() -> Iterator[str]:
-    """Address of the jobs API of a head node on loopback; the node ends with its `--block` process."""
-    port, place = free_port(), tempfile.mkdtemp(prefix="ray")  # sockets need a short path
-    command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1",
-               f"--port={free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
-               "--include-dashboard=true",
-               f"--ray-client-server-port={free_port()}", f"--temp-dir={place}"]  # fmt: skip
-    with Path(place, "log").open("w") as log:
-        head = subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT)
-        try:
-            wait_until_up(head, f"http://127.0.0.1:{port}/api/version", Path(place, "log"))
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            head.terminate()
-            head.wait(60)
-            shutil.rmtree(place, ignore_errors=True)
+def head() -> Iterator[Head]:
+    with start_head() as head:
+        yield head
 
 
-def wait_until_up(head: subprocess.Popen, url: str, log: Path) -> None:
-    """Ask until the jobs API answers; fails when the head ends, or after two minutes."""
-    for _ in range(120):
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                head.wait(1)
-                break
-    pytest.fail(f"the head node does not come up:\n{log.read_text()}")
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_no_job_without_the_token(head: Head, stranger: str, tmp_path: Path):
+    before = head.jobs()
+    arguments = ["--config", "jobs/configs/demo.yaml", "--out", str(tmp_path / "run")]
+    refused = head.job("submit", *script("run.py", arguments), environment=STRANGERS[stranger])
+    assert refused.returncode == 1
+    assert "authentication token" in refused.stderr
+    assert head.jobs() == before
+    assert not list(tmp_path.iterdir())
 
 
-def submit(dashboard: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Submit jobs/run.py from the root of the project, and wait for its end."""
-    command = [RAY, "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--",
-               sys.executable, "jobs/run.py", *arguments]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600)
+@pytest.mark.parametrize("path", ["/api/jobs/", "/nodes?view=summary", "/api/cluster_status"])
+def test_the_dashboard_tells_nothing_without_the_token(head: Head, path: str):
+    for token, code in (("", 401), ("wrong", 403)):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            head.get(path, token)
+        assert refused.value.code == code
+    assert json.loads(head.get(path)) is not None
 
 
-def test_a_submitted_run_prints_its_table(dashboard: str, demo_tree: dict, demo_run: Path, tmp_path: Path):
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_no_driver_without_the_token(head: Head, stranger: str):
+    code = f"import ray; ray.init('127.0.0.1:{head.ports['port']}'); print('it is in')"
+    command = [sys.executable, "-c", code]
+    driver = subprocess.run(command, capture_output=True, text=True, env=STRANGERS[stranger], timeout=300)
+    assert driver.returncode == 1
+    assert driver.stdout == ""
+    assert "Failed to connect to Ray cluster" in driver.stderr
+
+
+def test_a_submitted_run_prints_its_table(head: Head, demo_tree: dict, demo_run: Path, tmp_path: Path):
     shutil.copytree(demo_run / "stages", tmp_path / "run" / "stages")
     for stage in ("interpret", "score_fidelity", "annotate", "evaluate"):  # left for the cluster to do
         for folder in (tmp_path / "run" / "stages").glob(f"{stage}-*"):
             shutil.rmtree(folder)
     tree = {**demo_tree, "llm": {"engine": "keywords", "replicas": {"min": 1, "max": 2}}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
-    done = submit(dashboard, "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"))
+    arguments = ["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
+    done = head.job("submit", *script("run.py", arguments))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hypotheses significant" in done.stdout
     assert "evaluate" in done.stdout
@@ -86,9 +87,139 @@ def test_a_submitted_run_prints_its_table(dashboard: str, demo_tree: dict, demo_
         "interpret", "score_fidelity", "annotate", "evaluate"]  # fmt: skip
 
 
-def test_a_job_with_bad_input_fails_and_says_why(dashboard: str, tmp_path: Path):
+def test_a_job_with_bad_input_fails_and_says_why(head: Head, tmp_path: Path):
     tree = {"data": {"train": str(tmp_path / "none.csv"), "holdout": "none.csv", "target": "y"}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
-    done = submit(dashboard, "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"))
+    arguments = ["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
+    done = head.job("submit", *script("run.py", arguments))
     assert done.returncode == 1
     assert "none.csv: no such file or folder" in done.stdout
+
+
+@dataclass
+class Labelling:
+    """A job whose texts a chat server labels: it is stopped while requests are held, and submitted again.
+
+    Attributes:
+        head: where it runs.
+        server: what it asks.
+        folder: of data and result.
+        seen: what others can see of it while it works: the arguments of all processes, and of all jobs.
+        busy_share: what the metrics say of it then.
+        status: what `hypsae status` says when it is stopped.
+        finished: shards that are finished then.
+        asked: requests up to then.
+    """
+
+    head: Head
+    server: Server
+    folder: Path
+    seen: str = ""
+    busy_share: float = 0
+    status: str = ""
+    finished: int = 0
+    asked: int = 0
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "labels"
+
+    def submit(self, job: str, *options: str) -> subprocess.CompletedProcess:
+        endpoint = {"url": self.server.url, "concurrency": 2, "timeout_s": 300, "key_env": KEY_NAME}
+        llm = {"engine": "endpoint", "model": "m", "endpoint": endpoint, "replicas": {"min": 1, "max": 1}}
+        texts = [f"text {i} with {WORDS[i % 3 == 0]}" for i in range(TEXTS)]
+        one_request = {"guard": False}  # of a pair
+        config = {"llm": llm, "label": one_request, "annotate": {"shard_rows": SHARD}}
+        (self.folder / "c.yaml").write_text(yaml.safe_dump(config))
+        pd.DataFrame({"text": texts}).to_json(self.folder / "data.jsonl", orient="records", lines=True)
+        (self.folder / "h.csv").write_text("\n".join(["hypothesis", *(f"mentions {w}" for w in WORDS)]))
+        names = {"config": "c.yaml", "data": "data.jsonl", "hypotheses": "h.csv", "out": "labels"}
+        arguments = [word for name, file in names.items() for word in (f"--{name}", str(self.folder / file))]
+        return self.head.job("submit", "--submission-id", job, *options, *script("annotate.py", arguments))
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.head.metric(f"ray_hypsae_{name}", run="labels", **labels)
+
+    def shards(self) -> int:
+        return len(list(self.out.glob("answers/*/shard-*")))
+
+    def look(self) -> None:
+        """Note what can be seen of the job now."""
+        commands = self.head.commands()
+        assert any("MapWorker" in command for command in commands)
+        self.seen = json.dumps([commands, self.head.jobs()])
+        wait_for_condition(lambda: self.count("shards_total", outcome="done") == self.shards() > 0)
+        self.busy_share = self.count("busy_share")
+
+    def stop(self, job: str) -> None:
+        """Stop the job, and note what it leaves."""
+        stopped = self.head.job("stop", job)
+        assert stopped.returncode == 0, stopped.stderr
+        assert self.head.jobs()[job]["status"] == "STOPPED"
+        self.status, self.finished, self.asked = status(str(self.out)), self.shards(), len(self.server.bodies)
+
+
+@pytest.fixture(scope="module")
+def stopped(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labelling]:
+    """The job, stopped in the middle."""
+    with serve() as server:
+        labelling = Labelling(head, server, tmp_path_factory.mktemp("job"))
+        server.gate = 2 * REQUESTS + REQUESTS // 2
+        submitted = labelling.submit("first", "--no-wait")
+        assert submitted.returncode == 0, submitted.stderr
+        server.wait_at_gate()
+        labelling.look()
+        labelling.stop("first")
+        yield labelling
+        server.raise_gate(10**6)
+
+
+def test_a_stopped_job_ends_in_order(head: Head, stopped: Labelling):
+    assert 0 < stopped.finished < TEXTS // SHARD
+    assert stopped.status.startswith("stopped: ")
+    assert f"in all: {stopped.finished} finished shards" in stopped.status
+    log = head.get("/api/jobs/first/logs")
+    assert "terminated; the same command goes on from here" in log
+    assert "Traceback" not in log
+    assert not any("MapWorker" in command for command in head.commands())
+
+
+def test_metrics_tell_what_is_done_while_it_is_done(stopped: Labelling):
+    answers = stopped.finished * REQUESTS
+    assert stopped.count("shards_total") == stopped.finished
+    assert stopped.count("answers_total") == stopped.count("answers_total", status="ok") == answers
+    assert stopped.count("tokens_total", kind="prompt") == answers * PROMPT_TOKENS
+    assert stopped.count("tokens_total", kind="cached") == answers * CACHED_TOKENS
+    assert stopped.count("tokens_total", kind="generated") == answers
+    assert stopped.count("errors_total") == 0
+    assert 0 < stopped.busy_share <= 1
+
+
+def test_the_same_command_finishes_a_stopped_job_and_asks_nothing_twice(head: Head, stopped: Labelling):
+    stopped.server.raise_gate(10**6)
+    again = stopped.submit("second")
+    assert again.returncode == 0, again.stdout
+    assert len(stopped.server.bodies) - stopped.asked == TEXTS * len(WORDS) - stopped.finished * REQUESTS
+    row_ids, scores = read_scores(Folder.at(stopped.out / "annotations"), "annotations-00000.parquet")
+    assert row_ids.tolist() == list(range(TEXTS))
+    rain = np.arange(TEXTS) % 3 == 0
+    expected = np.where(np.column_stack([~rain, rain]), 0.8 / 0.9, 0.2 / 0.8)
+    np.testing.assert_allclose(scores.p_yes, expected, rtol=1e-6)
+    wait_for_condition(lambda: stopped.count("shards_total", outcome="done") == TEXTS // SHARD)
+
+
+def test_the_endpoint_gets_the_key_and_nobody_else_sees_it(head: Head, stopped: Labelling):
+    sent = {headers["authorization"] for headers in stopped.server.headers}
+    assert sent == {f"Bearer {head.key}"}
+    for secret in (head.key, head.token):
+        assert secret not in stopped.seen
+        assert secret not in head.get("/api/jobs/first/logs")
+        assert secret not in json.dumps(head.jobs())
+        for folder in (head.place, stopped.folder):
+            assert holding(folder, secret) <= {head.place / "token"}
+
+
+def holding(folder: Path, secret: str) -> set[Path]:
+    """Return the files below a folder that hold a secret."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {path for path in files if secret.encode() in path.read_bytes()}

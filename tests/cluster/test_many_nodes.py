@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from hypsae_ray import config_file, runner
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 240

@@ -41,7 +41,7 @@ from tests.cluster.hosts import (
 )
 from tests.integration.openai_server import Server, serve
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROWS, SHARD = 240, 10
 REPLICAS = 2

@@ -14,6 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from hypsae_ray import cli, config_file, runner
+from hypsae_ray.annotation import status
 from hypsae_ray.answers import read_scores
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import SCORE_ARRAYS
@@ -134,11 +135,15 @@ def drivers(tmp_path: Path) -> Iterator[Drivers]:
             driver.wait()
 
 
-def test_an_interrupted_job_on_s3_stops_at_once_and_goes_on_from_there(bucket: str, drivers: Drivers):
-    out, server = bucket.format("interrupted"), drivers.server
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_job_on_s3_stops_at_once_and_goes_on_from_there(
+    bucket: str, drivers: Drivers, by: signal.Signals, code: int
+):
+    out, server = bucket.format(f"interrupted-{code}"), drivers.server
     driver = drivers.start_and_hold(out)
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait(20) == 130
+    driver.send_signal(by)
+    assert driver.wait(20) == code
+    assert status(out).startswith("stopped: ")
     assert "the same command goes on from here" in drivers.said(driver)
     assert "Traceback" not in drivers.said(driver)
     assert count_shards(out) == 2
