@@ -95,7 +95,7 @@ def _run(case: Case) -> dict[str, Any]:
     for _ in range(case.nodes):
         cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    os.environ["RAY_ADDRESS"] = cluster.address
+    os.environ["RAY_ADDRESS"] = str(cluster.address)
     try:
         engines = WaitingEngines(case.call_s)
         with tempfile.TemporaryDirectory() as place, engines:

@@ -44,6 +44,7 @@ SETTINGS = {
     "RAY_JOB_STOP_WAIT_TIME_S": "60",  # not 3 s: time to end in order on a busy machine
     "RAY_raylet_start_wait_time_s": "120",  # not 30 s, likewise
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # not 30 s: nothing is at work when it ends
+    "RAY_USAGE_STATS_ENABLED": "0",  # an actor less for each job
 }
 
 
