@@ -51,8 +51,8 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
     if there is not None and there.hash == digest:
         say(f"nothing to do: {target.path} is up to date")
         return there
-    engines.check([settings.llm])
     _store_rows(settings, rows, rows_hash)
+    engines.check([settings.llm])
     target.remove(MANIFEST)  # the tables stay until the new ones are there: another job may be at work here
     job = _job(settings, folder, rows, questions)
     started = time.monotonic()

@@ -156,7 +156,7 @@ def run_steps(steps: Sequence[Step], out: Folder, say: Callable[[str], None]) ->
     """Run every step that has no manifest yet, and yield each one's record as it is there.
 
     Raises:
-        ConfigError: this machine, or the cluster, can never hold what a step asks for; nothing was begun.
+        ConfigError: this machine, or the cluster, can never hold what a step asks for; nothing was computed.
         HypsaeError: a stage cannot go on; what is finished stays, and the same call goes on from there.
     """
     left = [step for step in steps if _finished(step) is None]
@@ -169,7 +169,8 @@ def run_steps(steps: Sequence[Step], out: Folder, say: Callable[[str], None]) ->
                 continue
             if session is None:  # imported here: with nothing to do, neither torch nor Ray is loaded
                 session = stack.enter_context(import_module("hypsae_ray.engine.session").Session(out))
-                session.check([step.stage.asks(step.config) for step in left if step.stage.asks])
+            if step.stage.asks:  # all that is to come, as soon as the input is known to be good
+                session.check([later.stage.asks(later.config) for later in left if later.stage.asks])
             yield Record(step, _run_step(step, session, say), reused=False)
 
 

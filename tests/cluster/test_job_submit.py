@@ -62,10 +62,11 @@ def test_the_dashboard_tells_nothing_without_the_token(head: Head, path: str):
 def test_no_driver_without_the_token(head: Head, stranger: str):
     code = f"import ray; ray.init('127.0.0.1:{head.ports['port']}'); print('it is in')"
     command = [sys.executable, "-c", code]
-    driver = subprocess.run(command, capture_output=True, text=True, env=STRANGERS[stranger], timeout=300)
+    environment = {**STRANGERS[stranger], "RAY_NUM_REDIS_GET_RETRIES": "1"}  # not 20, a second each
+    driver = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert driver.returncode == 1
     assert driver.stdout == ""
-    assert "Failed to connect to Ray cluster" in driver.stderr
+    assert "InvalidAuthToken" in driver.stderr
 
 
 def test_a_submitted_run_prints_its_table(head: Head, demo_tree: dict, demo_run: Path, tmp_path: Path):
@@ -73,7 +74,7 @@ def test_a_submitted_run_prints_its_table(head: Head, demo_tree: dict, demo_run:
     for stage in ("interpret", "score_fidelity", "annotate", "evaluate"):  # left for the cluster to do
         for folder in (tmp_path / "run" / "stages").glob(f"{stage}-*"):
             shutil.rmtree(folder)
-    tree = {**demo_tree, "llm": {"engine": "keywords", "replicas": {"min": 1, "max": 2}}}
+    tree = {**demo_tree, "llm": {"engine": "keywords", "replicas": {"min": 1, "max": 1}}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
     arguments = ["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
     done = head.job("submit", *script("run.py", arguments))
@@ -148,7 +149,9 @@ class Labelling:
         commands = self.head.commands()
         assert any("MapWorker" in command for command in commands)
         self.seen = json.dumps([commands, self.head.jobs()])
-        wait_for_condition(lambda: self.count("shards_total", outcome="done") == self.shards() > 0)
+        wait_for_condition(
+            lambda: self.count("shards_total", outcome="done") == self.shards() > 0, timeout=DEADLINE_S
+        )
         self.busy_share = self.count("busy_share")
 
     def stop(self, job: str) -> None:
@@ -205,7 +208,9 @@ def test_the_same_command_finishes_a_stopped_job_and_asks_nothing_twice(head: He
     rain = np.arange(TEXTS) % 3 == 0
     expected = np.where(np.column_stack([~rain, rain]), 0.8 / 0.9, 0.2 / 0.8)
     np.testing.assert_allclose(scores.p_yes, expected, rtol=1e-6)
-    wait_for_condition(lambda: stopped.count("shards_total", outcome="done") == TEXTS // SHARD)
+    wait_for_condition(
+        lambda: stopped.count("shards_total", outcome="done") == TEXTS // SHARD, timeout=DEADLINE_S
+    )
 
 
 def test_the_endpoint_gets_the_key_and_nobody_else_sees_it(head: Head, stopped: Labelling):
