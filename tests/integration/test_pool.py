@@ -205,7 +205,9 @@ def test_a_session_keeps_the_pool_of_the_model_in_use():
         assert session.language_model(keywords) is not pool
 
 
-@pytest.mark.parametrize(("replicas", "reason"), [({"cpus": 3}, "3 CPU, but"), ({"gpus": 2}, "2 GPU, but")])
+@pytest.mark.parametrize(
+    ("replicas", "reason"), [({"cpus": 3}, "reserves 3 CPU on"), ({"gpus": 2}, r"1 CPU \+ 2 GPU on")]
+)
 def test_what_this_machine_cannot_give_is_refused(replicas: dict, reason: str):
     with Session() as session, pytest.raises(ConfigError, match=reason):
         session.language_model(Llm(engine="keywords", replicas=Replicas(**replicas)))
