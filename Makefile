@@ -19,7 +19,7 @@ test: check
 	$(BIN)/pytest -m "not slow" --cov --cov-report=term
 
 test-cluster: .venv/installed
-	$(BIN)/pytest -m "cluster and slow" --durations=0
+	$(BIN)/pytest -m slow --durations=0
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

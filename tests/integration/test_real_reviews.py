@@ -7,7 +7,7 @@ import pytest
 
 from hypsae_ray import config_file, runner
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ACTORS = {"min": 1, "max": 2}
 
