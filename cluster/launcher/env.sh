@@ -7,6 +7,9 @@ export RAY_AUTH_TOKEN_PATH="$HOME/.ray/auth_token"
 # Stages that reserve no GPU see none; Ray 2.60 shows them all otherwise.
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1
 
+# A job that is stopped has 30 s, not 3, to leave its run folder in order before it is killed.
+export RAY_JOB_STOP_WAIT_TIME_S=30
+
 # `ray up` sets 1 for its own commands, and all actors would inherit it: embedding on a CPU would use one core.
 unset OMP_NUM_THREADS
 

@@ -1,4 +1,4 @@
-"""Nodes of Ray as `ray start --block` makes them, and what a test sees of a job on them as time goes on."""
+"""Nodes of Ray, in this process or as `ray start --block` makes them, and a job on them as time goes on."""
 
 import secrets
 import subprocess
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 from ray._common.test_utils import wait_for_condition
+from ray.cluster_utils import Cluster
 
 from tests.cluster.head import OUTSIDE, RAY, SETTINGS
 
@@ -18,6 +19,19 @@ STARTS = 4  # a raylet allows its helpers 15 s to come up, which a busy machine 
 RUNS = "Ray runtime started"
 DEADLINE_S = 180
 MEMORY = 100_000_000  # bytes of the object store
+
+
+@contextmanager
+def nodes_of_one_cpu(count: int) -> Iterator[Cluster]:
+    """Start a head that holds nothing but the driver, and nodes with room for one replica or worker each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(count):
+            cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 @contextmanager

@@ -18,24 +18,20 @@ from ray.cluster_utils import Cluster
 
 from hypsae_ray.answers import read_scores
 from hypsae_ray.artifacts import Folder
+from tests.cluster.head import ROOT
+from tests.cluster.hosts import nodes_of_one_cpu
 from tests.integration.openai_server import Server, serve
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
 ROWS, SHARD = 240, 10
 AT_ONCE = 2 * 2  # replicas, and shards that each one has in hand
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head that holds nothing but the driver, and two nodes with room for one replica each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    yield cluster
-    cluster.shutdown()
+    with nodes_of_one_cpu(2) as cluster:
+        yield cluster
 
 
 def write_job(folder: Path, url: str) -> list[str]:

@@ -189,6 +189,11 @@ def test_stages_without_a_gpu_see_none(file: Path):
     assert re.search(r"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO(=1|.*\n\s+value: \"1\")", text)
 
 
+@each([ENVIRONMENT, DOCKERFILE, SBATCH])
+def test_a_job_that_is_stopped_has_time_to_end_in_order(file: Path):
+    assert "RAY_JOB_STOP_WAIT_TIME_S=30" in file.read_text()
+
+
 @each(SCRIPTS)
 def test_scripts_parse(file: Path):
     subprocess.run(["bash", "-n", str(file)], check=True)

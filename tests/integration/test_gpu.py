@@ -1,0 +1,105 @@
+"""What only a real GPU can show: embedding, training and placement on it, against the CPU."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import ray
+import torch
+
+from hypsae_ray import config_file, runner
+from hypsae_ray.config import Embed, Replicas, TrainSae
+from hypsae_ray.core.collective import Alone
+from hypsae_ray.core.training import Shard, Trained, train
+from hypsae_ray.engine.embedder import SentenceEmbedder
+from hypsae_ray.engine.pool import RayPool
+from hypsae_ray.engine.trainer import train_distributed
+
+pytestmark = [pytest.mark.gpu, pytest.mark.cluster]
+
+OPTIONS = TrainSae(
+    n_neurons=24, k=3, prefix_lengths=(6, 24), batch_size=50, dead_after=3, multi_k=6, max_epochs=6
+)
+SHARED = Replicas(min=2, max=2, cpus=1, gpus=0.5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def node() -> Iterator[None]:
+    """Ray on this machine with three CPUs, whatever it has, and its GPUs."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def load(rank: int, world: int) -> tuple[Shard, Shard]:
+    """Return 301 rows to train on and 99 to validate."""
+    rng = np.random.default_rng(0)
+    codes = rng.random((400, 12)) * (rng.random((400, 12)) < 0.2)
+    x = (codes @ rng.normal(size=(12, 8)) + 0.05 * rng.normal(size=(400, 8))).astype(np.float32)
+    return Shard.of(x[:301], rank, world), Shard.of(x[301:], rank, world)
+
+
+def assert_same(trained: Trained, expected: Trained) -> None:
+    losses = [[epoch.train_loss, epoch.val_loss] for epoch in trained.history]
+    np.testing.assert_allclose(losses, [[e.train_loss, e.val_loss] for e in expected.history], rtol=1e-4)
+    for name, tensor in expected.sae.state_dict().items():
+        torch.testing.assert_close(trained.sae.state_dict()[name].cpu(), tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_topk", [False, True])
+def test_a_gpu_takes_the_steps_of_the_cpu(batch_topk: bool):
+    options = OPTIONS.model_copy(update={"batch_topk": batch_topk})
+    assert_same(train(*load(0, 1), options, Alone(torch.device("cuda"))), train(*load(0, 1), options))
+
+
+def test_ray_train_on_a_gpu_takes_the_steps_of_one_process_without():
+    options = OPTIONS.model_copy(update={"workers": 1, "gpus_per_worker": 1})
+    assert_same(train_distributed(load, options), train(*load(0, 1), OPTIONS))
+
+
+def test_training_on_a_gpu_goes_on_from_a_snapshot_as_if_it_had_not_stopped():
+    snapshots: list[bytes] = []
+    gpu = Alone(torch.device("cuda"))
+    whole = train(*load(0, 1), OPTIONS, gpu, lambda progress: snapshots.append(progress.snapshot()))
+    assert_same(train(*load(0, 1), OPTIONS, gpu, resume=snapshots[2]), whole)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("layer", [None, -2])
+def test_embeddings_of_a_gpu_are_those_of_the_cpu(layer: int | None, dtype: str, tolerance: float):
+    texts = ["The soup was cold.", "A long and winding road " * 20, "Great dog."]
+    options = Embed(layer=layer)
+    here = SentenceEmbedder(options.model_copy(update={"device": "cpu"})).embed(texts)
+    there = SentenceEmbedder(options.model_copy(update={"device": "cuda", "dtype": dtype})).embed(texts)
+    np.testing.assert_allclose(there, here, atol=tolerance)
+
+
+def sees(_: None, __: int) -> int:
+    """How many GPUs torch finds in a replica."""
+    return torch.cuda.device_count()
+
+
+def nothing() -> None:
+    """Make no model."""
+
+
+@pytest.mark.parametrize(("replicas", "gpus"), [(SHARED, 1), (Replicas(min=2, max=2), 0)])
+def test_replicas_share_a_gpu_and_those_that_reserve_none_see_none(replicas: Replicas, gpus: int):
+    pool = RayPool(nothing, replicas)
+    assert set(pool.map(sees, range(8))) == {gpus}
+    pool.close()
+
+
+def test_a_run_hands_its_gpu_from_stage_to_stage(demo_tree: dict, demo_run: Path, tmp_path: Path):
+    on_gpus = demo_tree | {
+        "embed": {"replicas": SHARED.model_dump()},
+        "train_sae": demo_tree["train_sae"] | {"workers": 1, "gpus_per_worker": 1},
+        "llm": {"engine": "keywords", "replicas": {"min": 1, "max": 1, "gpus": 1}},
+    }
+    runner.run(config_file.parse(on_gpus, "one GPU"), str(tmp_path / "run"))
+    mine, theirs = (pd.read_csv(folder / "evaluation.csv") for folder in (tmp_path / "run", demo_run))
+    pd.testing.assert_frame_equal(mine, theirs, rtol=1e-3)
