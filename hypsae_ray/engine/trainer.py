@@ -2,9 +2,10 @@
 
 Each worker reads its rows once and keeps them in memory (streaming 20,000 x 384 embeddings through Ray Data
 costs about 10 s an epoch, more than ten times the training itself). From time to time, after an epoch that
-improved, rank 0 hands Ray a snapshot, and at once where a node was told to go. A worker group that lost a
-member is started again from the last one, on fewer workers where `min_workers` allows, and takes the very
-steps that the first group would have taken: the order of rows does not hang on the number of workers.
+improved, rank 0 hands Ray a snapshot, and at once where a node was told to go; not more often, since Ray
+takes one report in 2 s. A worker group that lost a member is started again from the last one, on fewer
+workers where `min_workers` allows, and takes the very steps that the first group would have taken: the order
+of rows does not hang on the number of workers.
 """
 
 import tempfile
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
+import ray
 import ray.train
 import ray.train.torch
+import torch
 from ray.util.queue import Queue
 
 from hypsae_ray.boundary import LoadShards
@@ -123,7 +126,7 @@ def _work(config: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[dict[str,
     job: _Job = config["job"]
     group = Group(ray.train.torch.get_device())
     shard, val = job.load(group.rank, group.world)
-    report = _Reporter(job, group.rank)
+    report = _Reporter(job, group)
     trained = train(shard, val, job.options, group, report, _last_snapshot())
     if group.rank != 0:
         return None
@@ -139,18 +142,32 @@ def _last_snapshot() -> bytes | None:
 
 
 class _Reporter:
-    """Tells Ray Train of each epoch; every rank must call it, because Ray waits for all of them."""
+    """Tells of each epoch, and hands Ray Train snapshots.
 
-    def __init__(self, job: _Job, rank: int) -> None:
-        self._job, self._rank = job, rank
+    All that asks Ray here waits for all ranks, so that each one must come to the same decisions.
+    """
+
+    def __init__(self, job: _Job, group: Group) -> None:
+        self._job, self._group = job, group
         self._saved = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        if self._rank == 0 and self._job.epochs is not None:
+        if self._group.rank == 0 and self._job.epochs is not None:
             self._job.epochs.put(progress.epoch)
+        told_to_go = ray.train.get_preemption_info() is not None
+        if (self._is_due() or told_to_go) and progress.improved:
+            self._save(progress)
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a snapshot, by the clock of rank 0."""
+        due = self._group.rank == 0 and time.monotonic() - self._saved >= self._job.every_s
+        agreed = torch.tensor([float(due)], device=self._group.device)
+        self._group.sum(agreed)
+        return bool(agreed)
+
+    def _save(self, progress: Progress) -> None:
         metrics = asdict(progress.epoch)
-        due = time.monotonic() - self._saved >= self._job.every_s or ray.train.get_preemption_info()
-        if not (self._rank == 0 and progress.improved and due):
+        if self._group.rank != 0:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +182,8 @@ def _listen(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Queue | None]:
     if on_epoch is None:
         yield None
         return
-    queue = Queue(actor_options={"num_cpus": 0})
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # it is not to die with another node
+    queue = Queue(actor_options={"num_cpus": 0, "label_selector": here})
     listener = threading.Thread(target=_forward, args=(queue, on_epoch), daemon=True)
     listener.start()
     try:

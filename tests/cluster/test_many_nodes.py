@@ -19,7 +19,7 @@ from tests.cluster.hosts import Driver, nodes_of_one_cpu, started
 
 pytestmark = pytest.mark.cluster
 
-EPOCHS = 150  # enough to die in
+EPOCHS = 500  # enough to die in
 
 
 @pytest.fixture
