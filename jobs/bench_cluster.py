@@ -13,10 +13,10 @@ are given a new one at once, as an autoscaler would:
 Prints one JSON line with a table of cases:
 
 - pairs_per_s: from the first shard to the last, all replicas loaded before;
-- efficiency: this rate over that of one node, times the nodes;
+- efficiency: this rate for each node, over that of the first case;
 - lost_s: seconds that the job took longer than the undisturbed one on as many nodes, per node lost; times the
   nodes, replica seconds;
-- begun_again: shards that were begun more than once.
+- begun_again: how often a shard was begun that had been begun before.
 """
 
 import argparse
@@ -26,9 +26,9 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ def main() -> None:
     cases = [Case(nodes, options.shards, options.call_s) for nodes in options.nodes]
     cases += [replace(cases[-1], event=event) for event in ("killed", "told")]
     table = pd.DataFrame([asdict(case) | _run_apart(case) for case in cases])
-    table["efficiency"] = (table["pairs_per_s"] / table["nodes"] / table["pairs_per_s"][0]).round(3)
+    of_a_node = table["pairs_per_s"] / table["nodes"]
+    table["efficiency"] = (of_a_node / of_a_node[0]).round(3)
     calm = table["seconds"][len(options.nodes) - 1]
     table["lost_s"] = (table["seconds"] - calm).where(table["event"] != "none").round(1)
     print(table.to_string(index=False), flush=True)
@@ -107,18 +108,18 @@ def _run(case: Case) -> dict[str, Any]:
 def _label(case: Case, folder: Path, engines: WaitingEngines, cluster: Cluster) -> dict[str, Any]:
     warm_up(case.labelling, folder, engines)
     job = write_job(case.labelling, case.labelling.texts, folder / "data.parquet")
-    out = folder / "out"
-    disturber = threading.Thread(target=_disturb, args=(case, out, cluster), daemon=True)
-    disturber.start()
-    annotation.run(job, str(out), engines, runner.say)
-    disturber.join()
+    out, before = folder / "out", _begun(cluster)
+    with ThreadPoolExecutor(max_workers=1) as thread:  # Ray starts nodes in the main one alone
+        labelling = thread.submit(annotation.run, job, str(out), engines, runner.say)
+        _disturb(case, out, cluster)
+        labelling.result()
     beat = read_beat(Folder.at(out).sub(ANSWERS))
     assert beat is not None
-    begun = Counter(_begun(cluster, out))
+    begun = _begun(cluster) - before
     return {
         "pairs_per_s": round(beat.rate, 1),
         "seconds": round(beat.pairs / beat.rate, 1),
-        "begun_again": sum(count > 1 for count in begun.values()),
+        "begun_again": sum(begun.values()) - case.nodes * case.shards,
     }
 
 
@@ -157,13 +158,11 @@ def _is_empty(node: Any) -> bool:
     return not any(actor["State"] == "ALIVE" for actor in here)
 
 
-def _begun(cluster: Cluster, out: Path) -> list[str]:
-    """Return the shards of this job that were begun, by the logs of all actors."""
-    known = {file.name for file in _shards(out)}
+def _begun(cluster: Cluster) -> Counter[str]:
+    """Return how often each shard was begun, by the logs of all actors."""
     head: Any = cluster.head_node
     logs = Path(head.get_session_dir_path()).glob("logs/worker-*.err")
-    lines = [line for log in logs for line in re.findall(r"begins (shard-\S+)", log.read_text())]
-    return [line for line in lines if line in known]
+    return Counter(line for log in logs for line in re.findall(r"begins (shard-\S+)", log.read_text()))
 
 
 def _options() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 
 TRIES = 3
-STALLED_S = 30  # a replica that has begun a task is asked after; one that has not may just be busy
+STALLED_S = 10  # a replica that has begun a task is asked after; one that has not may just be busy
 
 
 class Turn(Enum):

@@ -19,12 +19,20 @@ STARTS = 4  # a raylet allows its helpers 15 s to come up, which a busy machine 
 RUNS = "Ray runtime started"
 DEADLINE_S = 180
 MEMORY = 100_000_000  # bytes of the object store
+HEALTH = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 3000,
+    "health_check_failure_threshold": 4,
+}
+"""Ray's settings by which a node that is dead is given up in some 4 s, and one that is silent, in 15 s."""
 
 
 @contextmanager
 def nodes_of_one_cpu(count: int) -> Iterator[Cluster]:
     """Start a head that holds nothing but the driver, and nodes with room for one replica or worker each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(count):
             cluster.add_node(num_cpus=1)

@@ -149,10 +149,13 @@ class Labelling:
         commands = self.head.commands()
         assert any("MapWorker" in command for command in commands)
         self.seen = json.dumps([commands, self.head.jobs()])
-        wait_for_condition(
-            lambda: self.count("shards_total", outcome="done") == self.shards() > 0, timeout=DEADLINE_S
-        )
+        wait_for_condition(self._is_told, timeout=DEADLINE_S)
         self.busy_share = self.count("busy_share")
+
+    def _is_told(self) -> bool:
+        """Whether the metrics know of all there is, which they learn one after the other."""
+        done = self.count("shards_total", outcome="done")
+        return done == self.shards() > 0 and self.count("busy_share") > 0
 
     def stop(self, job: str) -> None:
         """Stop the job, and note what it leaves."""

@@ -213,7 +213,6 @@ def begun(folder: Path) -> list[list[str]]:
     return [file.name.split() for file in folder.iterdir() if file.name != "go"]
 
 
-@pytest.mark.slow
 def test_a_node_that_is_told_to_go_finishes_what_it_has_begun_and_begins_nothing_more(
     cluster: Cluster, tmp_path: Path
 ):

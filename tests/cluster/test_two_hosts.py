@@ -31,6 +31,7 @@ from hypsae_ray.boundary import SCORE_ARRAYS
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import (
     DEADLINE_S,
+    HEALTH,
     Driver,
     Log,
     environment,
@@ -41,18 +42,11 @@ from tests.cluster.hosts import (
 )
 from tests.integration.openai_server import Server, serve
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 ROWS, SHARD = 240, 10
 REPLICAS = 2
 AT_ONCE = 2 * REPLICAS  # shards in hand
-HEALTH = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "3000",
-    "RAY_health_check_failure_threshold": "4",
-}
-"""A node is given up after some 15 s of silence, which no busy machine keeps."""
 S3 = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 AGAIN = 'while :; do "$@"; done'
 NUMBERS = {"head": 1, "work": 2}
@@ -169,7 +163,8 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """Of nodes and driver, with the token of this cluster."""
-        return environment(self.place, **HEALTH, **S3, RAY_ADDRESS=self.address, PYTHONPATH=str(ROOT))
+        health = {f"RAY_{name}": str(value) for name, value in HEALTH.items()}
+        return environment(self.place, **health, **S3, RAY_ADDRESS=self.address, PYTHONPATH=str(ROOT))
 
     def start(self) -> None:
         """Start the head, wait until it runs, and start the other node."""

@@ -266,7 +266,6 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.cluster
-@pytest.mark.slow
 def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
     logs: Path, demo_tree: dict, demo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ):
