@@ -47,7 +47,7 @@ def assert_same(trained: Trained, expected: Trained) -> None:
     losses = [[epoch.train_loss, epoch.val_loss] for epoch in trained.history]
     np.testing.assert_allclose(losses, [[e.train_loss, e.val_loss] for e in expected.history], rtol=1e-4)
     for name, tensor in expected.sae.state_dict().items():
-        torch.testing.assert_close(trained.sae.state_dict()[name].cpu(), tensor, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(trained.sae.state_dict()[name].cpu(), tensor.cpu(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_topk", [False, True])
