@@ -109,7 +109,8 @@ def lacking(need: Need, kinds: Sequence[Kind]) -> str:
     """
     if sum(kind.holds(need) for kind in kinds) >= need.count:
         return ""
-    has = ", ".join(_describe(kind, need) for kind in kinds if kind.count) or "nothing"
+    in_order = sorted(kinds, key=lambda kind: (not kind.is_there, _amounts(kind.resources)))
+    has = ", ".join(_describe(kind, need) for kind in in_order if kind.count) or "nothing"
     return f"{need.section}: the config reserves {need}, but the nodes have: {has}"
 
 

@@ -150,12 +150,11 @@ class Labelling:
         assert any("MapWorker" in command for command in commands)
         self.seen = json.dumps([commands, self.head.jobs()])
         wait_for_condition(self._is_told, timeout=DEADLINE_S)
-        self.busy_share = self.count("busy_share")
 
     def _is_told(self) -> bool:
-        """Whether the metrics know of all there is, which they learn one after the other."""
-        done = self.count("shards_total", outcome="done")
-        return done == self.shards() > 0 and self.count("busy_share") > 0
+        """Whether the metrics know of all there is; a gauge is told for a few reports after it was set."""
+        self.busy_share = self.busy_share or self.count("busy_share")
+        return self.count("shards_total", outcome="done") == self.shards() > 0 and self.busy_share > 0
 
     def stop(self, job: str) -> None:
         """Stop the job, and note what it leaves."""
