@@ -19,7 +19,9 @@ from typing import Any
 import ray
 
 TRIES = 3
-STALLED_S = 10  # a replica that has begun a task is asked after; one that has not may just be busy
+# A replica that has begun a task is asked after; one that has not may just be busy. The end of a job waits so
+# long for what went down with a node; a task that is given out in vain costs a row that is skipped.
+STALLED_S = 10
 
 
 class Turn(Enum):

@@ -10,18 +10,16 @@ import ray
 import torch
 
 from hypsae_ray import config_file, runner
-from hypsae_ray.config import Embed, Replicas, TrainSae
+from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.core.collective import Alone
-from hypsae_ray.core.training import Shard, Trained, train
+from hypsae_ray.core.training import Trained, train
 from hypsae_ray.engine.embedder import SentenceEmbedder
 from hypsae_ray.engine.pool import RayPool
 from hypsae_ray.engine.trainer import train_distributed
+from tests.integration.test_ray_train import OPTIONS, Load
 
 pytestmark = [pytest.mark.gpu, pytest.mark.cluster]
 
-OPTIONS = TrainSae(
-    n_neurons=24, k=3, prefix_lengths=(6, 24), batch_size=50, dead_after=3, multi_k=6, max_epochs=6
-)
 SHARED = Replicas(min=2, max=2, cpus=1, gpus=0.5)
 
 
@@ -35,14 +33,6 @@ def node() -> Iterator[None]:
     ray.shutdown()
 
 
-def load(rank: int, world: int) -> tuple[Shard, Shard]:
-    """Return 301 rows to train on and 99 to validate."""
-    rng = np.random.default_rng(0)
-    codes = rng.random((400, 12)) * (rng.random((400, 12)) < 0.2)
-    x = (codes @ rng.normal(size=(12, 8)) + 0.05 * rng.normal(size=(400, 8))).astype(np.float32)
-    return Shard.of(x[:301], rank, world), Shard.of(x[301:], rank, world)
-
-
 def assert_same(trained: Trained, expected: Trained) -> None:
     losses = [[epoch.train_loss, epoch.val_loss] for epoch in trained.history]
     np.testing.assert_allclose(losses, [[e.train_loss, e.val_loss] for e in expected.history], rtol=1e-4)
@@ -53,19 +43,19 @@ def assert_same(trained: Trained, expected: Trained) -> None:
 @pytest.mark.parametrize("batch_topk", [False, True])
 def test_a_gpu_takes_the_steps_of_the_cpu(batch_topk: bool):
     options = OPTIONS.model_copy(update={"batch_topk": batch_topk})
-    assert_same(train(*load(0, 1), options, Alone(torch.device("cuda"))), train(*load(0, 1), options))
+    assert_same(train(*Load()(0, 1), options, Alone(torch.device("cuda"))), train(*Load()(0, 1), options))
 
 
 def test_ray_train_on_a_gpu_takes_the_steps_of_one_process_without():
     options = OPTIONS.model_copy(update={"workers": 1, "gpus_per_worker": 1})
-    assert_same(train_distributed(load, options), train(*load(0, 1), OPTIONS))
+    assert_same(train_distributed(Load(), options), train(*Load()(0, 1), OPTIONS))
 
 
 def test_training_on_a_gpu_goes_on_from_a_snapshot_as_if_it_had_not_stopped():
     snapshots: list[bytes] = []
     gpu = Alone(torch.device("cuda"))
-    whole = train(*load(0, 1), OPTIONS, gpu, lambda progress: snapshots.append(progress.snapshot()))
-    assert_same(train(*load(0, 1), OPTIONS, gpu, resume=snapshots[2]), whole)
+    whole = train(*Load()(0, 1), OPTIONS, gpu, lambda progress: snapshots.append(progress.snapshot()))
+    assert_same(train(*Load()(0, 1), OPTIONS, gpu, resume=snapshots[2]), whole)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 2e-2)])
