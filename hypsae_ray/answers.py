@@ -9,7 +9,8 @@
 
 Texts are only ever added, so a shard is a fixed set of rows of one part. Its name says which rows and which
 questions, and with a mask a hash of the pairs: what is there is read off the list of names. A shard is
-written whole, once, by the actor that computed it; when two try, the first one stays.
+written whole by the actor that computed it, and never again once it is there; of two at the same moment
+either one's answers stay.
 """
 
 import hashlib
@@ -118,7 +119,7 @@ class Texts:
         number = self.parts[-1].number + 1 if self.parts else 0
         part = Part(number, len(ids), _hash8(b"".join(ids)))
         table = pa.table({"text_id": pa.array(ids, pa.binary(16)), "text": list(self._held.values())})
-        self.folder.write_table_once(part.name, table)
+        self.folder.write_table(part.name, table)
         self._held = {}
         self._enter(part, ids)
 
@@ -133,7 +134,7 @@ class Texts:
         self.parts.append(part)
 
     def _ids(self, name: str) -> list[bytes]:
-        with self.folder.filesystem.open_input_file(f"{self.folder.path}/{name}") as file:
+        with self.folder.open(name) as file:
             return pq.ParquetFile(file).read(columns=["text_id"], use_threads=False)["text_id"].to_pylist()
 
 

@@ -9,9 +9,11 @@ import errno
 import hashlib
 import io
 import json
+import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,69 @@ import pyarrow.parquet as pq
 
 from hypsae_ray import schema
 from hypsae_ray.boundary import Usage
-from hypsae_ray.errors import ConfigError, StageError
+from hypsae_ray.errors import ConfigError, StageError, UsageError
 from hypsae_ray.secrecy import find_secret
 
 MANIFEST = "manifest.json"
 ROWS_PER_GROUP = 512  # what a reader of a few rows must read at the least
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+# What another try changes nothing about; anything else may pass, such as a file server that does not answer.
+_LASTING = (
+    *_FORBIDDEN,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.EIO,
+)
+_REFUSED_BY_S3 = re.compile(
+    r"AWS Error (NO_SUCH_BUCKET|ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH)"
+)
+
+
+@contextmanager
+def telling(place: str, done: str) -> Iterator[None]:
+    """Turn an error of the operating system about a place that the user named into one line.
+
+    Args:
+        place: a file or folder.
+        done: what cannot be done to it, "read" or "written".
+
+    Raises:
+        UsageError: there is no such place, or it does not allow what is done.
+        StageError: the disk is full.
+        OSError: anything else; it may pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            message = f"{place}: no room is left to write to: {error}; what is there is whole and kept"
+            raise StageError(message) from None
+        missing = error.errno == errno.ENOENT and done == "written"
+        refused = _REFUSED_BY_S3.search(str(error))
+        if not (missing or refused or error.errno in _LASTING):
+            raise
+        why = refused[1] if refused else _why(place, error)
+        raise UsageError(f"{place}: cannot be {done}: {why}; {_advice(error)}") from None
+
+
+def _why(place: str, error: OSError) -> str:
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        for path in (Path(place), *Path(place).parents):
+            if path.is_file():
+                return f"{path} is a file, not a folder"
+    return os.strerror(error.errno or errno.EIO).lower()
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in _FORBIDDEN:
+        return "choose another place, or give this user the right to use it"
+    return "check the disk, or choose another place" if error.errno == errno.EIO else "choose another place"
 
 
 @dataclass(frozen=True)
@@ -48,9 +108,9 @@ class Folder:
             raise ConfigError(f"{text}: {reason}")
         try:
             if "://" not in text:
-                return cls(pafs.LocalFileSystem(), str(Path(text).absolute()))
+                return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
             return cls(*pafs.FileSystem.from_uri(text))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, RuntimeError) as error:
             raise ConfigError(f"{text}: not a place that can be opened: {error}") from None
 
     @property
@@ -64,76 +124,73 @@ class Folder:
 
     def names(self, prefix: str = "", suffix: str = "") -> list[str]:
         """Return the names of the files right in this folder, sorted; none if it does not exist."""
-        found = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
+        with telling(self.path, "read"):
+            found = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
         files = [info.base_name for info in found if info.is_file]
         return sorted(name for name in files if name.startswith(prefix) and name.endswith(suffix))
 
     def has(self, name: str) -> bool:
         """Tell whether the file exists."""
-        return self.filesystem.get_file_info(f"{self.path}/{name}").is_file
+        with telling(self.path, "read"):
+            return self.filesystem.get_file_info(f"{self.path}/{name}").is_file
 
     def remove(self, name: str) -> None:
         """Delete one file of this folder, if it exists."""
         if self.has(name):
-            self.filesystem.delete_file(f"{self.path}/{name}")
+            with telling(self.path, "written"):
+                self.filesystem.delete_file(f"{self.path}/{name}")
 
     def delete(self) -> None:
         """Delete this folder and all in it, if it exists."""
-        if self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound:
-            self.filesystem.delete_dir(self.path)
+        with telling(self.path, "written"):
+            if self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound:
+                self.filesystem.delete_dir(self.path)
+
+    def open(self, name: str) -> pa.NativeFile:
+        """Open a file for reading at any place in it; the caller closes it."""
+        with telling(f"{self.path}/{name}", "read"):
+            return self.filesystem.open_input_file(f"{self.path}/{name}")
 
     def read_bytes(self, name: str) -> bytes:
         """Return the whole file."""
-        with self.filesystem.open_input_stream(f"{self.path}/{name}", compression=None) as stream:
+        with telling(f"{self.path}/{name}", "read"), self._input(name) as stream:
             return stream.read()
+
+    def _input(self, name: str) -> pa.NativeFile:
+        return self.filesystem.open_input_stream(f"{self.path}/{name}", compression=None)
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file so that it is seen whole or not at all.
 
         Raises:
+            UsageError: this folder cannot be made, or not be written to.
             StageError: the disk is full.
         """
-        target = f"{self.path}/{name}"
-        if not isinstance(self.filesystem, pafs.LocalFileSystem):
-            with self.filesystem.open_output_stream(target, compression=None) as stream:
-                stream.write(content)
-            return
-        with self._draft(name, content) as draft:
-            self.filesystem.move(draft, target)
-
-    def write_bytes_once(self, name: str, content: bytes) -> bool:
-        """Write a file unless it exists; return whether it was written.
-
-        On an object store two writers may both find nothing, and the later one replaces the file.
-        """
-        if self.has(name):
-            return False
-        if not isinstance(self.filesystem, pafs.LocalFileSystem):
-            self.write_bytes(name, content)
-            return True
-        with self._draft(name, content) as draft:
+        with telling(self.path, "written"):
+            if not isinstance(self.filesystem, pafs.LocalFileSystem):
+                self._pour(name, content)
+                return
+            self.filesystem.create_dir(self.path, recursive=True)
+            draft = f".{name}.{uuid.uuid4().hex}"
             try:
-                Path(f"{self.path}/{name}").hardlink_to(draft)
-            except FileExistsError:
-                return False
-        return True
+                self._pour(draft, content)
+                self._put(draft, name, content)
+            finally:
+                with suppress(OSError):
+                    Path(f"{self.path}/{draft}").unlink(missing_ok=True)
 
-    @contextmanager
-    def _draft(self, name: str, content: bytes) -> Iterator[str]:
-        """Write a hidden file beside the one that is meant; what is left of it is deleted."""
-        self.filesystem.create_dir(self.path, recursive=True)
-        draft = Path(f"{self.path}/.{name}.{uuid.uuid4().hex}")
+    def _put(self, draft: str, name: str, content: bytes) -> None:
+        """Rename a draft; a mounted bucket may not know how to, but shows a file when it is closed."""
         try:
-            with self.filesystem.open_output_stream(str(draft), compression=None) as stream:
-                stream.write(content)
-            yield str(draft)
+            self.filesystem.move(f"{self.path}/{draft}", f"{self.path}/{name}")
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in _FULL:
                 raise
-            message = f"{self.path}: no room is left to write to: {error}; what is there is whole and kept"
-            raise StageError(message) from None
-        finally:
-            draft.unlink(missing_ok=True)
+            self._pour(name, content)
+
+    def _pour(self, name: str, content: bytes) -> None:
+        with self.filesystem.open_output_stream(f"{self.path}/{name}", compression=None) as stream:
+            stream.write(content)
 
     def read_json(self, name: str) -> Any:
         """Return the parsed content of a JSON file."""
@@ -154,7 +211,7 @@ class Folder:
 
     def read_rows(self, name: str, start: int, rows: int, columns: list[str]) -> pa.Table:
         """Return some rows of one Parquet file, reading the row groups that hold them."""
-        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+        with self.open(name) as file:
             parquet, groups, first, before = pq.ParquetFile(file), [], None, 0
             for group in range(parquet.num_row_groups):
                 after = before + parquet.metadata.row_group(group).num_rows
@@ -170,12 +227,18 @@ class Folder:
         self.write_bytes(name, _to_parquet(table))
 
     def write_table_once(self, name: str, table: pa.Table) -> bool:
-        """Write a table as one Parquet file unless it exists; return whether it was written."""
-        return self.write_bytes_once(name, _to_parquet(table))
+        """Write a table as one Parquet file unless it exists; return whether it was written.
+
+        Of two writers at the same moment the later one replaces the file, so both must have the same to say.
+        """
+        if self.has(name):
+            return False
+        self.write_table(name, table)
+        return True
 
     def count_rows(self, name: str) -> int:
         """Return the number of rows of one Parquet file, which its footer knows."""
-        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+        with self.open(name) as file:
             return pq.ParquetFile(file).metadata.num_rows
 
     def tables(self, prefix: str, columns: list[str] | None = None) -> Iterator[pa.Table]:

@@ -214,10 +214,12 @@ def _inspect(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _demo_data(options: argparse.Namespace, _: list[str]) -> int:
+    from hypsae_ray.artifacts import telling
     from hypsae_ray.demo import grammar
 
     demo = grammar.generate(options.train, options.holdout, options.seed)
-    grammar.write(demo, options.folder)
+    with telling(options.folder, "written"):
+        grammar.write(demo, options.folder)
     print(f"{len(demo.train)} training and {len(demo.holdout)} holdout reviews in {options.folder}")
     return 0
 

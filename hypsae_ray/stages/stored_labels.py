@@ -38,7 +38,7 @@ class StoredLabels:
     def _shape(self) -> tuple[int, int]:
         names = self._names()
         rows = sum(self.folder.count_rows(name) for name in names)
-        with self.folder.filesystem.open_input_file(f"{self.folder.path}/{names[0]}") as file:
+        with self.folder.open(names[0]) as file:
             width = pq.ParquetFile(file).schema_arrow.field("p_yes").type.list_size
         return rows, width
 
