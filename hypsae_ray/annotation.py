@@ -1,12 +1,15 @@
 """Annotating texts with hypotheses of any origin, without a run: what `hypsae annotate` and `hypsae plan` do.
 
     OUT/
-        annotations/       annotations-00000.parquet ...: row_id, p_yes, p_neither, status per hypothesis
-        hypotheses.csv     each hypothesis with its share of yes, and how many labels it has
-        rows-<hash8>/      the rows of the data: row_id, source_id, text, and why a row has no text
-        answers/           every answer ever given here (see `answers`)
+        annotations-<hash8>/   of one job, by all that decides its content
+            annotations-00000.parquet ...: row_id, p_yes, p_neither, status per hypothesis
+            hypotheses.csv     each hypothesis with its share of yes, and how many labels it has
+        latest.json            names the annotations of the job that ended last
+        rows-<hash8>/          the rows of the data: row_id, source_id, text, and why a row has no text
+        answers/               every answer ever given here (see `answers`)
 
-With more hypotheses or more texts the same OUT asks about the new pairs only.
+With more hypotheses or more texts the same OUT asks about the new pairs only. Jobs that run at once share
+answers, and nothing else.
 """
 
 import tempfile
@@ -18,7 +21,7 @@ import pandas as pd
 
 from hypsae_ray import fingerprints
 from hypsae_ray.answers import read_scores
-from hypsae_ray.artifacts import MANIFEST, Folder, Manifest, Outcome, content_hash
+from hypsae_ray.artifacts import Folder, Manifest, Outcome, content_hash
 from hypsae_ray.boundary import Engines
 from hypsae_ray.config import AnnotateJob, Config
 from hypsae_ray.errors import ConfigError, PartialResultError
@@ -27,6 +30,7 @@ from hypsae_ray.progress import read_beat
 from hypsae_ray.schema import USABLE
 from hypsae_ray.stages.annotate import annotate, holdout_job, to_labels
 from hypsae_ray.stages.label_plan import Job, Plan, describe, make_plan
+from hypsae_ray.stages.stored_labels import ANNOTATIONS, LATEST
 from hypsae_ray.stages.texts import PREFIX, read_hypotheses, store_rows
 
 Say = Callable[[str], None]
@@ -46,28 +50,41 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
     rows, rows_hash = _rows_folder(settings, folder)
     decides = fingerprints.annotating(settings)
     digest = content_hash("annotate", {**decides, "questions": questions}, {"rows": rows.name})
-    target = folder.sub("annotations")
+    target = folder_of(folder, digest)
     there = Manifest.load(target)
     if there is not None and there.hash == digest:
+        _point_to(target, folder)
         say(f"nothing to do: {target.path} is up to date")
         return there
     _store_rows(settings, rows, rows_hash)
     engines.check([settings.llm])
-    target.remove(MANIFEST)  # the tables stay until the new ones are there: another job may be at work here
-    job = _job(settings, folder, rows, questions)
+    job = _job(settings, folder, rows, questions, target)
     started = time.monotonic()
     try:
         outcome = annotate(job, engines, tracker("annotate"), say)
     except PartialResultError:
-        _write_summary(folder, target, questions)
+        _write_summary(target, questions)
+        _point_to(target, folder)
         raise
-    _write_summary(folder, target, questions)
+    _write_summary(target, questions)
     manifest = Manifest("annotate", digest, time.monotonic() - started, outcome)
     manifest.save(target)
+    _point_to(target, folder)
     return manifest
 
 
-def _job(settings: AnnotateJob, folder: Folder, rows: Folder, questions: list[str | None]) -> Job:
+def folder_of(folder: Folder, digest: str) -> Folder:
+    """Return where a job writes, in the folder that it was given, by the hash of its content."""
+    return folder.sub(f"{ANNOTATIONS}{digest[:8]}")
+
+
+def _point_to(target: Folder, folder: Folder) -> None:
+    folder.write_json(LATEST, {"annotations": target.name})
+
+
+def _job(
+    settings: AnnotateJob, folder: Folder, rows: Folder, questions: list[str | None], out: Folder
+) -> Job:
     return Job(
         rows=rows,
         prefix=PREFIX,
@@ -77,7 +94,7 @@ def _job(settings: AnnotateJob, folder: Folder, rows: Folder, questions: list[st
         options=settings.annotate,
         labeller=fingerprints.labeller(settings.llm, settings.label),
         answers=folder.sub(ANSWERS),
-        out=folder.sub("annotations"),
+        out=out,
     )
 
 
@@ -96,11 +113,11 @@ def _store_rows(settings: AnnotateJob, rows: Folder, digest: str) -> None:
         Manifest("rows", digest, time.monotonic() - started, outcome).save(rows)
 
 
-def _write_summary(folder: Folder, target: Folder, questions: list[str | None]) -> None:
+def _write_summary(target: Folder, questions: list[str | None]) -> None:
     """Write hypotheses.csv: of each hypothesis how many labels it has, and the share of yes among them."""
     labels, yes = np.zeros(len(questions), np.int64), np.zeros(len(questions))
     n_rows = 0
-    for name in target.names("annotations-", ".parquet"):
+    for name in target.names(ANNOTATIONS, ".parquet"):
         _, scores = read_scores(target, name)
         usable = np.isin(scores.status, USABLE)
         labels += usable.sum(axis=0)
@@ -109,7 +126,7 @@ def _write_summary(folder: Folder, target: Folder, questions: list[str | None]) 
     table = pd.DataFrame({"hypothesis_id": range(len(questions)), "hypothesis": questions, "labels": labels})
     table["without_label"] = n_rows - labels
     table["feature_prevalence"] = yes / np.where(labels > 0, labels, np.nan)
-    folder.write_bytes("hypotheses.csv", table.to_csv(index=False).encode())
+    target.write_bytes("hypotheses.csv", table.to_csv(index=False).encode())
 
 
 def summary(manifest: Manifest) -> str:
@@ -132,7 +149,7 @@ def plan(settings: AnnotateJob, questions: list[str | None], engines: Engines) -
         folder = Folder.at(place)
         rows = folder.sub("rows")
         counted = store_rows(settings, rows)
-        made = make_plan(_job(settings, folder, rows, questions), engines)
+        made = make_plan(_job(settings, folder, rows, questions, folder), engines)
         n_texts = sum(part.rows for part in made.texts.parts)
     return "\n".join([*_sizes(counted, n_texts, made), *_cost(made)])
 

@@ -42,6 +42,7 @@ from hypsae_ray.stages import score_fidelity as scoring
 from hypsae_ray.stages import select as selecting
 from hypsae_ray.stages import train_sae as training
 from hypsae_ray.stages.corpus import Corpus
+from hypsae_ray.stages.stored_labels import find_annotations
 from hypsae_ray.stages.texts import sentences_of
 
 IN_THIS_PROCESS = Replicas(min=0, max=0)
@@ -205,15 +206,13 @@ def load_annotations(out: str) -> pd.DataFrame:
     Rows are those of the data in their order; columns are the hypotheses in theirs.
 
     Args:
-        out: folder of the result, a local path or a URI.
+        out: folder of the result, a local path or a URI: of the job that ended last in it; or one of its
+            folders annotations-*, of any job.
 
     Raises:
         InputError: there are no annotations.
     """
-    folder = Folder.at(out).sub("annotations")
-    if not folder.names("annotations-", ".parquet"):
-        raise InputError(f"{out}: there are no annotations here")
-    row_ids, p_yes, _ = annotating.read_annotations(folder)
+    row_ids, p_yes, _ = annotating.read_annotations(find_annotations(out))
     return pd.DataFrame(p_yes, index=pd.Index(row_ids, name="row_id"))
 
 

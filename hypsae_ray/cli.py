@@ -136,10 +136,11 @@ def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray.artifacts import Folder
     from hypsae_ray.engine.session import Session
 
-    settings = _job(options, rest)
-    with Session(Folder.at(options.out)) as session:
+    settings, folder = _job(options, rest), Folder.at(options.out)
+    with Session(folder) as session:
         manifest = annotation.run(settings, options.out, session, runner.say)
-    print(f"{annotation.summary(manifest)}\nannotations: {Folder.at(options.out).path}/annotations")
+    written = annotation.folder_of(folder, manifest.hash)
+    print(f"{annotation.summary(manifest)}\nannotations, and hypotheses.csv: {written.path}")
     return 0
 
 

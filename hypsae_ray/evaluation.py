@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import Evaluate
 from hypsae_ray.core import inference
 from hypsae_ray.core.controls import encode as encode_covariates
@@ -16,7 +15,7 @@ from hypsae_ray.core.multiplicity import Correction
 from hypsae_ray.core.sample import LabelArray, Labels, Sample, codes_of
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.stages.annotate import to_labels
-from hypsae_ray.stages.stored_labels import StoredLabels
+from hypsae_ray.stages.stored_labels import StoredLabels, find_annotations
 from hypsae_ray.stages.texts import sentences_of
 
 
@@ -110,11 +109,7 @@ def _options(fields: dict[str, Any]) -> Evaluate:
 
 def _labels(annotations: pd.DataFrame | np.ndarray | str, task: inference.Task, threshold: float) -> Labels:
     if isinstance(annotations, str):
-        folder = Folder.at(annotations)
-        folder = folder if folder.names("annotations-", ".parquet") else folder.sub("annotations")
-        if not folder.names("annotations-", ".parquet"):
-            raise InputError(f"{annotations}: there are no annotations here")
-        return StoredLabels(folder, threshold)
+        return StoredLabels(find_annotations(annotations), threshold)
     values = np.asarray(annotations, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"annotations {values.shape} must be a table (n, H)")

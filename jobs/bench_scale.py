@@ -190,7 +190,7 @@ def _actors() -> list[psutil.Process]:
 
 
 def _answer_bytes(out: Path) -> int:
-    files = [*out.glob("answers/*/shard-*"), *out.glob("annotations/*.parquet")]
+    files = [*out.glob("answers/*/shard-*"), *out.glob("annotations-*/*.parquet")]
     return sum(file.stat().st_size for file in files)
 
 

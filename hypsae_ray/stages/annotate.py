@@ -140,7 +140,6 @@ def _write(plan: Plan) -> tuple[dict[str, int], int]:
     """Write the annotations of all rows; return how many answers have each status, and the rows."""
     counts: Counter[int] = Counter()
     n_rows, out = 0, plan.job.out
-    stale = set(out.names("annotations-", ".parquet"))
     for group in _groups(plan.job):
         scores = _gather(plan, pa.concat_tables(group.values()))
         start = 0
@@ -151,12 +150,9 @@ def _write(plan: Plan) -> tuple[dict[str, int], int]:
             annotated = pa.table(columns, schema=schema.annotations(len(plan.job.questions)))
             target = f"annotations-{name.removeprefix(plan.job.prefix)}"
             out.write_table(target, annotated)
-            stale.discard(target)
             start += len(table)
         counts.update(scores.status.ravel().tolist())
         n_rows += start
-    for name in stale:
-        out.remove(name)
     return {Status(code).name.lower(): counts[code] for code in sorted(counts)}, n_rows
 
 

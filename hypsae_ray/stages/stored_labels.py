@@ -11,10 +11,26 @@ import pyarrow.parquet as pq
 from hypsae_ray.answers import matrix
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.core.sample import BLOCK_ROWS
+from hypsae_ray.errors import InputError
 from hypsae_ray.schema import USABLE
 from hypsae_ray.stages.annotate import to_labels
 
-PREFIX = "annotations-"
+ANNOTATIONS = "annotations-"
+LATEST = "latest.json"
+
+
+def find_annotations(place: str) -> Folder:
+    """Return the folder of the annotations at a place: those right there, or those of the last job in it.
+
+    Raises:
+        InputError: there are none.
+    """
+    out = Folder.at(place)
+    named = out.read_json(LATEST)["annotations"] if out.has(LATEST) else "annotations"  # as 0.1.0 had it
+    for folder in (out, out.sub(named)):
+        if folder.names(ANNOTATIONS, ".parquet"):
+            return folder
+    raise InputError(f"{place}: there are no annotations here")
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,7 @@ class StoredLabels:
             yield np.concatenate(held)
 
     def _names(self) -> list[str]:
-        return self.folder.names(PREFIX, ".parquet")
+        return self.folder.names(ANNOTATIONS, ".parquet")
 
     def _labels(self, table: pa.Table) -> np.ndarray:
         status = matrix(table, "status")

@@ -17,7 +17,7 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from hypsae_ray.answers import read_scores
-from hypsae_ray.artifacts import Folder
+from hypsae_ray.stages.stored_labels import find_annotations
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import nodes_of_one_cpu
 from tests.integration.openai_server import Server, serve
@@ -61,7 +61,7 @@ def replicas() -> list[psutil.Process]:
 
 
 def answers(out: Path) -> np.ndarray:
-    folder = Folder.at(out / "annotations")
+    folder = find_annotations(str(out))
     return np.concatenate([read_scores(folder, name)[1].p_yes for name in folder.names("annotations-")])
 
 

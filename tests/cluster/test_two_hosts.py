@@ -26,8 +26,8 @@ from ray._common.test_utils import wait_for_condition
 
 from hypsae_ray import cli
 from hypsae_ray.answers import read_scores
-from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import SCORE_ARRAYS
+from hypsae_ray.stages.stored_labels import find_annotations
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import (
     DEADLINE_S,
@@ -262,5 +262,5 @@ def test_a_host_that_is_cut_off_and_comes_back_costs_what_was_in_hand(
 
 def annotations(out: str) -> list[np.ndarray]:
     """Return all that a table of annotations holds."""
-    row_ids, scores = read_scores(Folder.at(out).sub("annotations"), "annotations-00000.parquet")
+    row_ids, scores = read_scores(find_annotations(out), "annotations-00000.parquet")
     return [row_ids, *(getattr(scores, name) for name in SCORE_ARRAYS)]

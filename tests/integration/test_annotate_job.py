@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import InputError, PartialResultError, StageError, TransientError
 from hypsae_ray.progress import Progress
 from hypsae_ray.schema import Status
+from hypsae_ray.stages.stored_labels import find_annotations
 
 WORDS = ("rain", "bread", "trains", "music", "salt", "paper")
 HERE: dict[str, Any] = {"engine": "keywords", "replicas": {"min": 0, "max": 0}}
@@ -99,7 +101,7 @@ class Place:
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """P(yes) and status of all rows, in their order."""
-        folder = Folder.at(self.out).sub("annotations")
+        folder = find_annotations(self.out)
         found = [read_scores(folder, name) for name in folder.names("annotations-")]
         row_ids = np.concatenate([ids for ids, _ in found])
         assert row_ids.tolist() == list(range(len(row_ids)))
@@ -274,7 +276,7 @@ def test_bad_input_is_refused(place: Place, capsys, name: str, content: str, rea
     arguments = ["--data", f"{place.folder}/data.jsonl", "--hypotheses", f"{place.folder}/h.csv"]
     assert cli.main(["annotate", *arguments, "--out", place.out, "--llm.engine", "keywords"]) == 2
     assert reason in capsys.readouterr().err
-    assert not Path(place.out, "annotations").exists()
+    assert not list(Path(place.out).glob("annotations*"))
 
 
 def test_plan_and_status_say_what_there_is(place: Place, capsys: pytest.CaptureFixture):
@@ -320,12 +322,57 @@ def test_a_notebook_reads_what_the_job_wrote(place: Place):
     assert found.iloc[30].isna().all()
 
 
-def test_fewer_rows_leave_no_table_of_the_rows_before(place: Place, monkeypatch: pytest.MonkeyPatch):
+def test_each_job_has_annotations_of_its_own_and_the_last_one_is_pointed_to(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("hypsae_ray.inputs.ROWS_PER_FRAME", 20)
-    run(place, place.job(texts(50)), Counting())
-    assert len(Folder.at(place.out).sub("annotations").names("annotations-")) == 3
-    run(place, place.job(texts(30)), Counting())
-    np.testing.assert_array_equal(place.result()[0], expected(texts(30), 4))
+    written: dict[tuple[int, int], str] = {}
+    for n, h in [(50, 2), (50, 3), (30, 3), (50, 2)]:
+        run(place, place.job(texts(n), h), Counting())
+        written[n, h] = find_annotations(place.out).path
+        np.testing.assert_array_equal(place.result()[0], expected(texts(n), h))
+    assert len(set(written.values())) == 3
+    for (n, h), folder in written.items():
+        np.testing.assert_array_equal(hypsae_ray.load_annotations(folder), expected(texts(n), h))
+        told = pd.read_csv(f"{folder}/hypotheses.csv")
+        assert told["hypothesis"].tolist() == sentences(h)
+        np.testing.assert_allclose(told["feature_prevalence"], expected(texts(n), h).mean(axis=0))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_jobs_with_other_hypotheses_or_texts_at_once_are_both_right(place: Place, turn: int):
+    rows, jobs = texts(60), []
+    for number, (given, h) in enumerate([(rows, 2), (rows, 1), (rows[::-1], 2), (rows[:40], 3)][::turn]):
+        mine = Place(place.folder / str(number))
+        mine.folder.mkdir()
+        jobs.append((mine.job(given, h, shard_rows=4), expected(given, h)))
+
+    def annotate(job: AnnotateJob) -> str:
+        manifest = annotation.run(job, place.out, Counting(), lambda _: None)
+        return annotation.folder_of(Folder.at(place.out), manifest.hash).path
+
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        folders = list(threads.map(annotate, [job for job, _ in jobs]))
+    for folder, (_, right) in zip(folders, jobs, strict=True):
+        np.testing.assert_array_equal(hypsae_ray.load_annotations(folder), right)
+    assert find_annotations(place.out).path in folders
+
+
+def test_a_partial_result_is_what_is_read_next(place: Place):
+    run(place, place.job(texts(20), 2), Counting())
+    rows = [*texts(20), "fails here"]
+    with pytest.raises(PartialResultError):
+        run(place, place.job(rows, 2), Counting(fails_on="fails here"))
+    assert hypsae_ray.load_annotations(place.out).isna().all(axis=1).sum() >= 1
+    assert len(hypsae_ray.load_annotations(place.out)) == 21
+
+
+def test_annotations_of_version_0_1_0_are_read(place: Place):
+    run(place, place.job(texts(20)), Counting())
+    find = Path(find_annotations(place.out).path)
+    find.rename(find.parent / "annotations")
+    (find.parent / "latest.json").unlink()
+    np.testing.assert_array_equal(hypsae_ray.load_annotations(place.out), expected(texts(20), 4))
 
 
 def test_real_keywords_through_a_session(place: Place):

@@ -12,6 +12,7 @@ from hypsae_ray import annotation
 from hypsae_ray.config import AnnotateJob, Embed, Llm, Replicas, Select, TrainSae
 from hypsae_ray.demo import grammar
 from hypsae_ray.errors import ConfigError, InputError
+from hypsae_ray.stages.stored_labels import find_annotations
 
 HERE = Replicas(min=0, max=0)
 KEYWORDS = Llm(engine="keywords", replicas=HERE)
@@ -196,7 +197,7 @@ def test_annotations_may_be_a_folder(tmp_path: Path):
         annotation.run(job, str(out), session, print)
     stored, finer = (
         hr.evaluate_hypotheses(str(folder), target, task="regression", hypotheses=sentences, **QUICK)
-        for folder in (out, out / "annotations")
+        for folder in (out, find_annotations(str(out)).path)
     )
     held = hr.evaluate_hypotheses(
         np.column_stack([rude, np.ones(240)]), target, task="regression", hypotheses=sentences, **QUICK

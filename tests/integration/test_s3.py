@@ -19,6 +19,7 @@ from hypsae_ray.answers import read_scores
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import SCORE_ARRAYS
 from hypsae_ray.schema import Status
+from hypsae_ray.stages.stored_labels import find_annotations
 from tests.integration.openai_server import Server, serve
 
 JOB = Path(__file__).parents[2] / "jobs" / "annotate.py"
@@ -115,7 +116,7 @@ class Drivers:
 
 
 def annotations(out: str) -> list[np.ndarray]:
-    row_ids, scores = read_scores(Folder.at(out).sub("annotations"), "annotations-00000.parquet")
+    row_ids, scores = read_scores(find_annotations(out), "annotations-00000.parquet")
     return [row_ids, *(getattr(scores, name) for name in SCORE_ARRAYS)]
 
 
