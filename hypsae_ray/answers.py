@@ -17,9 +17,10 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -138,9 +139,15 @@ class Texts:
             return pq.ParquetFile(file).read(columns=["text_id"], use_threads=False)["text_id"].to_pylist()
 
 
-def split_places(places: Places) -> tuple[np.ndarray, np.ndarray]:
-    """Return the position of the part, and the row in it, of each place."""
-    return places >> 32, places & 0xFFFFFFFF
+def by_part(places: Places) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield each part that any of some places (n,) is in: its position, which ones, and their rows in it."""
+    order = np.argsort(places, kind="stable")
+    ordered = places[order]
+    last = int(ordered[-1] >> 32) if len(ordered) else UNKNOWN
+    ends = np.searchsorted(ordered, np.arange(last + 2) << 32)  # before the first one are the UNKNOWN
+    for position, (start, end) in enumerate(pairwise(ends.tolist())):
+        if start < end:
+            yield position, order[start:end], ordered[start:end] & 0xFFFFFFFF
 
 
 class Answers:

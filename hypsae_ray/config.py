@@ -472,7 +472,8 @@ class Annotate(Section):
     """P(yes) of every holdout text for every hypothesis."""
 
     max_rows: Positive | None = None
-    """Rows annotated, the first ones; null: all."""
+    """Rows annotated at the most, drawn at random by a hash of their row_id: the same ones in every run, and
+    part of every larger sample; null: all."""
     max_words: Positive = 512
     """Texts are cut after this many words, and further where the model's context is too short; both show in
     the status."""

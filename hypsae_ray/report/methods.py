@@ -138,7 +138,7 @@ def _sizes(rows: Mapping[str, int], tested_on: object) -> str:
     if not rows:
         return ""
     fewer = is_known(tested_on) and tested_on != rows.get("holdout")
-    tests = f"; the tests rest on {count(tested_on)} of them" if fewer else ""
+    tests = f"; the tests rest on {count(tested_on)} of them, drawn at random" if fewer else ""
     return (
         f"We used {count(rows.get('train'))} texts for training, {count(rows.get('val'))} for validation and "
         f"{count(rows.get('holdout'))} as a holdout for the tests alone{tests}."

@@ -3,31 +3,27 @@
 1. Plan (`label_plan`): the distinct texts go into `answers/`; what is not answered yet is cut into shards.
 2. Ask (`label_shards`): actors compute shards and write them. One that fails is tried again, and set aside
    after some tries.
-3. Assemble: one row per row of the data, with a value and a status per hypothesis.
+3. Assemble (`assembly`): one row per row of the data, with a value and a status per hypothesis.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from hypsae_ray import schema
-from hypsae_ray.answers import read_scores, score_columns, split_places
+from hypsae_ray.answers import read_scores
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.boundary import DEFAULT_LABEL, SCORE_ARRAYS, Engines, LanguageModel, Scores
 from hypsae_ray.config import Config, Label
-from hypsae_ray.core.text_index import UNKNOWN
 from hypsae_ray.errors import PartialResultError
 from hypsae_ray.progress import Progress
 from hypsae_ray.schema import USABLE, Status
-from hypsae_ray.stages.label_plan import Job, Plan, describe, find_places, make_plan
+from hypsae_ray.stages.assembly import write_annotations
+from hypsae_ray.stages.label_plan import Job, Plan, describe, make_plan
 from hypsae_ray.stages.label_shards import LabelShards, Tally
 from hypsae_ray.stages.workspace import Track, Workspace
 
-ROWS_AT_ONCE = 20_000
 FAILURES_SHOWN = 5
 Say = Callable[[str], None]
 
@@ -83,7 +79,7 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     say(f"annotate: {describe(plan)}")
     tally = _ask(plan, engines, track, say) if plan.shards else Tally()
     plan.answers.refresh()
-    counts, n_rows = _write(plan)
+    counts, n_rows = write_annotations(plan)
     if tally.there:
         say(f"annotate: {tally.there} shards were written by another job meanwhile")
     lacking = sum(counts.values()) - sum(counts.get(status.name.lower(), 0) for status in USABLE)
@@ -134,70 +130,6 @@ def _failures(tally: Tally, plan: Plan) -> str:
             "their answers have the status set_aside; the same command tries them again",
         ]
     )
-
-
-def _write(plan: Plan) -> tuple[dict[str, int], int]:
-    """Write the annotations of all rows; return how many answers have each status, and the rows."""
-    counts: Counter[int] = Counter()
-    n_rows, out = 0, plan.job.out
-    for group in _groups(plan.job):
-        scores = _gather(plan, pa.concat_tables(group.values()))
-        start = 0
-        for name, table in group.items():
-            rows = slice(start, start + len(table))
-            mine = Scores(scores.p_yes[rows], scores.p_neither[rows], scores.status[rows])
-            columns = {"row_id": table["row_id"].combine_chunks(), **score_columns(mine)}
-            annotated = pa.table(columns, schema=schema.annotations(len(plan.job.questions)))
-            target = f"annotations-{name.removeprefix(plan.job.prefix)}"
-            out.write_table(target, annotated)
-            start += len(table)
-        counts.update(scores.status.ravel().tolist())
-        n_rows += start
-    return {Status(code).name.lower(): counts[code] for code in sorted(counts)}, n_rows
-
-
-def _groups(job: Job) -> Iterator[dict[str, pa.Table]]:
-    """Yield tables of rows by name, some thousand rows at a time."""
-    group: dict[str, pa.Table] = {}
-    for name, table in job.tables(["row_id", "text_id"]):
-        group[name] = table
-        if sum(map(len, group.values())) >= ROWS_AT_ONCE:
-            yield group
-            group = {}
-    if group:
-        yield group
-
-
-def _gather(plan: Plan, table: pa.Table) -> Scores:
-    """Return the scores (n, H) of rows: each part that they are in is read once."""
-    places = find_places(plan.texts, table)
-    parts, rows = split_places(places)
-    distinct = Scores.unanswered(len(table), len(plan.job.distinct), Status.NO_TEXT)
-    for position in np.unique(parts[places != UNKNOWN]).tolist():
-        known = plan.answers.read(plan.texts.parts[position], plan.job.distinct)
-        mine = parts == position
-        for name in SCORE_ARRAYS:
-            getattr(distinct, name)[mine] = getattr(known, name)[rows[mine]]
-    return _by_hypothesis(plan, distinct, table["row_id"].to_numpy())
-
-
-def _by_hypothesis(plan: Plan, distinct: Scores, row_ids: np.ndarray) -> Scores:
-    """Spread the answers to distinct questions over the hypotheses; one without a question is FAILED."""
-    job = plan.job
-    scores = Scores.unanswered(len(row_ids), len(job.questions), Status.FAILED)
-    no_text = (
-        (distinct.status == Status.NO_TEXT).all(axis=1) if job.distinct else np.zeros(len(row_ids), bool)
-    )
-    scores.status[no_text] = Status.NO_TEXT
-    named = [h for h, column in enumerate(job.columns) if column is not None]
-    sources = [column for column in job.columns if column is not None]
-    for name in SCORE_ARRAYS:
-        getattr(scores, name)[:, named] = getattr(distinct, name)[:, sources]
-    if plan.mask is not None:
-        unasked = ~plan.mask.of(row_ids, len(job.questions)) & ~no_text[:, None]
-        scores.status[unasked] = Status.UNASKED
-        scores.p_yes[unasked] = scores.p_neither[unasked] = np.nan
-    return scores
 
 
 def score_named(

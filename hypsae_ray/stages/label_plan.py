@@ -6,16 +6,18 @@ What is left to do is what is wanted less what the names of finished shards say 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import nsmallest
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hypsae_ray.answers import PART_ROWS, Answers, Part, Shard, Texts, split_places
+from hypsae_ray.answers import PART_ROWS, Answers, Part, Shard, Texts, by_part
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Engines
 from hypsae_ray.config import Annotate, Label, Llm
+from hypsae_ray.core.draw import hash_ids, largest_drawn
 from hypsae_ray.core.pairs import Pairs, blocks
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sharing import LAYOUTS, Estimate, Layout, Lengths, estimate
@@ -64,13 +66,23 @@ class Job:
         return [None if question is None else position[question] for question in self.questions]
 
     def tables(self, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        """Yield the tables of rows with their names, up to max_rows rows."""
-        left = self.options.max_rows
+        """Yield the tables of rows with their names; of more than max_rows rows those that are drawn."""
+        largest = self._largest_drawn
         for name in self.rows.names(self.prefix, ".parquet"):
-            table = self.rows.read_table(name, list(columns)).slice(0, left)
-            left = None if left is None else left - len(table)
+            table = self.rows.read_table(name, list({*columns, "row_id"}))
+            if largest is not None:
+                table = table.filter(hash_ids(table["row_id"].to_numpy()) <= largest)
             if len(table):
-                yield name, table
+                yield name, table.select(list(columns))
+
+    @cached_property
+    def _largest_drawn(self) -> np.uint64 | None:
+        """The largest hash of a row that is drawn; None: all are."""
+        size, tables = self.options.max_rows, self.rows.tables(self.prefix, ["row_id"])
+        if size is None:
+            return None
+        hashes = np.concatenate([hash_ids(table["row_id"].to_numpy()) for table in tables])
+        return largest_drawn(hashes, size) if size < len(hashes) else None
 
 
 @dataclass(frozen=True)
@@ -213,13 +225,10 @@ def _wanted(job: Job, texts: Texts, mask: Mask | None) -> dict[int, Pairs]:
     wanted: dict[int, Pairs] = {}
     for _, table in job.tables(["row_id", "text_id"]):
         places, pairs = find_places(texts, table), _asked(job, table, mask)
-        there = places != UNKNOWN
-        parts, rows = split_places(places[there])
-        for position in np.unique(parts).tolist():
+        for position, mine, rows in by_part(places):
             shape = (texts.parts[position].rows, pairs.shape[1])
             held = wanted.setdefault(position, np.zeros(shape, dtype=bool))
-            mine = parts == position
-            np.logical_or.at(held, rows[mine], pairs[there][mine])
+            np.logical_or.at(held, rows, pairs[mine])
     return wanted
 
 

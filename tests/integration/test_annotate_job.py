@@ -339,6 +339,52 @@ def test_each_job_has_annotations_of_its_own_and_the_last_one_is_pointed_to(
         np.testing.assert_allclose(told["feature_prevalence"], expected(texts(n), h).mean(axis=0))
 
 
+@pytest.mark.parametrize("order", ["turned round", "shuffled", "repeated"])
+def test_rows_in_another_order_read_each_answers_file_once(
+    place: Place, order: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hypsae_ray.inputs.ROWS_PER_FRAME", 50)  # many tables of rows
+    monkeypatch.setattr("hypsae_ray.stages.label_plan.PART_ROWS", 32)  # and many parts of texts
+    monkeypatch.setattr("hypsae_ray.stages.assembly.ROWS_AT_ONCE", 7)
+    rows, engines = texts(300), Counting()
+    run(place, place.job([*rows, ""]), engines)
+    others = {"turned round": ["", *rows[::-1]], "repeated": [*rows, *rows[::-1], rows[7]]}
+    others["shuffled"] = random.Random(1).sample(rows, 200)
+    read = Counter[str]()
+    table = Folder.read_table
+
+    def counted(folder: Folder, name: str, columns: list[str] | None = None) -> Any:
+        read[name] += name.startswith("shard-")
+        return table(folder, name, columns)
+
+    monkeypatch.setattr(Folder, "read_table", counted)
+    run(place, place.job(others[order]), engines)
+    assert max(read.values()) == 1
+    assert engines.pairs == 300 * 4
+    right = expected(others[order], 4)
+    right[[row == "" for row in others[order]]] = np.nan
+    np.testing.assert_array_equal(place.result()[0], right)
+
+
+@pytest.mark.parametrize("frame", [10_000, 90])
+def test_max_rows_draws_rows_of_a_sorted_file_at_random(
+    place: Place, frame: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hypsae_ray.inputs.ROWS_PER_FRAME", frame)
+    rows = ["rain"] * 500 + ["bread"] * 500  # sorted, and nothing but repeats
+    drawn: list[set[int]] = []
+    for size in (100, 400, 2000):
+        run(place, place.job(rows, 2, max_rows=size), Counting())
+        found = hypsae_ray.load_annotations(place.out)
+        assert found.index.is_monotonic_increasing
+        np.testing.assert_array_equal(found, expected([rows[i] for i in found.index], 2))
+        drawn.append(set(found.index))
+    assert [len(sample) for sample in drawn] == [100, 400, 1000]
+    assert drawn[0] < drawn[1] < drawn[2]
+    # 400 of 1,000, without replacement: 200 of each half, with a standard deviation of 7.75.
+    assert abs(sum(row < 500 for row in drawn[1]) - 200) < 4 * 7.75
+
+
 @pytest.mark.parametrize("turn", [1, -1])
 def test_jobs_with_other_hypotheses_or_texts_at_once_are_both_right(place: Place, turn: int):
     rows, jobs = texts(60), []

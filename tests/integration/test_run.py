@@ -76,9 +76,11 @@ def test_of_the_holdout_only_what_is_annotated_is_embedded(
     (fewer,) = (r.step.folder for r in again.records if r.step.stage.name == "embed_holdout")
     (labelled,) = (r.step.folder for r in again.records if r.step.stage.name == "annotate")
     row_ids, fired = read_activations(fewer, "holdout", 32)
-    assert row_ids.tolist() == sorted(read_annotations(labelled)[0]) == list(range(170))
+    assert row_ids.tolist() == sorted(read_annotations(labelled)[0])
+    assert len(row_ids) == 170
+    assert 199 in row_ids or 198 in row_ids  # drawn, not the first ones
     _, all_fired = read_activations(stage_folder(demo_run, "embed_holdout"), "holdout", 32)
-    np.testing.assert_allclose(fired.toarray(), all_fired[:170].toarray(), atol=1e-5)
+    np.testing.assert_allclose(fired.toarray(), all_fired[row_ids].toarray(), atol=1e-5)
 
 
 def test_planted_concepts_are_found(demo_run: Path):

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hypsae_ray.answers import Answers, Part, Shard, Texts, split_places, to_table
+from hypsae_ray.answers import Answers, Part, Shard, Texts, by_part, to_table
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Scores
 from hypsae_ray.core.pairs import Block, blocks
@@ -31,7 +31,10 @@ def stored(folder):
 
 def look_up(texts, wanted):
     """Read texts at the places where they are said to be."""
-    parts, rows = split_places(texts.find([text_id(text) for text in wanted]))
+    places = texts.find([text_id(text) for text in wanted])
+    parts, rows = np.full(len(wanted), -1), np.full(len(wanted), -1)
+    for position, mine, its_rows in by_part(places):
+        parts[mine], rows[mine] = position, its_rows
     return [
         texts.folder.read_rows(texts.parts[part].name, int(row), 1, ["text"])["text"][0].as_py()
         for part, row in zip(parts, rows, strict=True)
