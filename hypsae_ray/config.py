@@ -33,6 +33,19 @@ Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 NodeLabels = dict[str, str]
 
 KEYWORD_EXAMPLES = 200
+DEFAULT_GPU_SHARE = 0.9
+# Arguments of vLLM 0.29 that say how it loads, logs and keeps itself safe, and never what it answers.
+# fmt: off
+WITHOUT_EFFECT = frozenset((
+    "aggregate_engine_logging", "collect_detailed_traces", "cudagraph_metrics", "device_ids",
+    "disable_log_stats", "distributed_timeout_seconds", "download_dir", "enable_log_requests",
+    "enable_logging_iteration_details", "enable_mfu_metrics", "enable_sleep_mode", "hf_token",
+    "jit_monitor_verbose", "kv_cache_memory_bytes", "kv_cache_metrics", "max_parallel_loading_workers",
+    "numa_bind", "numa_bind_cpus", "numa_bind_nodes", "num_gpu_blocks_override", "otlp_traces_endpoint",
+    "profiler_config", "ray_workers_use_nsight", "safetensors_load_strategy",
+    "safetensors_prefetch_num_threads", "served_model_name", "shutdown_timeout", "use_tqdm_on_load",
+))
+# fmt: on
 SECRET = "secret"  # type of the errors of pydantic whose input must not be shown
 
 
@@ -85,6 +98,8 @@ class Replicas(Section):
             raise ValueError(f"max ({self.max}) is below min ({self.min})")
         if self.max > 0 and self.min == 0:
             raise ValueError("min is 0 but max is not: use min 1, or 0 for both to stay in this process")
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus is {self.gpus:g}: Ray gives a part of one GPU, or whole ones")
         return self
 
 
@@ -349,8 +364,9 @@ class Llm(Section):
     """GPUs of one node that each layer is split over."""
     pipeline_parallel_size: Runtime[Positive] = 1
     """Groups of layers, on one node or several; a replica takes tensor_parallel_size GPUs for each."""
-    gpu_memory_utilization: Runtime[Fraction] = 0.9
-    """Share of each GPU's memory that vLLM may take."""
+    gpu_memory_utilization: Runtime[Fraction | None] = None
+    """Share of each GPU's memory that vLLM may take; null: 0.9 of what a replica reserves (0.45 where
+    `replicas.gpus` is 0.5, so that two find room on one GPU)."""
     kv_cache_gib: Runtime[Positive] = 2
     """GiB of main memory for the KV cache where vLLM runs on the CPU."""
     max_num_seqs: Runtime[Positive] = 128
@@ -358,7 +374,8 @@ class Llm(Section):
     max_num_batched_tokens: Runtime[Positive] = 4096
     """Tokens that the engine computes per step."""
     engine_args: dict[str, Any] = {}
-    """Any other argument of vllm.LLM, under vLLM's own name."""
+    """Any other argument of vllm.LLM, under vLLM's own name. Answers belong to them, but for those that only
+    say how vLLM loads and logs."""
     replicas: Runtime[Replicas] = Replicas()
     """Copies of the model."""
 
@@ -371,13 +388,34 @@ class Llm(Section):
         fields |= dict.fromkeys(("code_revision", "tokenizer_revision"), "trust_remote_code")
         if own := sorted(set(self.engine_args) & set(fields)):
             raise ValueError(f"engine_args: {own[0]} has a field of its own, llm.{fields[own[0]]}")
-        split = self.tensor_parallel_size * self.pipeline_parallel_size
-        if self.is_split and self.replicas.gpus not in (0, split):
+        if self.engine == "vllm":
+            self._check_gpus()
+        return self
+
+    def _check_gpus(self) -> None:
+        split, gpus = self.tensor_parallel_size * self.pipeline_parallel_size, self.replicas.gpus
+        if gpus not in (0, split) and (self.is_split or gpus > 1):
             raise ValueError(
-                f"replicas.gpus ({self.replicas.gpus:g}) is not what each replica takes: "
+                f"replicas.gpus ({gpus:g}) is not what each replica takes: "
                 f"tensor_parallel_size x pipeline_parallel_size ({split})"
             )
-        return self
+        share, chosen = self._reserved_share, self.gpu_memory_utilization
+        if chosen is not None and chosen > share:
+            raise ValueError(
+                f"gpu_memory_utilization ({chosen:g}) is above replicas.gpus ({gpus:g}), the part of a GPU "
+                f"that each replica reserves: leave it out (then {DEFAULT_GPU_SHARE * share:g} is taken), "
+                "or set replicas.gpus: 1"
+            )
+
+    @property
+    def gpu_memory_share(self) -> float:
+        """Share of each GPU's memory that vLLM may take, with the default filled in."""
+        return self.gpu_memory_utilization or DEFAULT_GPU_SHARE * self._reserved_share
+
+    @property
+    def _reserved_share(self) -> float:
+        """Part of each GPU that a replica reserves; where it reserves none, it has what there is."""
+        return min(self.replicas.gpus, 1) or 1.0
 
     @property
     def is_split(self) -> bool:
@@ -394,7 +432,10 @@ class Llm(Section):
         if self.engine == "endpoint":
             names = ("engine", "model", "revision", "max_model_len")
             return {name: getattr(self, name) for name in names}
-        return super().content() if self.engine == "vllm" else {"engine": self.engine}
+        if self.engine == "keywords":
+            return {"engine": self.engine}
+        counting = {name: value for name, value in self.engine_args.items() if name not in WITHOUT_EFFECT}
+        return {**super().content(), "engine_args": counting}
 
 
 class Label(Section):

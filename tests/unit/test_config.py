@@ -72,6 +72,23 @@ def test_defaults_are_filled_in():
         ({"interpret": {"max_tokens": 4096}}, "config", "leaves no room for a prompt"),
         ({"demo_truth": "demo"}, "config", "demo_truth needs data.id"),
         ({"evaluate": {"alpha": 1.5}}, "evaluate.alpha", "less than 1"),
+        (
+            {"llm": {"gpu_memory_utilization": 0.9, "replicas": {"gpus": 0.5}}},
+            "llm",
+            "gpu_memory_utilization (0.9) is above replicas.gpus (0.5), the part of a GPU that each replica "
+            "reserves: leave it out (then 0.45 is taken), or set replicas.gpus: 1",
+        ),
+        (
+            {"interpret": {"llm": {"gpu_memory_utilization": 0.3, "replicas": {"gpus": 0.25}}}},
+            "interpret.llm",
+            "gpu_memory_utilization (0.3) is above replicas.gpus (0.25)",
+        ),
+        (
+            {"embed": {"replicas": {"gpus": 1.5}}},
+            "embed.replicas",
+            "gpus is 1.5: Ray gives a part of one GPU",
+        ),
+        ({"llm": {"replicas": {"gpus": 2}}}, "llm", "tensor_parallel_size x pipeline_parallel_size (1)"),
         ({"embed": {"batch_size": "many"}}, "embed.batch_size", "integer"),
     ],
 )
@@ -146,6 +163,21 @@ def test_content_leaves_out_what_changes_no_result():
     assert slow.data.content() == fast.data.content()
     other = config_file.parse({**MINIMAL, "embed": {"layer": -2}}, "c")
     assert other.embed.content() != fast.embed.content()
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(0.5, 0.45), (0.25, 0.225), (1, 0.9), (0, 0.9)])
+def test_replicas_that_share_a_gpu_find_room_on_it(gpus: float, share: float):
+    assert config.Llm(replicas=config.Replicas(gpus=gpus)).gpu_memory_share == pytest.approx(share)
+    chosen = config.Llm(gpu_memory_utilization=0.2, replicas=config.Replicas(gpus=gpus))
+    assert chosen.gpu_memory_share == 0.2
+
+
+def test_engine_arguments_that_only_log_or_load_leave_the_answers_alone():
+    plain = config.Llm()
+    logging = {"disable_log_stats": True, "download_dir": "/w", "use_tqdm_on_load": False}
+    assert config.Llm(engine_args=logging).content() == plain.content()
+    for counts in ({"kv_cache_dtype": "fp8"}, {"quantization": "awq"}, {"a_new_one": 1}):
+        assert config.Llm(engine_args=counts).content() != plain.content()
 
 
 def test_the_keyword_baseline_shares_every_stage_before_naming():
