@@ -44,6 +44,7 @@ from hypsae_ray.stages import train_sae as training
 from hypsae_ray.stages.corpus import Corpus
 from hypsae_ray.stages.stored_labels import find_annotations
 from hypsae_ray.stages.texts import sentences_of
+from hypsae_ray.stages.tries import RetryingPool
 
 IN_THIS_PROCESS = Replicas(min=0, max=0)
 TEXTS_PER_TASK = 256
@@ -267,7 +268,7 @@ def _name(
     options = settings.interpret.read_by(llm)
     asks = naming.plan(corpus, chosen["neuron_idx"].tolist(), options)
     with _engines(engines) as held:
-        pool = held.language_model(llm)
+        pool = RetryingPool(held.language_model(llm))
         candidates, _ = naming.write_candidates(pool, asks, by_id, options, _untracked)
         trials = scoring.plan(corpus, candidates, settings.score_fidelity)
         options = settings.score_fidelity

@@ -15,6 +15,7 @@ import pyarrow as pa
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.boundary import Embedder
+from hypsae_ray.stages.tries import RetryingPool
 from hypsae_ray.stages.workspace import Workspace
 
 
@@ -46,6 +47,9 @@ def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> int:
 
     Returns:
         Rows whose text stood in an earlier file.
+
+    Raises:
+        StageError: a shard failed each time it was tried; the others are kept.
     """
     repeats = find_repeats([frame["text_id"].to_numpy() for frame in ids.values()])
     done, dtype = set(work.out.names(suffix=".parquet")), work.config.embed.store_dtype
@@ -55,8 +59,8 @@ def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> int:
         if name not in done and not later.all()
     ]
     if tasks:
-        results = work.engines.embedder(work.config.embed).map(embed_shard, tasks)
-        for _ in work.track(results, len(tasks), "shard"):
+        pool = RetryingPool(work.engines.embedder(work.config.embed), work.say, lambda task: task.name)
+        for _ in work.track(pool.map(embed_shard, tasks), len(tasks), "shard"):
             pass
     _fill_repeats(work.out, ids, repeats, dtype)
     return int(sum(later.sum() for later in repeats))

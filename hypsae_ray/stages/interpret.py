@@ -1,5 +1,9 @@
-"""Stage `interpret`: candidate sentences for each selected neuron, written from texts that make it fire."""
+"""Stage `interpret`: candidate sentences for each selected neuron, written from texts that make it fire.
 
+What a model wrote is kept as it comes, a file per task, so that a run that is stopped asks only for the rest.
+"""
+
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +23,7 @@ from hypsae_ray.core.prompts import parse_name, truncate_words
 from hypsae_ray.core.sampling import naming_examples
 from hypsae_ray.schema import Status
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
+from hypsae_ray.stages.tries import KeepingPool, RetryingPool
 from hypsae_ray.stages.workspace import Track, Workspace
 
 PROMPTS_PER_TASK = 32
@@ -46,8 +51,9 @@ def run(work: Workspace) -> Outcome:
     neurons = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"]
     asks = plan(read_corpus(work), neurons.tolist(), options)
     texts = read_texts_by_id(work, {i for ask in asks for i in (*ask.positives, *ask.negatives)})
-    pool = work.engines.language_model(work.config.interpreter)
-    candidates, usage = write_candidates(pool, asks, texts, options, work.track)
+    pool = RetryingPool(work.engines.language_model(work.config.interpreter), work.say, _describe)
+    kept = KeepingPool(pool, work.out, dump_answers, load_answers)
+    candidates, usage = write_candidates(kept, asks, texts, options, work.track)
     table = pa.Table.from_pandas(candidates, schema=schema.CANDIDATES, preserve_index=False)
     work.out.write_table("candidates.parquet", table)
     return Outcome(len(candidates), usage, facts=count_statuses(candidates["status"]))
@@ -81,13 +87,14 @@ def write_candidates(
         track: progress.
 
     Returns:
-        The candidates table, in the order of `asks`, and the tokens used.
+        The candidates table, in the order of `asks`, and the tokens used. Candidates of a task that could not
+        be done are FAILED.
     """
     possible = [k for k, ask in enumerate(asks) if ask.possible]
     prompts = [(k, to_prompt(asks[k], texts, options)) for k in possible]
     chunks = [prompts[i : i + PROMPTS_PER_TASK] for i in range(0, len(prompts), PROMPTS_PER_TASK)]
     answers = [Answer("", Status.NO_EXAMPLES)] * len(asks)
-    for done in track(pool.map(generate, chunks) if chunks else (), len(chunks), "task"):
+    for done in track(pool.map(generate, chunks, _failed) if chunks else (), len(chunks), "task"):
         for k, answer in done:
             answers[k] = answer
     rows = [_row(ask, answer) for ask, answer in zip(asks, answers, strict=True)]
@@ -110,6 +117,28 @@ def generate(model: LanguageModel, task: list[tuple[int, NamingPrompt]]) -> list
     """Answer the prompts of one task; each keeps its number."""
     answers = model.generate([prompt for _, prompt in task])
     return [(k, answer) for (k, _), answer in zip(task, answers, strict=True)]
+
+
+def dump_answers(done: list[tuple[int, Answer]]) -> bytes | None:
+    """Return the answers of a task as JSON; None if one failed, which is asked again by the next run."""
+    if any(answer.status == Status.FAILED for _, answer in done):
+        return None
+    rows = [(k, answer.text, int(answer.status), vars(answer.usage)) for k, answer in done]
+    return json.dumps(rows).encode()
+
+
+def load_answers(content: bytes) -> list[tuple[int, Answer]]:
+    """Return what `dump_answers` wrote."""
+    rows = json.loads(content)
+    return [(k, Answer(text, Status(status), Usage(**usage))) for k, text, status, usage in rows]
+
+
+def _failed(task: list[tuple[int, NamingPrompt]], _reason: str) -> list[tuple[int, Answer]]:
+    return [(k, Answer("", Status.FAILED)) for k, _ in task]
+
+
+def _describe(task: list[tuple[int, NamingPrompt]]) -> str:
+    return f"{len(task)} candidates"
 
 
 def read_answer(answer: Answer) -> tuple[str | None, Status]:

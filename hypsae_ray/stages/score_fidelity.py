@@ -4,6 +4,7 @@ Candidates compete on half of these texts, and the hypothesis has the measures o
 it was chosen by, the best of several looks better than it is.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -15,13 +16,14 @@ import pyarrow as pa
 
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Outcome
-from hypsae_ray.boundary import LanguageModel, Pool, Scores, Usage
+from hypsae_ray.boundary import SCORE_ARRAYS, LanguageModel, Pool, Scores, Usage
 from hypsae_ray.config import Label, ScoreFidelity
 from hypsae_ray.core.fidelity import Fidelity, best_candidate, halves, score_fidelity
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sampling import fidelity_examples
 from hypsae_ray.schema import Status
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
+from hypsae_ray.stages.tries import KeepingPool, RetryingPool
 from hypsae_ray.stages.workspace import Track, Workspace
 
 
@@ -85,8 +87,9 @@ def run(work: Workspace) -> Outcome:
     candidates = work.inputs["interpret"].folder.read_table("candidates.parquet").to_pandas()
     trials = plan(read_corpus(work), candidates, options)
     texts = read_texts_by_id(work, {i for trial in trials for i in trial.rows})
-    pool = work.engines.language_model(work.config.llm)
-    scored, usage = score_candidates(pool, trials, texts, options, work.config.label, work.track)
+    pool = RetryingPool(work.engines.language_model(work.config.llm), work.say, _describe)
+    kept = KeepingPool(pool, work.out, dump_scores, load_scores)
+    scored, usage = score_candidates(kept, trials, texts, options, work.config.label, work.track)
     work.out.write_table("fidelity.parquet", to_table(scored))
     shape = work.config.train_sae
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
@@ -129,7 +132,10 @@ def score_candidates(
     label: Label,
     track: Track,
 ) -> tuple[list[Scored], Usage]:
-    """Have a model label the texts of every trial; return each candidate's fidelity and the tokens used."""
+    """Have a model label the texts of every trial; return each candidate's fidelity and the tokens used.
+
+    A neuron whose task could not be done has no labels, and its candidates no fidelity.
+    """
     by_neuron = {trial.neuron_idx: trial for trial in trials}
     tasks = [
         (trial.neuron_idx, [truncate_words(texts[i], options.max_words) for i in trial.rows], trial.sentences)
@@ -137,10 +143,38 @@ def score_candidates(
         if trial.rows
     ]
     scored, usages = [], [Usage()]
-    for neuron, scores in track(pool.map(AskTrial(label), tasks) if tasks else (), len(tasks), "neuron"):
+    for neuron, scores in track(
+        pool.map(AskTrial(label), tasks, _failed) if tasks else (), len(tasks), "neuron"
+    ):
         scored += score_trial(by_neuron[neuron], scores.p_yes, options)
         usages.append(scores.usage)
     return sorted(scored, key=lambda one: (one.neuron_idx, one.candidate)), reduce(add, usages)
+
+
+def dump_scores(done: tuple[int, Scores]) -> bytes | None:
+    """Return the scores of a task as JSON; None if one failed, which is asked again by the next run."""
+    neuron, scores = done
+    if (scores.status == Status.FAILED).any():
+        return None
+    arrays = {name: getattr(scores, name).tolist() for name in SCORE_ARRAYS}
+    return json.dumps({"neuron": neuron, "usage": vars(scores.usage), **arrays}).encode()
+
+
+def load_scores(content: bytes) -> tuple[int, Scores]:
+    """Return what `dump_scores` wrote."""
+    saved = json.loads(content)
+    p_yes, p_neither = (np.array(saved[name], dtype=np.float32) for name in ("p_yes", "p_neither"))
+    status = np.array(saved["status"], dtype=np.int8)
+    return saved["neuron"], Scores(p_yes, p_neither, status, Usage(**saved["usage"]))
+
+
+def _failed(task: tuple[int, list[str], tuple[str, ...]], _reason: str) -> tuple[int, Scores]:
+    neuron, texts, sentences = task
+    return neuron, Scores.unanswered(len(texts), len(sentences), Status.FAILED)
+
+
+def _describe(task: tuple[int, list[str], tuple[str, ...]]) -> str:
+    return f"neuron {task[0]}"
 
 
 def score_trial(trial: Trial, p_yes: np.ndarray, options: ScoreFidelity) -> list[Scored]:
