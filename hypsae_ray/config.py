@@ -106,6 +106,8 @@ class Replicas(Section):
 class Data(Section):
     """Where the texts are, and which columns mean what."""
 
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # a column may be called 2020
+
     train: Runtime[str]
     """File, glob or folder of JSONL, CSV or Parquet: the rows that train, select and name neurons."""
     holdout: Runtime[str | None] = None
@@ -135,6 +137,9 @@ class Data(Section):
     """Numeric columns to keep beside the target."""
     weight: str | None = None
     """Column of a weight above 0 per row, of a survey for example; null: none."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal mark of numbers that stand in a file as texts (in CSV all do); the other mark may stand between
+    thousands. null: a point; a number that could be read either way is refused."""
     task: Literal["auto", "regression", "classification", "count"] = "auto"
     """classification: a target of 0 and 1. count: of 0, 1, 2 and so on. auto: classification if every target
     value is 0 or 1, else regression."""

@@ -1,16 +1,15 @@
-"""What a row of input must be: checks that give a reason per bad row, and the columns of the texts table."""
+"""What a row of input must be: the columns of the texts table, a reason per bad row, and splits by hash."""
 
 import hashlib
-import math
-from collections.abc import Hashable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Floats = npt.NDArray[np.float64]
+from hypsae_ray.core.columns import Bools, Decimals, Floats, Typed, names, numbers, shown, texts
 
 
 @dataclass(frozen=True)
@@ -31,86 +30,108 @@ class Columns:
         return list(dict.fromkeys([self.text, self.target, *optional, *self.covariates]))
 
 
-def find_bad_rows(frame: pd.DataFrame, columns: Columns, *, task: str) -> "pd.Series[str]":
-    """Return the reason for each row that cannot be used, indexed like `frame`; good rows are not in it.
+@dataclass(frozen=True)
+class Rows:
+    """Rows with their meaning.
+
+    Attributes:
+        values: source_id, text, target, group, weight and covariate_NAME, as `schema.texts` has them; indexed
+            as the input was.
+        bad: the reason for each row that cannot be used; good rows are not in it.
+    """
+
+    values: pd.DataFrame
+    bad: "pd.Series[str]"
+
+
+def read_rows(frame: pd.DataFrame, columns: Columns, *, task: str, decimal: Decimals = ".") -> Rows:
+    """Return what the values of some rows mean, and which rows cannot be used.
 
     Args:
         frame: untyped values under the input's own column names.
         columns: the part each column plays.
         task: classification wants a target of 0 or 1, count one of 0, 1, 2 ...; any other a finite number.
+        decimal: of numbers that are texts; see `columns.numbers`.
 
-    >>> frame = pd.DataFrame({"t": ["fine", " "], "y": [1, 2]})
-    >>> find_bad_rows(frame, Columns("t", "y"), task="auto").to_dict()
-    {1: "column 't': the text is empty"}
+    >>> frame = pd.DataFrame({"t": ["fine", " "], "y": [1, "2"]})
+    >>> read_rows(frame, Columns("t", "y"), task="auto").bad.to_dict()
+    {1: "column 't': the text is missing (' ')"}
     """
-    reasons: pd.Series[str] = pd.Series("", index=frame.index, dtype=object)
+    reading = _Reading(frame)
     for name in columns.covariates:
-        _note(reasons, ~np.isfinite(to_numbers(frame[name])), f"column {name!r}: not a finite number")
-    if columns.weight is not None:
-        weight = to_numbers(frame[columns.weight])
-        unusable = ~(np.isfinite(weight) & (weight > 0))
-        _note(reasons, unusable, f"column {columns.weight!r}: not a weight above 0")
-    _note_targets(reasons, frame[columns.target], columns.target, task)
-    if columns.id is not None:
-        absent = frame[columns.id].map(_is_missing).to_numpy(bool)
-        _note(reasons, absent, f"column {columns.id!r}: the id is missing")
-    _note_texts(reasons, frame[columns.text], columns.text)
-    return reasons[reasons != ""]
+        reading.take(f"covariate_{name}", name, numbers(frame[name], decimal), "covariate")
+    reading.take_limited("weight", columns.weight, decimal, (lambda weight: weight > 0, "a weight above 0"))
+    reading.take_limited("target", columns.target, decimal, _TARGETS.get(task))
+    for part, name, wanted in (("group", columns.group, ""), ("source_id", columns.id, "id")):
+        if name is not None:
+            reading.take(part, name, names(frame[name]), wanted)
+    reading.take("text", columns.text, texts(frame[columns.text]), "text")
+    return reading.rows()
 
 
-def _note_targets(reasons: "pd.Series[str]", values: "pd.Series[Any]", name: str, task: str) -> None:
-    target = to_numbers(values)
-    if task == "classification":
-        _note(reasons, ~np.isin(target, (0.0, 1.0)), f"column {name!r}: not 0 or 1")
-    if task == "count":
-        whole = (target >= 0) & (target == np.floor(target))
-        _note(reasons, ~whole, f"column {name!r}: not a whole number of 0 or more")
-    _note(reasons, ~np.isfinite(target), f"column {name!r}: not a finite number")
-    _note(reasons, values.map(_is_missing).to_numpy(bool), f"column {name!r}: the target is missing")
+Limit = tuple[Callable[[Floats], Bools], str]
+
+_TARGETS: Mapping[str, Limit] = {
+    "classification": (lambda target: np.isin(target, (0.0, 1.0)), "0 or 1"),
+    "count": (lambda target: (target >= 0) & (target == np.floor(target)), "a whole number of 0 or more"),
+}
 
 
-def bad_texts(texts: "pd.Series[Any]", name: str) -> "pd.Series[str]":
-    """Return for each value of the column `name` why it is no usable text; "" where it is one."""
-    reasons: pd.Series[str] = pd.Series("", index=texts.index, dtype=object)
-    _note_texts(reasons, texts, name)
-    return reasons
+class _Reading:
+    """Rows that are being read, a column at a time: of the reasons of a row the last one counts."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+        self._values: dict[str, Any] = {"source_id": None, "group": None, "weight": np.nan}
+        self._reasons = np.full(len(frame), "", dtype=object)
+
+    def take(self, part: str, name: str, typed: Typed, wanted: str) -> None:
+        """Take the values of a column; `wanted` is what a row cannot do without, "" if it can."""
+        self._values[part] = typed.values
+        self._note(name, typed.bad, typed.reasons[typed.bad].tolist())
+        if wanted:
+            blanks = self._frame[name][typed.missing].tolist()
+            self._note(name, typed.missing, [f"the {wanted} is missing{_blank(value)}" for value in blanks])
+
+    def take_limited(self, part: str, name: str | None, decimal: Decimals, limit: Limit | None) -> None:
+        """Take a column of numbers of which not all will do."""
+        if name is None:
+            return
+        typed = numbers(self._frame[name], decimal)
+        self.take(part, name, typed, part)
+        if limit is not None:
+            fits, wanted = limit
+            wrong = typed.usable & ~fits(typed.values)
+            values = self._frame[name][wrong].tolist()
+            self._note(name, wrong, [f"{shown(value)} is not {wanted}" for value in values])
+
+    def _note(self, name: str, where: Bools, reasons: list[str]) -> None:
+        self._reasons[where] = [f"column {name!r}: {reason}" for reason in reasons]
+
+    def rows(self) -> Rows:
+        """Return what was read."""
+        reasons = pd.Series(self._reasons, index=self._frame.index, dtype=object)
+        bad = cast("pd.Series[str]", reasons[reasons != ""])
+        return Rows(pd.DataFrame(self._values, index=self._frame.index), bad)
 
 
-def _note_texts(reasons: "pd.Series[str]", texts: "pd.Series[Any]", name: str) -> None:
-    is_text = texts.map(lambda value: isinstance(value, str)).to_numpy(bool)
-    blank = texts.map(lambda value: isinstance(value, str) and not value.strip()).to_numpy(bool)
-    broken = texts.map(lambda value: isinstance(value, str) and not _is_encodable(value)).to_numpy(bool)
-    _note(reasons, broken, f"column {name!r}: the text holds a lone surrogate, which is not Unicode text")
-    _note(reasons, blank, f"column {name!r}: the text is empty")
-    _note(reasons, ~is_text, f"column {name!r}: the value is not a text")
-    _note(reasons, texts.map(_is_missing).to_numpy(bool), f"column {name!r}: the text is null")
+def _blank(value: Any) -> str:
+    return f" ({shown(value)})" if isinstance(value, str) and value else ""
 
 
-def _note(reasons: "pd.Series[str]", bad: npt.NDArray[np.bool_], reason: str) -> None:
-    """Later notes win: call it from the least to the most telling reason."""
-    reasons[bad] = reason
-
-
-def _is_missing(value: Hashable) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def to_numbers(values: "pd.Series[Any]") -> Floats:
-    """Return float64 values, NaN where a value is no number; True and False are 1 and 0."""
-    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-
-
-def text_ids(texts: "pd.Series[str]") -> list[str]:
+def text_ids(of: Iterable[str]) -> list[str]:
     """Return a hash of each whole text (BLAKE2b, 16 bytes, hex): equal texts, equal ids."""
-    return [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
+    return [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in of]
+
+
+def few_texts(n_rows: int, distinct: int) -> bool:
+    """Tell whether texts repeat so much that rows are no measure of evidence.
+
+    Below half, a typical text stands twice or more, and the variance of a mean can be twice what rows alone
+    say; with fewer than 30 distinct texts, errors that are robust to the repeats are too small as well
+    (Cameron and Miller 2015, section VI).
+    """
+    return distinct < n_rows and (distinct < n_rows / 2 or distinct < 30)
 
 
 def in_validation(ids: list[str], fraction: float) -> npt.NDArray[np.bool_]:

@@ -103,6 +103,7 @@ def methods_facts(
     tests = chain.evaluation.reindex(columns=["separation_test"])["separation_test"]
     return MethodsFacts(
         rows=data.get("rows", {}),
+        distinct_texts=data.get("distinct_texts", {}),
         versions=versions,
         rejected=data.get("rejected", 0),
         overlap=data.get("overlap") or {},

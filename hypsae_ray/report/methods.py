@@ -77,7 +77,8 @@ class MethodsFacts:
     """What a run found out that neither its config nor its metrics say.
 
     Attributes:
-        rows: texts per split: train, val, holdout.
+        rows: rows per split: train, val, holdout.
+        distinct_texts: how many of them differ in their text, by split.
         versions: of Python and of each package, by name.
         rejected: rows left out as unusable.
         overlap: holdout texts that the training data had seen: same_text, near_copy, same_group, action.
@@ -89,6 +90,7 @@ class MethodsFacts:
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
+    distinct_texts: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     rejected: int = 0
     overlap: Mapping[str, Any] = field(default_factory=dict)
@@ -125,7 +127,7 @@ def _data(config: Config, metrics: Mapping[str, Any], facts: MethodsFacts) -> li
     return [
         f"We looked for properties of texts that go with {config.data.target}, with sparse autoencoders "
         "(Movva et al. 2025).",
-        _sizes(facts.rows, metrics.get("n")),
+        _sizes(facts, metrics.get("n")),
         _splits(config.data),
         _unusable(facts),
         f"The holdout texts fall into {plural(groups, 'group')}{by}." if is_known(groups) else "",
@@ -134,15 +136,23 @@ def _data(config: Config, metrics: Mapping[str, Any], facts: MethodsFacts) -> li
     ]
 
 
-def _sizes(rows: Mapping[str, int], tested_on: object) -> str:
+def _sizes(facts: MethodsFacts, tested_on: object) -> str:
+    rows = facts.rows
     if not rows:
         return ""
     fewer = is_known(tested_on) and tested_on != rows.get("holdout")
     tests = f"; the tests rest on {count(tested_on)} of them, drawn at random" if fewer else ""
     return (
-        f"We used {count(rows.get('train'))} texts for training, {count(rows.get('val'))} for validation and "
-        f"{count(rows.get('holdout'))} as a holdout for the tests alone{tests}."
+        f"We used {_texts(facts, 'train')} for training, {_texts(facts, 'val')} for validation and "
+        f"{_texts(facts, 'holdout')} as a holdout for the tests alone{tests}."
     )
+
+
+def _texts(facts: MethodsFacts, split: str) -> str:
+    n, distinct = facts.rows.get(split), facts.distinct_texts.get(split)
+    if is_known(n, distinct) and distinct != n:
+        return f"{plural(n, 'row')} ({plural(distinct, 'distinct text')})"
+    return f"{count(n)} texts" if split == "train" else count(n)
 
 
 def _splits(options: Data) -> str:

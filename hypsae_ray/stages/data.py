@@ -7,6 +7,7 @@ each training text and, where the data have an id column, the ids.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -15,6 +16,7 @@ from hypsae_ray import schema
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.config import Data
 from hypsae_ray.core import rows
+from hypsae_ray.core.columns import COMMA, says_truth, shown
 from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import DataFile, find_files, read_frames
 from hypsae_ray.stages.possible_groups import find_possible_groups
@@ -27,36 +29,42 @@ from hypsae_ray.stages.splits import (
     columns_of,
     compare,
     places,
+    read_rows,
 )
 from hypsae_ray.stages.workspace import Workspace
 
 SHOWN_BAD_ROWS = 5
+_ADVICE = "mend them, or leave them out with data.on_bad_rows: drop"
+_DECIMAL_ADVICE = "where the comma is the decimal mark, set data.decimal: ','; where it parts thousands, '.'"
 
 
 def run(work: Workspace) -> Outcome:
     """Write texts of train, val and holdout, rejected rows, and columns that may be groups of the holdout.
 
-    Facts: task, rows per split, rejected rows, overlap (holdout rows that are not new, by kind, and what
-    became of them), possible_groups (names of columns).
+    Facts: task, rows and distinct texts per split, rejected rows, overlap (holdout rows that are not new, by
+    kind, and what became of them), possible_groups (names of columns).
 
     Raises:
         InputError: a file, a row or a split cannot be used; nothing is written then.
     """
     options = work.config.data
     files = {source: find_files(place) for source, place in places(options).items()}
-    checks = {source: _check(_tracked(found, work), options) for source, found in files.items()}
+    truth = _TruthValues(options)
+    checks = {source: _check(_tracked(found, work), options, truth) for source, found in files.items()}
     _refuse(checks, options)
     task = _task(checks, options, work)
     bad = {source: check.bad for source, check in checks.items()}
     compared = compare(Dataset(options, files, bad))
     _refuse_overlap(compared, options)
     _refuse_splits(compared, options)
+    _tell_repeats(compared, work)
     known = compared.reasons if options.overlap == "drop" else {}
     dataset = Dataset(options, files, bad).without("holdout", known)
     counts = _write(dataset, work.out)
     facts = {
         "task": task,
         "rows": counts,
+        "distinct_texts": dict(compared.distinct_texts),
         "rejected": _write_rejected([*bad.items(), ("holdout", known)], work),
         "overlap": _overlap(compared, options, work),
         "possible_groups": _write_possible_groups(dataset, work.out),
@@ -76,19 +84,20 @@ def _tracked(files: list[DataFile], work: Workspace) -> Iterable[DataFile]:
     return work.track(files, len(files), "file") if len(files) > 1 else files
 
 
-def _check(files: Iterable[DataFile], options: Data) -> _Check:
+def _check(files: Iterable[DataFile], options: Data, truth: "_TruthValues") -> _Check:
     columns, check = columns_of(options), _Check()
     seen_ids: set[str] = set()
     for file in files:
         reasons = []
         for frame in read_frames(file, columns.names):
-            bad = rows.find_bad_rows(frame, columns, task=options.task)
+            read = read_rows(frame, options)
+            bad, good = read.bad, read.values.drop(read.bad.index)
+            truth.see(file.path, frame, read.values)
             if options.id is not None:
-                good = frame[options.id].drop(bad.index).astype(str)
-                bad = pd.concat([bad, _repeated(good, seen_ids, options.id)]).sort_index()
-                seen_ids.update(good)
+                bad = pd.concat([bad, _repeated(good["source_id"], seen_ids, options.id)]).sort_index()
+                seen_ids.update(good["source_id"])
             reasons.append(bad)
-            check.targets.see(rows.to_numbers(frame[options.target].drop(bad.index)))
+            check.targets.see(good["target"].drop(bad.index, errors="ignore").to_numpy())
         found = pd.concat(reasons)
         if len(found):
             check.bad[file.path] = found
@@ -97,14 +106,49 @@ def _check(files: Iterable[DataFile], options: Data) -> _Check:
 
 def _repeated(ids: "pd.Series[str]", seen: set[str], column: str) -> "pd.Series[str]":
     repeated = ids[ids.duplicated() | ids.isin(seen)]
-    return ("column " + repr(column) + ": id " + repeated + " is there already").astype(object)
+    return repeated.map(lambda name: f"column {column!r}: id {name} is there already").astype(object)
+
+
+class _TruthValues:
+    """Where columns of numbers hold truth values, and where other numbers: both in one column are refused."""
+
+    def __init__(self, options: Data) -> None:
+        parts = {"target": options.target, "weight": options.weight}
+        parts |= {f"covariate_{name}": name for name in options.covariates}
+        self._columns = {part: name for part, name in parts.items() if name is not None}
+        self._truth: dict[str, str] = {}
+        self._other: dict[str, str] = {}
+
+    def see(self, path: str, frame: pd.DataFrame, values: pd.DataFrame) -> None:
+        """Take in some rows of a file: as they stand there, and what they mean.
+
+        Raises:
+            InputError: a column holds both.
+        """
+        for part, name in self._columns.items():
+            binary = values[part].isin((0, 1))
+            other = ~binary & values[part].notna()
+            self._note(self._other, path, frame[name][other])
+            if name not in self._truth:
+                self._note(self._truth, path, frame[name][binary & frame[name].map(says_truth)])
+            if name in self._truth and name in self._other:
+                raise InputError(
+                    f"column {name!r} holds both truth values and other numbers: {self._truth[name]}; "
+                    f"{self._other[name]}"
+                )
+
+    def _note(self, places: dict[str, str], path: str, values: "pd.Series[Any]") -> None:
+        for row, value in values.head(1).items():
+            places.setdefault(str(values.name), f"{shown(value)} in {path}, row {row}")
 
 
 def _refuse(checks: Mapping[str, _Check], options: Data) -> None:
-    if options.on_bad_rows == "error":
-        advice = "mend them, or leave them out with data.on_bad_rows: drop"
-        for source, check in checks.items():
-            for path, bad in check.bad.items():
+    for source, check in checks.items():
+        for path, bad in check.bad.items():
+            commas = bad.str.contains(COMMA, regex=False).any()
+            # Which number a comma makes is a question about the file: no row of it can be dropped for that.
+            if options.on_bad_rows == "error" or (commas and options.decimal is None):
+                advice = _DECIMAL_ADVICE if commas else _ADVICE
                 raise InputError(_message(f"{path}: {len(bad)} bad row(s) in {source}:", bad, advice))
     for source, check in checks.items():
         if check.targets.rows == 0:
@@ -149,6 +193,23 @@ def _refuse_splits(compared: Comparison, options: Data) -> None:
                 f"{place}: column {options.target!r} is {targets.low:g} in every row of {split}: "
                 "nothing to predict"
             )
+        if compared.distinct_texts[split] == 1:
+            raise InputError(
+                f"{place}: column {options.text!r} holds one text in all {targets.rows} rows of {split}: "
+                "nothing to tell apart"
+            )
+
+
+def _tell_repeats(compared: Comparison, work: Workspace) -> None:
+    n_rows = {split: targets.rows for split, targets in compared.targets.items()}
+    repeats = {split: n for split, n in compared.distinct_texts.items() if n < n_rows[split]}
+    if repeats:
+        told = ", ".join(
+            f"{split} {n_rows[split]} rows of {n} distinct texts" for split, n in repeats.items()
+        )
+        few = any(rows.few_texts(n_rows[split], n) for split, n in repeats.items())
+        warning = "; these are few: rows with one text are not independent evidence" if few else ""
+        work.say(f"data: texts repeat: {told}{warning}")
 
 
 def _kinds(compared: Comparison) -> str:

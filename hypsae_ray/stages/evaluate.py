@@ -9,6 +9,7 @@ from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.config import Config
 from hypsae_ray.core.inference import Surroundings, evaluate
 from hypsae_ray.core.prediction import rows_that_fit
+from hypsae_ray.core.rows import few_texts
 from hypsae_ray.core.sample import Ints, Sample, codes_of
 from hypsae_ray.errors import StageError
 from hypsae_ray.stages.embed import to_vectors
@@ -43,7 +44,17 @@ def run(work: Workspace) -> Outcome:
     work.out.write_table("evaluation.parquet", pa.Table.from_pandas(table, preserve_index=False))
     for name, details in result.details.items():
         work.out.write_table(f"{name}.parquet", pa.Table.from_pandas(details, preserve_index=False))
-    return Outcome(len(table), facts={"metrics": dict(result.metrics), "notes": list(result.notes)})
+    notes = [*result.notes, *repeat_notes(rows["text_id"])]
+    return Outcome(len(table), facts={"metrics": dict(result.metrics), "notes": notes})
+
+
+def repeat_notes(text_ids: pd.Series) -> list[str]:
+    """Return a note if few texts stand in many rows."""
+    distinct = text_ids.nunique()
+    if not few_texts(len(text_ids), distinct):
+        return []
+    told = f"{len(text_ids)} rows hold only {distinct} distinct texts"
+    return [f"{told}: rows with one text are not independent evidence"]
 
 
 def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hypsae_ray.core.rows import to_numbers
+from hypsae_ray.core.columns import numbers, says_truth, shown
 from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import find_files, read_frames
 
@@ -29,15 +29,16 @@ class Mask:
         parts = []
         for file in find_files(place):
             for frame in read_frames(file, COLUMNS):
-                pairs = np.column_stack([to_numbers(frame[name]) for name in COLUMNS])
+                pairs = np.column_stack([numbers(frame[name]).values for name in COLUMNS])
                 bad = ~((pairs >= 0) & (pairs < LARGEST) & (pairs == np.floor(pairs)))
+                bad |= np.column_stack([frame[name].map(says_truth) for name in COLUMNS])
                 bad[:, 1] |= pairs[:, 1] >= n_hypotheses
                 if bad.any():
                     row, column = (int(i) for i in np.argwhere(bad)[0])
-                    value = frame[COLUMNS[column]].iloc[row]
+                    name, wanted = COLUMNS[column], f"0 to {n_hypotheses - 1}" if column else "the rows"
+                    value = shown(frame[name].iloc[row])
                     raise InputError(
-                        f"{file.path}: row {frame.index[row]}: column {COLUMNS[column]!r}: {value!r} is none"
-                        + (f" of 0 to {n_hypotheses - 1}" if column else " of the rows")
+                        f"{file.path}: row {frame.index[row]}: column {name!r}: {value} is none of {wanted}"
                     )
                 parts.append(pairs.astype(np.int64))
         pairs = np.concatenate(parts)

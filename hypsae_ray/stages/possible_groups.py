@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hypsae_ray.core import rows
+from hypsae_ray.core.columns import Typed, names, numbers
 from hypsae_ray.inputs import columns_in
-from hypsae_ray.stages.splits import Dataset, columns_of, to_name
+from hypsae_ray.stages.splits import Dataset, columns_of
 
 MAX_COLUMNS = 5
 MAX_LENGTH = 64
@@ -32,9 +32,12 @@ def find_possible_groups(dataset: Dataset) -> pa.Table:
     columns, row_ids = tuple(hashes), [np.empty(0, dtype=np.int64)]
     for part in dataset.read(("holdout",), columns) if columns else ():
         row_ids.append(part.texts["row_id"].to_numpy())
-        hashes = {name: seen for name, seen in hashes.items() if _may_be_names(name, part.source[name])}
-        for name, seen in hashes.items():
-            seen.append(_hash(part.source[name]))
+        for name in list(hashes):
+            named = names(part.source[name])
+            if _may_be_names(name, part.source[name], named):
+                hashes[name].append(_hash(named))
+            else:
+                del hashes[name]
     coded = {name: pd.factorize(pd.concat(seen)) for name, seen in hashes.items() if seen}
     distinct = {name: len(values) for name, (codes, values) in coded.items() if _repeat(codes, len(values))}
     best = sorted(distinct, key=lambda name: -distinct[name])[:MAX_COLUMNS]
@@ -50,21 +53,22 @@ def _unused(dataset: Dataset) -> list[str]:
     return sorted(set.intersection(*there) - {"row_id", *columns_of(dataset.options).names})
 
 
-def _may_be_names(column: str, values: "pd.Series[Any]") -> bool:
+def _may_be_names(column: str, values: "pd.Series[Any]", named: Typed) -> bool:
     """Tell whether values are short, and ids by their name or texts that are not all numbers, as in a CSV."""
-    there = values.dropna()
+    there = values[~named.missing]
     if there.empty:
         return True
-    if (there.map(to_name).str.len() > MAX_LENGTH).any():
+    if named.bad.any() or max(map(len, named.values[named.usable])) > MAX_LENGTH:
         return False
     is_text = there.map(lambda value: isinstance(value, str)).all()
-    return column.lower().endswith("id") or bool(is_text and np.isnan(rows.to_numbers(there)).any())
+    return column.lower().endswith("id") or bool(is_text and numbers(there).bad.any())
 
 
-def _hash(values: "pd.Series[Any]") -> pd.Series:
-    """Return 8 bytes for each value; null stays null."""
-    hashes = pd.util.hash_array(values.map(to_name).to_numpy(object)).view(np.int64)
-    return pd.Series(hashes, dtype="Int64").where(values.notna().to_numpy(bool))
+def _hash(named: Typed) -> pd.Series:
+    """Return 8 bytes for each name; null stays null."""
+    there = named.usable
+    hashes = pd.util.hash_array(np.where(there, named.values, "")).view(np.int64)
+    return pd.Series(hashes, dtype="Int64").where(there)
 
 
 def _repeat(codes: np.ndarray, distinct: int) -> bool:

@@ -6,7 +6,6 @@ training rows, a hash and a signature of each text are kept, and the names of gr
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,7 +75,8 @@ class Dataset:
             for file, frame, row_ids in _numbered(files, self.options, extra):
                 bad = self.left_out[source].get(file.path, _NO_REASONS)
                 kept = ~frame.index.isin(bad.index)
-                texts = _to_texts(frame[kept], row_ids[kept], self.options)
+                texts = read_rows(frame, self.options).values.assign(row_id=row_ids)[kept]
+                texts["text_id"] = rows.text_ids(texts["text"])
                 place = self._place(texts, source)
                 for split in wanted:
                     inside = place == split
@@ -129,28 +129,9 @@ def _numbered(
             offset += len(frame)
 
 
-def _to_texts(frame: pd.DataFrame, row_ids: np.ndarray, options: Data) -> pd.DataFrame:
-    def named(column: str | None) -> Any:
-        if column is None:
-            return None
-        values, absent = frame[column], frame[column].isna()
-        return [None if null else to_name(value) for value, null in zip(values, absent, strict=True)]
-
-    texts = pd.DataFrame({"row_id": row_ids}, index=frame.index)
-    texts["source_id"] = named(options.id)
-    texts["text_id"] = rows.text_ids(frame[options.text])
-    texts["text"] = frame[options.text]
-    texts["target"] = rows.to_numbers(frame[options.target])
-    texts["group"] = named(options.group)
-    texts["weight"] = np.nan if options.weight is None else rows.to_numbers(frame[options.weight])
-    for name in options.covariates:
-        texts[f"covariate_{name}"] = rows.to_numbers(frame[name])
-    return texts
-
-
-def to_name(value: Any) -> str:
-    """Return an id or the name of a group as a text that can be stored."""
-    return str(value).encode(errors="replace").decode()
+def read_rows(frame: pd.DataFrame, options: Data) -> rows.Rows:
+    """Return what the rows of one frame mean."""
+    return rows.read_rows(frame, columns_of(options), task=options.task, decimal=options.decimal or ".")
 
 
 @dataclass
@@ -178,30 +159,48 @@ class Comparison:
         reasons: the holdout rows that are not new.
         counts: how many there are of each kind of OVERLAPS.
         targets: by split; of the holdout, of the new rows, or of all where they are kept.
+        distinct_texts: of the same rows, by split.
     """
 
     reasons: Reasons
     counts: Mapping[str, int]
     targets: Mapping[str, Targets]
+    distinct_texts: Mapping[str, int]
 
 
 def compare(dataset: Dataset) -> Comparison:
     """Find the holdout rows that are not new; the first kind of OVERLAPS counts."""
-    targets = {split: Targets() for split in SPLITS}
+    targets, distinct = {split: Targets() for split in SPLITS}, {split: _Distinct() for split in SPLITS}
     training = _Training(dataset.options.near_copy)
     for part in dataset.read(TRAINING):
         training.add(part.texts)
         targets[part.split].see(part.texts["target"].to_numpy())
+        distinct[part.split].add(part.texts["text_id"])
     found: dict[str, list[pd.Series]] = {}
     for part in dataset.read(("holdout",)):
         kinds = training.kinds(part.texts)
         found.setdefault(part.path, []).append(kinds[kinds != ""])
         used = part.texts if dataset.options.overlap == "keep" else part.texts[kinds == ""]
         targets["holdout"].see(used["target"].to_numpy())
+        distinct["holdout"].add(used["text_id"])
     by_file = {path: pd.concat(kinds) for path, kinds in found.items()}
     counts = {kind: int(sum((kinds == kind).sum() for kinds in by_file.values())) for kind in OVERLAPS}
     reasons = {path: kinds.map(OVERLAPS) for path, kinds in by_file.items() if len(kinds)}
-    return Comparison(reasons, counts, targets)
+    return Comparison(reasons, counts, targets, {split: seen.count() for split, seen in distinct.items()})
+
+
+class _Distinct:
+    """Counts distinct texts by 8 bytes of their ids: two of 10^7 share them once in 370,000 datasets."""
+
+    def __init__(self) -> None:
+        self._seen: list[np.ndarray] = []
+
+    def add(self, text_ids: pd.Series) -> None:
+        hashes = np.array([int(text_id[:16], 16) for text_id in text_ids], dtype=np.uint64)
+        self._seen.append(np.unique(hashes))
+
+    def count(self) -> int:
+        return len(np.unique(np.concatenate(self._seen))) if self._seen else 0
 
 
 class _Training:

@@ -1,5 +1,6 @@
 """Reading texts and hypotheses of any origin for `hypsae annotate`: no row is refused, each has a reason."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,61 +11,82 @@ import pyarrow as pa
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.config import AnnotateJob
-from hypsae_ray.core import rows
+from hypsae_ray.core.columns import Typed, names, stripped, texts
+from hypsae_ray.core.rows import text_ids
 from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import DataFile, columns_in, find_files, read_frames
 
 PREFIX = "rows-"
+_NO_TEXT = "the text is missing"
 SENTENCE_COLUMNS = ("interpretation", "hypothesis")
 
 
 def store_rows(job: AnnotateJob, out: Folder) -> Outcome:
-    """Write the rows of a dataset as numbered tables; facts: rows without a usable text, by reason.
+    """Write the rows of a dataset as numbered tables; facts: rows without a usable text, by kind.
 
     Raises:
-        InputError: a file cannot be read or lacks a column, or no row holds a text.
+        InputError: a file cannot be read or lacks a column, an id is none, or no row holds a text.
     """
-    n_rows, reasons = 0, pd.Series(dtype=np.int64)
-    for number, frame in enumerate(read_rows(job)):
-        table = pa.Table.from_pandas(frame, schema=schema.ROWS, preserve_index=False)
-        out.write_table(f"{PREFIX}{number:05d}.parquet", table)
-        n_rows += len(frame)
-        reasons = reasons.add(frame["reason"].value_counts(), fill_value=0)
-    if reasons.sum() == n_rows:
+    n_rows, without, first = 0, Counter[str](), ""
+    try:
+        for number, frame in enumerate(read_rows(job)):
+            table = pa.Table.from_pandas(frame, schema=schema.ROWS, preserve_index=False)
+            out.write_table(f"{PREFIX}{number:05d}.parquet", table)
+            n_rows += len(frame)
+            reasons = frame["reason"].dropna()
+            first = first or next(iter(reasons), "")
+            missing = int((reasons == _NO_TEXT).sum())
+            without.update({_NO_TEXT: missing, "not usable": len(reasons) - missing})
+        if without.total() == n_rows:
+            raise InputError(
+                f"{job.data}: none of {n_rows} rows holds a usable text; column {job.text!r}: {first}"
+            )
+    except InputError:
         out.delete()
-        raise InputError(f"{job.data}: no row holds a usable text: {reasons.astype(int).to_dict()}")
-    return Outcome(n_rows, facts={"without_text": reasons.astype(int).to_dict()})
+        raise
+    return Outcome(n_rows, facts={"without_text": dict(+without)})
 
 
 def read_rows(job: AnnotateJob) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a dataset as `schema.ROWS` has them, some thousand at a time."""
+    """Yield the rows of a dataset as `schema.ROWS` has them, some thousand at a time.
+
+    Raises:
+        InputError: a file cannot be read or lacks a column, or an id is none.
+    """
     columns = [job.text] if job.id is None else list(dict.fromkeys((job.text, job.id)))
     first = 0
     for file in find_files(job.data):
         for frame in read_frames(file, columns):
-            yield _to_rows(frame, first, job)
+            yield _to_rows(frame, first, job, file.path)
             first += len(frame)
 
 
-def _to_rows(frame: pd.DataFrame, first: int, job: AnnotateJob) -> pd.DataFrame:
-    reasons = rows.bad_texts(frame[job.text], job.text)
-    usable = (reasons == "").to_numpy(bool)
-    texts = frame[job.text].where(usable, None)
-    ids = pd.Series([None] * len(frame), index=frame.index, dtype=object)
-    ids[usable] = rows.text_ids(texts[usable])
+def _to_rows(frame: pd.DataFrame, first: int, job: AnnotateJob, path: str) -> pd.DataFrame:
+    found = texts(frame[job.text])
+    ids = np.full(len(frame), None, dtype=object)
+    ids[found.usable] = text_ids(found.values[found.usable])
+    reasons = found.reasons.where(~found.usable, None).mask(found.missing, _NO_TEXT)
     return pd.DataFrame(
         {
             "row_id": np.arange(first, first + len(frame)),
-            "source_id": None if job.id is None else frame[job.id].map(_name).to_numpy(),
-            "text_id": ids.to_numpy(),
-            "text": texts.to_numpy(),
-            "reason": reasons.where(~usable, None).to_numpy(),
+            "source_id": None if job.id is None else _ids(frame[job.id], path),
+            "text_id": ids,
+            "text": found.values,
+            "reason": reasons.to_numpy(),
         }
     )
 
 
-def _name(value: Any) -> str | None:
-    return None if value is None or pd.isna(value) else str(value).encode(errors="replace").decode()
+def _ids(column: "pd.Series[Any]", path: str) -> np.ndarray:
+    found = names(column)
+    _require(found, f"{path}: column {column.name!r}: row")
+    return found.values
+
+
+def _require(found: Typed, where: str) -> None:
+    """Raise InputError for the first value that is there but cannot be used."""
+    for place, reason in found.reasons[found.bad].head(1).items():
+        raise InputError(f"{where} {place}: {reason}")
 
 
 def read_hypotheses(place: str) -> list[str | None]:
@@ -87,19 +109,24 @@ def _sentences(file: DataFile) -> Iterator[str | None]:
             f"{file.path}: no column 'interpretation' or 'hypothesis'; it has {', '.join(sorted(there))}"
         )
     for frame in read_frames(file, [column]):
-        for value in frame[column]:
-            yield value.strip() or None if isinstance(value, str) else None
+        yield from _sentences_in(frame[column], f"{file.path}: column {column!r}: row")
+
+
+def _sentences_in(column: "pd.Series[Any]", where: str) -> list[str | None]:
+    found = texts(column)
+    _require(found, where)
+    return [None if text is None else stripped(text) for text in found.values]
 
 
 def sentences_of(hypotheses: Sequence[str | None] | pd.DataFrame) -> list[str | None]:
     """Return the sentences of a list, or of a table's column `interpretation` or `hypothesis`.
 
     Raises:
-        InputError: the table has neither column.
+        InputError: the table has neither column, or a sentence is no text.
     """
     if isinstance(hypotheses, pd.DataFrame):
         column = next((name for name in SENTENCE_COLUMNS if name in hypotheses), None)
         if column is None:
             raise InputError("hypotheses: no column 'interpretation' or 'hypothesis'")
         hypotheses = hypotheses[column].tolist()
-    return [None if pd.isna(sentence) else str(sentence) for sentence in hypotheses]
+    return _sentences_in(pd.Series(list(hypotheses), dtype=object), "hypotheses: position")

@@ -203,7 +203,7 @@ def test_counts_and_weights(store):
     assert store(train, holdout).facts["task"] == "classification"  # auto never takes a count for one
     assert store(train, holdout).split("holdout")["weight"].isna().all()
     train.loc[2, "w"] = 0
-    with pytest.raises(InputError, match="row 3: column 'w': not a weight above 0"):
+    with pytest.raises(InputError, match=r"row 3: column 'w': 0\.0 is not a weight above 0"):
         store(train, holdout, weight="w")
 
 

@@ -67,6 +67,13 @@ def cited(said: str) -> set[str]:
     }
 
 
+def test_distinct_texts_are_told_where_texts_repeat():
+    distinct = {"train": 2000, "val": 222, "holdout": 7}
+    said = text(facts=replace(FACTS, distinct_texts=distinct))
+    assert "2,000 texts for training, 222 for validation and 600 rows (7 distinct texts) as a holdout" in said
+    assert "distinct" not in text(facts=replace(FACTS, distinct_texts=FACTS.rows))
+
+
 def test_an_ordinary_run_is_described_from_its_data_to_its_software():
     said = text()
     for words in (

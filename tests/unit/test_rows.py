@@ -1,35 +1,48 @@
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from hypsae_ray.core import rows
 
-COLUMNS = rows.Columns("t", "y", id="i", covariates=("c",), weight="w")
-GOOD = {"t": "fine", "y": 1, "i": "a", "c": 2, "w": 0.5}
+COLUMNS = rows.Columns("t", "y", id="i", group="g", covariates=("c",), weight="w")
+GOOD = {"t": "fine", "y": 1, "i": "a", "g": "x", "c": 2, "w": 0.5}
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"t": None}, "column 't': the text is null"),
-        ({"t": float("nan")}, "column 't': the text is null"),
-        ({"t": " \n"}, "column 't': the text is empty"),
-        ({"t": 7}, "column 't': the value is not a text"),
+        ({"t": None}, "column 't': the text is missing"),
+        ({"t": float("nan")}, "column 't': the text is missing"),
+        ({"t": " \n"}, "column 't': the text is missing (' \\n')"),
+        ({"t": "\ufeff\u200b"}, "column 't': the text is missing ('\\ufeff\\u200b')"),
+        ({"t": 7}, "column 't': 7 is not a text"),
         ({"t": "\ud800"}, "column 't': the text holds a lone surrogate, which is not Unicode text"),
         ({"y": None}, "column 'y': the target is missing"),
-        ({"y": "many"}, "column 'y': not a finite number"),
-        ({"y": float("inf")}, "column 'y': not a finite number"),
+        ({"y": "many"}, "column 'y': 'many' is not a number"),
+        ({"y": float("inf")}, "column 'y': inf is not a finite number"),
+        ({"y": "1e400"}, "column 'y': '1e400' is not a finite number"),
+        ({"y": "4,5"}, "column 'y': '4,5' is not a number (is the comma a decimal mark?)"),
         ({"i": None}, "column 'i': the id is missing"),
-        ({"c": "x"}, "column 'c': not a finite number"),
-        ({"w": 0}, "column 'w': not a weight above 0"),
-        ({"w": None}, "column 'w': not a weight above 0"),
-        ({"w": float("inf")}, "column 'w': not a weight above 0"),
-        ({"t": "", "y": None}, "column 't': the text is empty"),
+        ({"i": " "}, "column 'i': the id is missing (' ')"),
+        (
+            {"i": 2.0**60},
+            "column 'i': 1.152921504606847e+18 was stored as a float, which no longer tells such "
+            "large ids apart: use texts",
+        ),
+        ({"g": ["a", "b"]}, "column 'g': ['a', 'b'] is not one name"),
+        ({"c": "x"}, "column 'c': 'x' is not a number"),
+        ({"c": ""}, "column 'c': the covariate is missing"),
+        ({"w": 0}, "column 'w': 0 is not a weight above 0"),
+        ({"w": None}, "column 'w': the weight is missing"),
+        ({"w": float("inf")}, "column 'w': inf is not a finite number"),
+        ({"t": "", "y": None}, "column 't': the text is missing"),
     ],
 )
 def test_one_reason_per_bad_row(change: dict, reason: str):
     frame = pd.DataFrame([GOOD, {**GOOD, **change}], index=[1, 2], dtype=object)
-    assert rows.find_bad_rows(frame, COLUMNS, task="auto").to_dict() == {2: reason}
+    assert rows.read_rows(frame, COLUMNS, task="auto").bad.to_dict() == {2: reason}
 
 
 @pytest.mark.parametrize(
@@ -43,8 +56,37 @@ def test_one_reason_per_bad_row(change: dict, reason: str):
 )
 def test_a_task_wants_its_own_targets(task: str, bad: list[int], reason: str):
     frame = pd.DataFrame({"t": list("abcde"), "y": [0, "1", 2, 0.5, -1]}, dtype=object)
-    found = rows.find_bad_rows(frame, rows.Columns("t", "y"), task=task)
-    assert found.to_dict() == dict.fromkeys(bad, f"column 'y': {reason}")
+    found = rows.read_rows(frame, rows.Columns("t", "y"), task=task).bad
+    shown = frame["y"].astype(str)
+    assert found.to_dict() == {row: f"column 'y': {shown[row]} is {reason}" for row in bad}
+
+
+def test_rows_come_out_as_they_are_stored():
+    frame = pd.DataFrame(
+        {"t": [" fine\n"], "y": ["1,234.5"], "i": [5.0], "g": ["\u200b"], "c": [True], "w": [Decimal("0.5")]},
+        index=[7],
+        dtype=object,
+    )
+    read = rows.read_rows(frame, COLUMNS, task="auto")
+    assert read.bad.empty
+    assert read.values.loc[7].to_dict() == {
+        "text": " fine\n", "target": 1234.5, "source_id": "5", "group": None, "covariate_c": 1, "weight": 0.5
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "distinct", "few"),
+    [
+        (300, 7, True),
+        (20, 20, False),
+        (1_000, 499, True),
+        (1_000, 501, False),
+        (40, 29, True),
+        (40, 30, False),
+    ],
+)
+def test_few_texts_are_below_half_or_below_30(n_rows: int, distinct: int, few: bool):
+    assert rows.few_texts(n_rows, distinct) is few
 
 
 def test_task_looks_at_every_value():

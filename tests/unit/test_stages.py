@@ -21,6 +21,7 @@ from hypsae_ray.core.sae import SparseAutoencoder
 from hypsae_ray.schema import Status
 from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae
 from hypsae_ray.stages.corpus import Corpus
+from hypsae_ray.stages.evaluate import repeat_notes
 from hypsae_ray.stages.workspace import Input, Workspace, read_activations
 
 
@@ -260,3 +261,10 @@ def test_only_missing_files_of_the_holdout_are_embedded(holdout: dict[str, Folde
     assert embed_holdout.run(work).rows == 5
     assert sorted(model.seen) == ["ccc", "dddd"]
     assert lengths_of(out.tables("holdout-")) == {1: 1, 2: 2, 3: 3, 4: 1, 5: 4}
+
+
+def test_few_texts_in_many_rows_are_noted():
+    few = pd.Series([f"text {i % 7}" for i in range(59)])
+    (note,) = repeat_notes(few)
+    assert note == "59 rows hold only 7 distinct texts: rows with one text are not independent evidence"
+    assert repeat_notes(pd.Series([f"text {i}" for i in range(59)])) == []
