@@ -7,7 +7,7 @@ of such an object work: in this process (`LocalPool`) or in Ray actors (`engine/
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -180,7 +180,7 @@ class LocalPool(Generic[Model]):
     """A pool of one copy, in this process."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        self._model: Any = model
 
     def map(
         self,
@@ -192,6 +192,13 @@ class LocalPool(Generic[Model]):
         del on_lost
         for task in tasks:
             yield work(self._model, task)
+
+    def close(self) -> None:
+        """Let go of the model; one that holds more than Python knows of has a method `close` too."""
+        close = getattr(self._model, "close", None)
+        self._model = None
+        if close is not None:
+            close()
 
 
 class Engines(Protocol):

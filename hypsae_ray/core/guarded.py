@@ -32,6 +32,11 @@ class Guarded:
         """Whether several threads may call it at once."""
         return getattr(self.model, "thread_safe", False)
 
+    def close(self) -> None:
+        """Free what the model holds."""
+        if close := getattr(self.model, "close", None):
+            close()
+
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
         """Return what the model writes."""
         return self.model.generate(prompts)

@@ -1,5 +1,6 @@
 """What a run holds while it works: Ray, started when first needed, and the pool of the model in use."""
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Embedder, LanguageModel, LoadShards, LocalPool, OnEpoch, Options, Pool
@@ -65,8 +68,8 @@ RAY_DATA_ASKS_FOR_NO_NODES = {
 class Session:
     """The pools of one run; use it as a context manager.
 
-    At most one pool in Ray is open at a time, so that a stage finds the CPUs and GPUs of the stage before
-    it free. Stages that ask for the same model in turn get the same pool, with the model still loaded.
+    At most one pool is open at a time, so that a model finds the CPUs and GPUs of the one before it free.
+    Stages that ask for the same model in turn get the same pool, with the model still loaded.
 
     Args:
         folder: of the run, which all nodes must reach; None: there is none, as in a notebook.
@@ -77,7 +80,6 @@ class Session:
         self._checked: list[Options] = []
         self._factory: Callable[[], Any] | None = None
         self._pool: Any = None
-        self._local: dict[str, LocalPool[Any]] = {}
         self._started_ray = False
 
     def __enter__(self) -> "Session":
@@ -128,7 +130,7 @@ class Session:
         self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], busy_share: float | None
     ) -> None:
         """Show what a labelling job has done in Ray's metrics, while a pool in Ray is open."""
-        if self._pool is not None:
+        if self._pool is not None and not isinstance(self._pool, LocalPool):
             self._metrics.publish(job, counts, busy_share)
 
     @cached_property
@@ -138,27 +140,36 @@ class Session:
         return Metrics()
 
     def _get(self, factory: Callable[[], Any], options: Embed | Llm) -> Pool[Any]:
-        if options.replicas.max == 0:
-            self.release()
-            name = repr(factory)
-            if name not in self._local:
-                self._local[name] = LocalPool(factory())
-            return self._local[name]
         if factory != self._factory:
-            self.release()
-            self.check([options])
-            from hypsae_ray.engine.placement import placement_of
-            from hypsae_ray.engine.pool import RayPool
-
-            placement = placement_of(options) if isinstance(options, Llm) else None
-            self._pool, self._factory = RayPool(factory, options.replicas, placement), factory
+            self._free()
+            self._pool, self._factory = self._open(factory, options), factory
         return self._pool
 
+    def _open(self, factory: Callable[[], Any], options: Embed | Llm) -> Any:
+        if options.replicas.max == 0:
+            return LocalPool(factory())
+        self.check([options])
+        from hypsae_ray.engine.placement import placement_of
+        from hypsae_ray.engine.pool import RayPool
+
+        placement = placement_of(options) if isinstance(options, Llm) else None
+        return RayPool(factory, options.replicas, placement)
+
     def release(self) -> None:
-        """Close the pool in Ray, if one is open, and free what its actors reserve."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = self._factory = None
+        """Close the pool in Ray, if one is open, and free what its actors reserve; a model here stays."""
+        if not isinstance(self._pool, LocalPool):
+            self._free()
+
+    def _free(self) -> None:
+        """Close the pool that is open, if one is, and give back the memory of a model in this process."""
+        pool, self._pool, self._factory = self._pool, None, None
+        if pool is None:
+            return
+        pool.close()
+        if isinstance(pool, LocalPool):
+            gc.collect()
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
 
     def start_ray(self) -> None:
         """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here."""
@@ -180,7 +191,7 @@ class Session:
     def close(self) -> None:
         """Free everything; Ray is shut down if this session started or joined it."""
         try:
-            self.release()
+            self._free()
         finally:
             if self._started_ray:
                 import ray

@@ -61,6 +61,10 @@ class VllmModel:
         self._prompts: dict[tuple[bool, bool], LabelPrompts] = {}
         self._yes, self._no = yes_and_no(self._tokenizer, llm)
 
+    def close(self) -> None:
+        """End the engine, and free its memory; no other method can be called afterwards."""
+        self.engine.close()
+
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
         """Return one answer per prompt; TOO_LONG if it leaves no room for max_tokens."""
         ids = [self._naming_ids(prompt) for prompt in prompts]
@@ -211,7 +215,7 @@ def engine_arguments(llm: Llm) -> dict[str, Any]:
         "max_model_len": llm.max_model_len,
         "tensor_parallel_size": llm.tensor_parallel_size,
         "pipeline_parallel_size": llm.pipeline_parallel_size,
-        "gpu_memory_utilization": llm.gpu_memory_utilization,
+        "gpu_memory_utilization": llm.gpu_memory_share,
         "max_num_seqs": llm.max_num_seqs,
         "max_num_batched_tokens": max(llm.max_num_batched_tokens, llm.max_model_len),
         "enable_prefix_caching": True,

@@ -54,16 +54,17 @@ class EngineThread:
     """
 
     def __init__(self, load: Callable[[], Any], window: int) -> None:
-        self._inbox: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._waiting: deque[tuple[_Call, int]] = deque()
         self._running: dict[str, tuple[_Call, int]] = {}
         self._window, self._ids = window, itertools.count()
         self._free_since = 0.0
-        self._labels = False
+        self._labels = self._closing = False
         self._dead: EngineDiedError | None = None
         loaded: Future[Any] = Future()
-        Thread(target=self._serve, args=(load, loaded), name="vllm", daemon=True).start()
-        self.llm = loaded.result()
+        self._thread = Thread(target=self._serve, args=(load, loaded), name="vllm", daemon=True)
+        self._thread.start()
+        self.llm: Any = loaded.result()
 
     def run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> tuple[list[Any], float]:
         """Compute prompts of token ids, each with its own sampling parameters.
@@ -83,6 +84,17 @@ class EngineThread:
             raise self._dead
         return call.done.result()
 
+    def close(self) -> None:
+        """Finish the calls that came, end the engine, and free its memory."""
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        self._inbox.put(None)
+        self._thread.join()
+        llm, self.llm = self.llm, None
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        cleanup_dist_env_and_memory()
+
     def _serve(self, load: Callable[[], Any], loaded: "Future[Any]") -> None:
         try:
             llm = load()
@@ -94,21 +106,25 @@ class EngineThread:
         if hasattr(core, "resources"):  # the engine has a process of its own
             Thread(target=_wake_when_dead, args=(core,), name="vllm-watch", daemon=True).start()
         try:
-            while True:
-                self._take_calls()
+            while self._take_calls():
                 self._admit(llm.llm_engine)
                 for output in llm.llm_engine.step() if self._running else ():
                     self._deliver(output)
         except BaseException as error:
             self._die(error)
 
-    def _take_calls(self) -> None:
-        """Move calls from the inbox to the line; wait for one if there is nothing else to do."""
-        idle = not self._running and not self._waiting
-        while idle or not self._inbox.empty():
+    def _take_calls(self) -> bool:
+        """Move calls from the inbox to the line, waiting for one if idle; return whether there is work."""
+        while not self._closing and (self._idle or not self._inbox.empty()):
             call = self._inbox.get()
-            self._waiting.extend((call, i) for i in range(len(call.prompts)))
-            idle = False
+            self._closing = call is None
+            if call is not None:
+                self._waiting.extend((call, i) for i in range(len(call.prompts)))
+        return not self._idle
+
+    @property
+    def _idle(self) -> bool:
+        return not self._running and not self._waiting
 
     def _admit(self, engine: Any) -> None:
         """Hand prompts to the engine, in order, as far as its window has room."""
@@ -145,8 +161,8 @@ class EngineThread:
         self._dead = EngineDiedError(f"vLLM broke down: {type(error).__name__}: {error}")
         open_calls = {id(call): call for call, _ in [*self._waiting, *self._running.values()]}
         while not self._inbox.empty():
-            call = self._inbox.get()
-            open_calls[id(call)] = call
+            if (call := self._inbox.get()) is not None:
+                open_calls[id(call)] = call
         for call in open_calls.values():
             call.done.set_exception(self._dead)
 

@@ -1,5 +1,6 @@
 """The real engine on the real SmolLM2, beside transformers on the same weights."""
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hypsae_ray.boundary import DEFAULT_LABEL, NamingPrompt, Sampling
 from hypsae_ray.config import Label, Llm, Replicas
 from hypsae_ray.engine.locate import locate
+from hypsae_ray.engine.session import Session
 from hypsae_ray.engine.vllm_model import NO_WORDS, YES_WORDS, VllmModel, single_tokens
 from hypsae_ray.errors import EngineDiedError
 from hypsae_ray.schema import Status
@@ -170,3 +172,18 @@ def test_an_engine_whose_process_is_killed_ends_the_call(monkeypatch: pytest.Mon
     with pytest.raises(EngineDiedError, match=r"EngineDeadError|its process ended"):
         model.score(TEXTS, QUESTIONS)
     assert not process.is_alive()
+
+
+def test_a_model_in_this_process_gives_its_memory_back_before_the_next_one_loads():
+    held = LLM.model_copy(update={"replicas": Replicas(min=0, max=0)})
+    with Session() as session:
+        pool = session.language_model(held)
+        before = list(pool.map(_score, [QUESTIONS]))
+        engine = weakref.ref(pool._model.model.engine.llm)  # the model of the pool stands behind a guard
+        session.language_model(Llm(engine="keywords", replicas=held.replicas))
+        assert engine() is None
+        assert list(session.language_model(held).map(_score, [QUESTIONS])) == before
+
+
+def _score(model, questions: list[str]) -> list[float]:
+    return model.score(TEXTS, questions).p_yes.ravel().round(4).tolist()
