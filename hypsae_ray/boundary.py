@@ -27,6 +27,8 @@ Options = Embed | TrainSae | Llm
 DEFAULT_LABEL = Label()
 SCORE_ARRAYS = ("p_yes", "p_neither", "status")
 """The arrays (n, H) of `Scores`."""
+WORDS_KEPT = 5
+"""Words that `Scores` tells at the most."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,16 @@ class Scores:
         p_neither: (n, H) float32, what the model gave to words other than yes and no; NaN where unknown.
         status: (n, H) int8, values of `Status`.
         usage: over all questions asked.
+        words: what answers without a yes or no begin with, the commonest few, and how many do.
+        reason: what the engine says about the last pair that is FAILED or SET_ASIDE; "" for nothing.
     """
 
     p_yes: np.ndarray
     p_neither: np.ndarray
     status: np.ndarray
     usage: Usage = field(default_factory=Usage)
+    words: Mapping[str, int] = field(default_factory=dict[str, int])
+    reason: str = ""
 
     @classmethod
     def unanswered(cls, n: int, n_questions: int, status: Status) -> "Scores":
@@ -144,6 +150,8 @@ class LanguageModel(Protocol):
             ModelError: no call can succeed.
             EngineDiedError: no further call of this object can succeed, but one of a new object may.
             TransientError: this call failed, but the same call may succeed later.
+
+        What was answered before a ModelError is in its `answered`; the pairs that it left are UNASKED.
         """
         ...
 

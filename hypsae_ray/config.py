@@ -334,8 +334,9 @@ class Endpoint(Section):
     timeout_s: PositiveAmount = 60
     """Seconds after which a silent request counts as failed."""
     tries: Positive = 6
-    """Times that a request is sent before its shard counts as failed; waits between them double from 1 s to
-    60 s, or are as long as the server's Retry-After says."""
+    """Times that a request is sent (twice where the server stays silent) before its pair is set aside or, if
+    the server answers nothing else, its shard fails; waits between them are random, up to 2, 4, 8 and at most
+    60 s, or as long as the server's Retry-After says."""
 
     @field_validator("key_env")
     @classmethod
@@ -529,7 +530,7 @@ class Annotate(Section):
     shard_rows: Runtime[Positive] = 64
     """Texts per shard: what one actor computes and writes at a time, and what a crash can lose."""
     tries: Runtime[Positive] = 3
-    """Times that a shard is tried before it is set aside."""
+    """Times that what is left of a shard is tried, the engine answering nothing, before it is set aside."""
     rate: Runtime[PositiveAmount | None] = None
     """Pairs per second of one replica, for the plan; null: as measured by the last job in the folder."""
     price_per_hour: Runtime[PositiveAmount | None] = None

@@ -14,7 +14,12 @@ Each one carries a single message, so each survives pickling between Ray process
 left out of it, whoever wrote the URI into it: a user, pyarrow, or a server.
 """
 
+from typing import TYPE_CHECKING, Self
+
 from hypsae_ray.secrecy import without_secrets
+
+if TYPE_CHECKING:
+    from hypsae_ray.boundary import Scores
 
 
 class HypsaeError(Exception):
@@ -41,7 +46,18 @@ class InputError(UsageError):
 
 
 class ModelError(HypsaeError):
-    """A model is missing, does not load, or fails on every call."""
+    """A model is missing, does not load, or fails on every call.
+
+    `answered` is what a call had of it before it failed; None: nothing.
+    """
+
+    answered: "Scores | None" = None
+
+    def after(self, answered: "Scores") -> Self:
+        """Return this error with what was answered before it."""
+        error = type(self)(*self.args)
+        error.answered = answered
+        return error
 
 
 class EngineDiedError(ModelError):

@@ -35,10 +35,12 @@ class Status(IntEnum):
     NO_TEXT = 9
     """The row holds no usable text."""
     SET_ASIDE = 10
-    """Its shard failed as often as is allowed; another run tries it again."""
+    """It got no answer as often as is allowed, for a reason that may pass; another run asks again."""
 
 
 USABLE = (Status.OK, Status.CUT)
+UNANSWERED = (Status.UNASKED, Status.SET_ASIDE)
+"""What is never stored as an answer."""
 
 
 def texts(covariates: tuple[str, ...] = ()) -> pa.Schema:

@@ -8,13 +8,15 @@ The orders that a text may give are its author's to choose; this needs no list o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hypsae_ray.boundary import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Scores
 from hypsae_ray.config import Label
 from hypsae_ray.core.prompts import null_property, null_text
+from hypsae_ray.errors import ModelError, TransientError
+from hypsae_ray.schema import UNANSWERED, Status
 
 # Of a probability: a server that tells none is taken at its word, 1 or 0, whose odds have no end.
 LEAST = 1e-6
@@ -51,16 +53,27 @@ class Guarded:
         """Return P(yes), put back by what each text does to the null property."""
         if not how.guard or not texts or not questions:
             return self.model.score(texts, questions, how, asked)
-        every = [*questions, null_property()]
+        every, usual = [*questions, null_property()], self._usual_odds(how)
         wanted = None if asked is None else np.column_stack([asked, asked.any(axis=1)])
-        return put_back(self.model.score(texts, every, how, wanted), self._usual_odds(how))
+        try:
+            return put_back(self.model.score(texts, every, how, wanted), usual)
+        except ModelError as error:
+            if error.answered is None:
+                raise
+            raise error.after(put_back(error.answered, usual)) from None
 
     def _usual_odds(self, how: Label) -> float:
-        """Return the log-odds of the null property in a text without orders; asked once."""
+        """Return the log-odds of the null property in a text without orders; asked once.
+
+        Raises:
+            TransientError: there is no answer to it for now.
+        """
         kind = how.model_dump_json()
         if kind not in self._usual:
-            p = self.model.score([null_text()], [null_property()], how).p_yes
-            self._usual[kind] = float(np.nan_to_num(_log_odds(p))[0, 0])
+            found = self.model.score([null_text()], [null_property()], how)
+            if found.status[0, 0] == Status.SET_ASIDE:
+                raise TransientError(found.reason)
+            self._usual[kind] = float(np.nan_to_num(_log_odds(found.p_yes))[0, 0])
         return self._usual[kind]
 
 
@@ -68,7 +81,8 @@ def put_back(scores: Scores, usual: float) -> Scores:
     """Move the answers about each text by what the last one, to the null property, has more than usual.
 
     Returns:
-        Scores without the last question. A text whose last answer failed is not moved.
+        Scores without the last question. A text whose last answer failed is not moved; where it is only
+        missing for now, so are the others, for they cannot be moved yet.
 
     >>> found = Scores(np.array([[0.9, 0.8], [0.9, 0.2]]), np.zeros((2, 2)), np.zeros((2, 2)))
     >>> put_back(found, usual=np.log(0.2 / 0.8)).p_yes.round(2).tolist()  # the first text shouts Yes
@@ -77,7 +91,14 @@ def put_back(scores: Scores, usual: float) -> Scores:
     odds = _log_odds(scores.p_yes)
     moved = odds[:, :-1] - np.nan_to_num(odds[:, -1:] - usual)
     p_yes = (1 / (1 + np.exp(-moved))).astype(scores.p_yes.dtype)
-    return Scores(p_yes, scores.p_neither[:, :-1], scores.status[:, :-1], scores.usage)
+    status, last = scores.status[:, :-1], scores.status[:, -1:]
+    missing = np.isin(last, UNANSWERED) & (status != Status.UNASKED)
+    return replace(
+        scores,
+        p_yes=np.where(missing, np.nan, p_yes).astype(p_yes.dtype),
+        p_neither=scores.p_neither[:, :-1],
+        status=np.where(missing, last, status),
+    )
 
 
 def _log_odds(p: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Where requests go and as whom, and how to speak of it without giving the key away."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -46,14 +47,28 @@ class Account:
         said = str(body or "")
         return " ".join((said.replace(self.key, "***") if self.key else said).split())
 
-    def reason(self, status: int, model: str, words: str) -> str:
-        """Return why no request can succeed, for a status code that says so."""
+    def reason(self, status: int, model: str, words: str, sent: Iterable[str] = ()) -> str:
+        """Return why no request can succeed, for a status code that says so, and what to change.
+
+        Args:
+            status: the server's.
+            model: whom it was asked for.
+            words: the server's.
+            sent: names of the parameters that went with a question that cannot be refused for its text.
+        """
         where = f"{self.shown}: model {model!r}"
         if status in (401, 403):
             unset = "" if self.key else " (which is not set)"
             return f"{where}: the server refuses the key in ${self.key_env}{unset}: {words}"
         if status == 404:
             return f"{where}: the server knows no such model, or no such URL (most end in /v1): {words}"
+        if status in (400, 413, 422):
+            names = f" Sent were {', '.join(['model', 'messages', *sent])}, then fewer." if sent else ""
+            return (
+                f"{where}: the server refuses every request, a harmless one too: {status} {words}.{names} "
+                "No answer is stored, so the same command works once the server, llm.endpoint.url or "
+                "llm.model is changed"
+            )
         return f"{where}: the server does not answer: {status} {words}"
 
 

@@ -1,13 +1,19 @@
-"""One OpenAI-compatible chat server: limits, further tries, and what its refusals mean.
+"""One OpenAI-compatible chat server: limits, retries, and what its refusals mean.
 
-A request waits for a slot (at most `Endpoint.concurrency` are in flight), then for its share of the two
-rates, and goes out; all who wait go in the order in which they came. What comes back is one of four:
+The first thing asked is a harmless question, until the server takes it: the parameters it is taken with are
+used from then on (`endpoint_parameters`). A request waits for a slot (at most `Endpoint.concurrency` are in
+flight), then for its share of the two rates, and goes out; all who wait go in the order in which they came.
+What comes back is one of three:
 
 - a completion: `Reply`, read from plain JSON, so that a field that a server leaves out does no harm;
 - trouble that may pass (no connection, silence, 408, 409, 425, 429, 500 and above, an answer that is no
-  completion): the same request is sent again after a wait, and after the last try it is `TransientError`;
-- 400, 413 or 422: `RefusalError`, which is about this one request;
-- anything else (a refused key, an unknown model): `ModelError`, for no request can succeed.
+  completion): the same request is sent again after a wait, by tenacity;
+- anything else is `RefusalError`.
+
+A request that is refused, or fails each time, is at fault itself if the server answers others: one that was
+answered meanwhile, or the harmless question, which is asked then. If the server refuses that as well, no
+request can succeed: `ModelError`. If it does not answer at all, that may pass: `TransientError`, as is 429,
+which is never about one request. All else is one request's: `RefusalError` or `NoAnswerError`.
 
 The key is read from the environment and goes nowhere but into the request: what a server says is quoted
 without it, and no exception of the HTTP library is chained to ours.
@@ -16,47 +22,63 @@ without it, and no exception of the HTTP library is chained to ours.
 import asyncio
 import json
 import logging
-import os
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
 from hypsae_ray.config import Endpoint, Llm
 from hypsae_ray.engine.endpoint_account import Account
+from hypsae_ray.engine.endpoint_parameters import Parameters, Wish
 from hypsae_ray.engine.endpoint_reply import Reply, read_reply, retry_after, says_too_long
 from hypsae_ray.errors import ModelError, TransientError
 
 Wait = Callable[[float], Awaitable[None]]
 Messages = Sequence[Mapping[str, str]]
 
+HARMLESS = "Answer with one word, Yes or No: is water wet?"
 _log = logging.getLogger(__name__)
 
 _PASSING = (408, 409, 425, 429)
-_REFUSED = (400, 413, 422)
+_NEGOTIABLE = (400, 413, 422)
+_FINAL = (*_NEGOTIABLE, 403, 451)  # what a text is refused with; some moderate with the last two
 _LONGEST_BACKOFF = 60.0
+_SILENT_TRIES = 2  # each one takes timeout_s
 _QUOTED = 200
-_ONE_WORD_TOKENS = 8  # room for a quote, a mark or a blank before the word
-_FEWER = {20: 5, 5: 0}  # 20 is what OpenAI and vLLM allow, 5 what stricter servers do
 
 
-class RefusalError(Exception):
+class FaultError(Exception):
+    """A request failed; `alone` says that no other request was answered meanwhile."""
+
+    alone = True
+
+
+class RefusalError(FaultError):
     """The server will not answer this one request: it does not fit, or holds something it cannot take."""
 
-    def __init__(self, words: str, *, too_long: bool = False, logprobs: bool = False) -> None:
-        super().__init__(words)
-        self.too_long = too_long
-        self.about_logprobs = logprobs
+    def __init__(self, words: str, *, status: int = 0, too_long: bool = False, said: str = "") -> None:
+        super().__init__(f"{status or ''} {words}".strip())
+        self.words, self.status, self.too_long, self.said = words, status, too_long, said
 
 
-@dataclass(frozen=True)
-class _Trouble:
-    """Why a try failed that may succeed next time, and the wait that the server asks for, in seconds."""
+class TroubleError(FaultError):
+    """Why a try failed that may succeed next time.
 
-    what: str
-    pause: float | None = None
+    Attributes:
+        pause: seconds that the server asks to wait; None: it does not say.
+        silent: there was no answer in time.
+        crowded: the server takes no more requests for now, whatever is in them.
+    """
+
+    def __init__(
+        self, what: str, pause: float | None = None, *, silent: bool = False, crowded: bool = False
+    ) -> None:
+        super().__init__(what)
+        self.pause, self.silent, self.crowded = pause, silent, crowded
+
+
+class NoAnswerError(Exception):
+    """The server answers others, but not this one request, each time for a reason that may pass."""
 
 
 class Throttle:
@@ -99,7 +121,7 @@ class ChatClient:
     """
 
     def __init__(self, llm: Llm, endpoint: Endpoint, wait: Wait) -> None:
-        self._openai = _library()
+        self._openai, self._tenacity = _libraries()
         self._account = Account.of(endpoint)
         self._endpoint, self._model, self._wait = endpoint, llm.model, wait
         self._client: Any = self._openai.AsyncOpenAI(
@@ -107,134 +129,195 @@ class ChatClient:
             default_query=dict(parse_qsl(self._account.url.query)),
             api_key=self._account.key or "none",
             timeout=endpoint.timeout_s,
-            max_retries=0,
+            max_retries=0,  # the library cannot send again what came back with 200
         )
+        # Random up to 2, 4, 8 s and so on: replicas must not come back all at once.
+        self._backoff = self._tenacity.wait_random_exponential(multiplier=2, max=_LONGEST_BACKOFF)
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._requests = Throttle(_share(endpoint.requests_per_minute, llm))
         self._tokens = Throttle(_share(endpoint.tokens_per_minute, llm))
-        self._jitter = random.Random(os.getpid())  # replicas must not come back all at once
-        self._top_logprobs = 20
+        self._handshake: asyncio.Future[Parameters] | None = None
+        self._answered = 0
         self._warned = False
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
-    async def first_token(self, messages: Messages, top: int = 20) -> Reply:
-        """Ask for one token and its likeliest rivals, or for a few words where a server has no such thing.
-
-        A server that refuses that many rivals is asked for fewer; once it answered so, it is from then on.
-
-        Raises:
-            RefusalError, ModelError, TransientError: as `complete`.
-        """
-        top = min(top, self._top_logprobs)
-        try:
-            reply = await self.complete(messages, **_one_token(top))
-        except RefusalError as refused:
-            if not (top and refused.about_logprobs) or refused.too_long:
-                raise
-        else:
-            self._top_logprobs = min(self._top_logprobs, top)
-            return reply
-        return await self.first_token(messages, _FEWER[top])
-
-    @property
-    def tells_probabilities(self) -> bool:
-        """Whether the server has not refused to; it may still not do it."""
-        return self._top_logprobs > 0
-
-    async def few_words(self, messages: Messages) -> Reply:
-        """Ask for a few words, greedily; raises what `complete` raises."""
-        return await self.complete(messages, **_one_token(0))
-
-    async def complete(self, messages: Messages, **options: Any) -> Reply:
-        """Ask for a completion, several times where needed; `options` are those of the API.
+    async def complete(self, messages: Messages, wish: Wish) -> Reply:
+        """Ask for a completion, several times where needed.
 
         Raises:
             RefusalError: the server does not take this request.
+            NoAnswerError: no try succeeded, though the server answers other requests.
             ModelError: the server takes no request.
-            TransientError: no try of `Endpoint.tries` succeeded, for reasons that may pass.
+            TransientError: no try succeeded, and the server answers no other request either.
         """
-        trouble = _Trouble("")
-        for turn in range(self._endpoint.tries):
-            if turn:
-                await self._wait(self._pause(turn, trouble))
-            outcome = await self._send(messages, options)
-            if isinstance(outcome, Reply):
-                return outcome
-            trouble = outcome
-        tries = "1 try" if self._endpoint.tries == 1 else f"{self._endpoint.tries} tries"
-        raise TransientError(
-            f"{self._account.shown}: no answer of model {self._model!r} in {tries}; the last: {trouble.what}"
+        parameters = await self._parameters()
+        try:
+            return await self._send_until_answered(messages, parameters.of(wish))
+        except FaultError as error:
+            failure = await self._blame(error, parameters)
+        raise failure
+
+    async def _blame(self, error: FaultError, parameters: Parameters) -> Exception:
+        """Return whose fault it is that a request failed: its own if the server answers others."""
+        if isinstance(error, RefusalError) and (error.too_long or not error.status):
+            return error
+        if isinstance(error, TroubleError) and error.crowded:
+            return TransientError(self._no_answer(error))
+        general = isinstance(error, RefusalError) and error.status not in _FINAL
+        elsewhere = await self._fault(parameters) if error.alone or general else None
+        if isinstance(elsewhere, RefusalError):
+            return self._denied(elsewhere)
+        if isinstance(elsewhere, TroubleError):
+            return TransientError(self._no_answer(error))
+        if general or isinstance(error, TroubleError):
+            return NoAnswerError(self._no_answer(error))
+        self._warn(error)
+        return error
+
+    async def _fault(self, parameters: Parameters) -> FaultError | None:
+        """Ask the harmless question once; return why it is not answered, or None if it is."""
+        try:
+            await self._send(_harmless(), parameters.of(Wish()))
+        except FaultError as error:
+            return error
+        return None
+
+    async def _parameters(self) -> Parameters:
+        """Return what the server takes; all requests wait for one handshake."""
+        shaken = self._handshake
+        if shaken is None or (shaken.done() and (shaken.cancelled() or shaken.exception())):
+            shaken = self._handshake = asyncio.ensure_future(self._shake_hands())
+        return await asyncio.shield(shaken)
+
+    async def _shake_hands(self) -> Parameters:
+        """Ask the harmless question with fewer parameters each time, until the server takes them."""
+        parameters, first = Parameters(), None
+        while True:
+            sent = parameters.of(Wish(seed=0))
+            try:
+                reply = await self._send_until_answered(_harmless(), sent)
+            except RefusalError as error:
+                first = first or error
+                better = parameters.refused(sent, error.said) if error.status in _NEGOTIABLE else None
+                failure = self._denied(first if error.status in _NEGOTIABLE else error, sent)
+            except TroubleError as error:
+                raise TransientError(self._no_answer(error)) from None
+            else:
+                better, failure = parameters.answered(reply), None
+            if better is None:
+                break
+            parameters = better
+        if failure is not None:
+            raise failure
+        self._tell(parameters)
+        return parameters
+
+    async def _send_until_answered(self, messages: Messages, options: Mapping[str, Any]) -> Reply:
+        retrying = self._tenacity.AsyncRetrying(
+            retry=self._tenacity.retry_if_exception_type(TroubleError),
+            stop=self._is_last,
+            wait=self._pause,
+            sleep=self._wait,
+            reraise=True,
         )
+        return await retrying(self._send, messages, options)
 
-    def _pause(self, turn: int, trouble: _Trouble) -> float:
-        if trouble.pause is not None:
-            return trouble.pause
-        return min(_LONGEST_BACKOFF, 2.0 ** min(turn - 1, 10)) * self._jitter.uniform(0.5, 1)
+    def _is_last(self, state: Any) -> bool:
+        return state.attempt_number >= self._tries(state.outcome.exception())
 
-    async def _send(self, messages: Messages, options: Mapping[str, Any]) -> Reply | _Trouble:
+    def _tries(self, trouble: TroubleError) -> int:
+        return min(self._endpoint.tries, _SILENT_TRIES) if trouble.silent else self._endpoint.tries
+
+    def _pause(self, state: Any) -> float:
+        asked = state.outcome.exception().pause
+        return self._backoff(state) if asked is None else asked
+
+    async def _send(self, messages: Messages, options: Mapping[str, Any]) -> Reply:
         """Send once; our errors are raised outside `except`, so that none of the library's hangs on them."""
+        own = {name: value for name, value in options.items() if name != "chat_template_kwargs"}
+        extra = {name: value for name, value in options.items() if name not in own}
         create = self._client.chat.completions.with_raw_response.create
         async with self._slots:
             await self._requests.take(1)
             await self._tokens.take(_estimate(messages, options))
+            before = self._answered
             try:
-                raw = await create(model=self._model, messages=messages, **options)
+                raw = await create(model=self._model, messages=messages, **own, extra_body=extra or None)
             except self._openai.APIError as error:
-                failure = error
+                failure = self._judge(error)
             except UnicodeEncodeError:  # a lone surrogate
-                failure = None
+                failure = RefusalError("the text holds characters that UTF-8 cannot express")
             else:
-                return self._read(raw.content)
-        if failure is None:
-            raise RefusalError("the text holds characters that UTF-8 cannot express")
-        return self._judge(failure)
+                outcome = self._read(raw.content)
+                if isinstance(outcome, Reply):
+                    self._answered += 1
+                    return outcome
+                failure = outcome
+        failure.alone = self._answered == before
+        raise failure
 
-    def _read(self, content: bytes) -> Reply | _Trouble:
+    def _read(self, content: bytes) -> Reply | TroubleError:
         try:
             return read_reply(json.loads(content))
         except ValueError:
             said = self._account.words(content.decode(errors="replace"))
-            return _Trouble(f"an answer that is no chat completion: {said[:_QUOTED]!r}")
+            return TroubleError(f"an answer that is no chat completion: {said[:_QUOTED]!r}")
 
-    def _judge(self, error: Any) -> _Trouble:
-        """Return trouble that may pass, and raise what will not."""
+    def _judge(self, error: Any) -> TroubleError | RefusalError:
+        """Return what an error of the library means."""
         if isinstance(error, self._openai.APITimeoutError):
-            return _Trouble(f"no answer within {self._endpoint.timeout_s:g} s")
+            return TroubleError(f"no answer within {self._endpoint.timeout_s:g} s", silent=True)
         if not isinstance(error, self._openai.APIStatusError):
-            return _Trouble(f"no connection: {self._account.words(error.__cause__ or error)[:_QUOTED]}")
+            return TroubleError(f"no connection: {self._account.words(error.__cause__ or error)[:_QUOTED]}")
         status, words = error.status_code, self._account.words(error.body)[:_QUOTED]
         if status in _PASSING or status >= 500:
-            header = error.response.headers.get("retry-after")
-            return _Trouble(f"{status} {words}".strip(), retry_after(header, time.time()))
-        if status in _REFUSED:
-            raise self._refused(status, str(error.body), words)
-        raise ModelError(self._account.reason(status, self._model, words))
+            pause = retry_after(error.response.headers.get("retry-after"), time.time())
+            return TroubleError(f"{status} {words}".strip(), pause, crowded=status == 429)
+        body = str(error.body)
+        return RefusalError(
+            words,
+            status=status,
+            too_long=status in _NEGOTIABLE and says_too_long(status, body),
+            said=f"{error.param or ''} {body}",
+        )
 
-    def _refused(self, status: int, body: str, words: str) -> RefusalError:
-        too_long = says_too_long(status, body)
-        refused = RefusalError(words, too_long=too_long, logprobs="logprobs" in body)
-        if not (self._warned or refused.too_long or refused.about_logprobs):
+    def _no_answer(self, error: FaultError) -> str:
+        n = self._tries(error) if isinstance(error, TroubleError) else 1
+        tries = "1 try" if n == 1 else f"{n} tries"
+        return f"{self._account.shown}: no answer of model {self._model!r} in {tries}; the last: {error}"
+
+    def _denied(self, refused: RefusalError, sent: Iterable[str] = ()) -> ModelError:
+        return ModelError(self._account.reason(refused.status, self._model, refused.words, sent))
+
+    def _warn(self, refused: FaultError) -> None:
+        if not self._warned:
             self._warned = True
-            _log.warning(
-                "%s refuses a request (more are not told): %s %s", self._account.shown, status, words
-            )
-        return refused
+            _log.warning("%s refuses a request (more are not told): %s", self._account.shown, refused)
+
+    def _tell(self, parameters: Parameters) -> None:
+        if lacks := ", ".join(parameters.lacks):
+            _log.warning("%s: model %r is asked without %s", self._account.shown, self._model, lacks)
 
 
-def _library() -> Any:
-    """Import openai, and keep it and its HTTP library from a log line per request."""
+def _libraries() -> tuple[Any, Any]:
+    """Import openai and tenacity, and keep the former's HTTP library from a log line per request."""
     try:
         import aiolimiter  # noqa: F401
         import openai
+        import tenacity
     except ImportError as error:
         raise ModelError(f"engine endpoint needs {error.name}: pip install 'hypsae-ray[endpoint]'") from error
     for logger in map(logging.getLogger, ("openai", "httpx", "httpx2", "httpcore", "httpcore2")):
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.WARNING)
-    return openai
+    return openai, tenacity
+
+
+def _harmless() -> Messages:
+    return [{"role": "user", "content": HARMLESS}]
 
 
 def _share(per_minute: float | None, llm: Llm) -> float | None:
@@ -244,10 +327,5 @@ def _share(per_minute: float | None, llm: Llm) -> float | None:
 
 def _estimate(messages: Messages, options: Mapping[str, Any]) -> float:
     """Tokens that a request takes, at four characters each, and those that it may give."""
-    return sum(len(message["content"]) for message in messages) / 4 + options.get("max_tokens", 0)
-
-
-def _one_token(top: int) -> dict[str, Any]:
-    if not top:
-        return {"max_tokens": _ONE_WORD_TOKENS, "temperature": 0}
-    return {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": top}
+    given = options.get("max_tokens", options.get("max_completion_tokens", 0))
+    return sum(len(message["content"]) for message in messages) / 4 + given

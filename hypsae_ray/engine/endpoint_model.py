@@ -6,7 +6,9 @@ other way round). P(yes) = yes / (yes + no), the sums of the probabilities of al
 p_neither is what is left of 1. A server that tells no probabilities is taken at its word: 1 or 0.
 
 With thinking, a first request lets the model think, and a second one carries the thought and asks for the
-word. A text that is too long for the server is halved until it fits; its label says so.
+word. A text that is too long for the server is halved until it fits; its label says so. A pair that gets no
+answer though others do is SET_ASIDE; when the server stops to answer, the call ends once what is in flight
+has ended, and its error holds what was answered.
 
 An object has one event loop in a thread of its own. Each call, from whatever thread, starts as many workers
 there as requests may be in flight; they pull pairs from one iterator, so that requests go out in the order
@@ -18,16 +20,18 @@ import math
 import re
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from hypsae_ray.boundary import DEFAULT_LABEL, Answer, NamingPrompt, Scores, Usage
+from hypsae_ray.boundary import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.core.prompts import answer_now, label_prompt, render_naming
-from hypsae_ray.engine.endpoint_client import ChatClient, Messages, RefusalError, Wait
+from hypsae_ray.engine.endpoint_client import ChatClient, Messages, NoAnswerError, RefusalError, Wait
+from hypsae_ray.engine.endpoint_parameters import Wish
 from hypsae_ray.engine.endpoint_reply import Reply
 from hypsae_ray.errors import ConfigError, ModelError
 from hypsae_ray.schema import Status
@@ -72,7 +76,7 @@ class EndpointModel:
 
         Raises:
             ModelError: no request can succeed.
-            TransientError: a request failed each time, for a reason that may pass.
+            TransientError: the server does not answer, for a reason that may pass.
         """
         answers = [Answer("", Status.FAILED)] * len(prompts)
 
@@ -92,11 +96,12 @@ class EndpointModel:
         """Return P(yes) per text and question.
 
         Statuses: OK; CUT for a text that had to be cut, TOO_LONG if cutting did not help; UNSURE below
-        `how.min_mass`; UNPARSABLE without a yes or no; FAILED if refused; UNASKED where `asked` is False.
+        `how.min_mass`; UNPARSABLE without a yes or no; FAILED if refused; SET_ASIDE if it got no answer
+        though others did; UNASKED where `asked` is False.
 
         Raises:
-            ModelError: no request can succeed.
-            TransientError: a request failed each time, for a reason that may pass; the others are given up.
+            ModelError: no request can succeed; `answered` holds the scores so far.
+            TransientError: the server does not answer, for a reason that may pass; the same.
         """
         scores = Scores.unanswered(len(texts), len(questions), Status.UNASKED)
         labelling = _Labelling(self._client, how, self._longest)
@@ -105,8 +110,11 @@ class EndpointModel:
             found = await labelling.label(texts[pair[0]], questions[pair[1]])
             scores.p_yes[pair], scores.p_neither[pair], scores.status[pair] = found
 
-        seconds = self._run(_pairs(scores.status.shape, how, asked), label)
-        return replace(scores, usage=labelling.usage + Usage(seconds=seconds))
+        try:
+            seconds = self._run(_pairs(scores.status.shape, how, asked), label)
+        except ModelError as error:
+            raise error.after(labelling.told(scores)) from None
+        return labelling.told(scores, seconds)
 
     def _run(self, jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]]) -> float:
         """Do all jobs in the thread of the loop; return the seconds, less those that another call counts."""
@@ -148,6 +156,13 @@ class _Labelling:
     how: Label
     longest: int
     usage: Usage = field(default_factory=Usage)
+    words: Counter[str] = field(default_factory=Counter)
+    reason: str = ""
+
+    def told(self, scores: Scores, seconds: float = 0.0) -> Scores:
+        """Return scores with what this call took, and why pairs have no label."""
+        words = dict(self.words.most_common(WORDS_KEPT))
+        return replace(scores, usage=self.usage + Usage(seconds=seconds), words=words, reason=self.reason)
 
     async def label(self, text: str, question: str) -> _Found:
         """Label a text, or the longest beginning of it that fits: a half, a quarter and so on."""
@@ -168,26 +183,26 @@ class _Labelling:
         try:
             return await self._ask(await self._thought([_message("user", prompt)]))
         except RefusalError as refused:
-            return _Found(math.nan, math.nan, Status.TOO_LONG if refused.too_long else Status.FAILED)
+            status = Status.TOO_LONG if refused.too_long else Status.FAILED
+            self.reason = self.reason if refused.too_long else str(refused)
+        except NoAnswerError as error:
+            status, self.reason = Status.SET_ASIDE, str(error)
+        return _Found(math.nan, math.nan, status)
 
     async def _thought(self, messages: Messages) -> Messages:
         """Return the messages with the model's thought about them, if it is to think and does."""
         if not self.how.thinking:
             return messages
-        reply = self._count(
-            await self.client.complete(messages, max_tokens=self.how.thinking_tokens, temperature=0)
-        )
+        wish = Wish(self.how.thinking_tokens, thinking=True)
+        reply = self._count(await self.client.complete(messages, wish))
         said = f"{reply.thought}\n{reply.text}".strip()
         return [*messages, _message("assistant", said), _message("user", answer_now())] if said else messages
 
     async def _ask(self, messages: Messages) -> _Found:
-        reply = self._count(await self.client.first_token(messages))
-        if reply.first is not None:
-            return _weigh(reply.first, self.how.min_mass)
-        found = _parse(reply.text)
-        if found.status == Status.UNPARSABLE and self.client.tells_probabilities:
-            # It was asked for one token, which may have been but a quote or a blank.
-            found = _parse(self._count(await self.client.few_words(messages)).text)
+        reply = self._count(await self.client.complete(messages, Wish()))
+        found = _parse(reply.text) if reply.first is None else _weigh(reply.first, self.how.min_mass)
+        if found.status != Status.OK:
+            self.words[reply.begins] += 1
         return found
 
     def _count(self, reply: Reply) -> Reply:
@@ -197,11 +212,12 @@ class _Labelling:
 
 async def _name(client: ChatClient, prompt: NamingPrompt) -> Answer:
     drawn = prompt.sampling
-    options = {"temperature": drawn.temperature, "max_tokens": drawn.max_tokens, "seed": drawn.seed}
+    wish = Wish(drawn.max_tokens, drawn.temperature, drawn.seed, drawn.thinking)
     try:
-        reply = await client.complete([_message("user", render_naming(prompt))], **options)
-    except RefusalError as refused:
-        return Answer("", Status.TOO_LONG if refused.too_long else Status.FAILED)
+        reply = await client.complete([_message("user", render_naming(prompt))], wish)
+    except (RefusalError, NoAnswerError) as error:
+        too_long = isinstance(error, RefusalError) and error.too_long
+        return Answer("", Status.TOO_LONG if too_long else Status.FAILED)
     answered = Status.OK if reply.text.strip() else Status.FAILED
     return Answer(reply.text, Status.TRUNCATED if reply.truncated else answered, reply.usage)
 
@@ -245,21 +261,23 @@ def _pairs(shape: tuple[int, ...], how: Label, asked: np.ndarray | None) -> Iter
 
 
 async def _each(jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]], workers: int) -> None:
-    """Do all jobs, up to `workers` at once, begun in order; the first that fails ends the others."""
+    """Do all jobs, up to `workers` at once, begun in order; when one cannot be done, no other is begun."""
+    failures: list[ModelError] = []
 
     async def pull() -> None:
         for job in jobs:
-            await work(job)
+            if failures:
+                return
+            try:
+                await work(job)
+            except ModelError as error:
+                failures.append(error)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(pull())
-    except ExceptionGroup as failures:
-        failure = failures.exceptions[0]
-    else:
-        return
-    raise failure
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(pull())
+    if failures:
+        raise failures[0]
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -36,6 +36,13 @@ class Reply:
     truncated: bool
     usage: Usage
 
+    @property
+    def begins(self) -> str:
+        """The likeliest first token or, without probabilities, the first word of what it said."""
+        if self.first:
+            return max(self.first, key=lambda rival: rival[1])[0]
+        return " ".join(self.text.split()[:1])
+
 
 def read_reply(data: Any) -> Reply:
     """Read a completion out of JSON; anything beyond the first choice's message may be missing.

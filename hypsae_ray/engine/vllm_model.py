@@ -7,13 +7,15 @@ two sums: of the probabilities of all yes tokens, and of all no tokens.
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from hypsae_ray.boundary import DEFAULT_LABEL, Answer, NamingPrompt, Scores, Usage
+from hypsae_ray.boundary import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.core import prompts as wording
 from hypsae_ray.engine.carried_code import code_arguments, load_error
@@ -97,7 +99,12 @@ class VllmModel:
         for (i, j), output in zip(pairs, outputs, strict=True):
             self._read(output, scores, (i, j), how.min_mass)
         usage = sum((_usage(output) for output in outputs if output), usage) + Usage(seconds=seconds)
-        return Scores(scores.p_yes, scores.p_neither, scores.status, usage)
+        sent = [
+            output
+            for pair, output in zip(pairs, outputs, strict=True)
+            if scores.status[pair] == Status.UNSURE
+        ]
+        return replace(scores, usage=usage, words=self._first_words(sent))
 
     def label_prompts(
         self, texts: Sequence[str], questions: Sequence[str], how: Label, asked: np.ndarray
@@ -167,6 +174,11 @@ class VllmModel:
             scores.status[pair] = Status.UNSURE
         else:
             scores.p_yes[pair] = yes / (yes + no)
+
+    def _first_words(self, outputs: Sequence[Any]) -> dict[str, int]:
+        """Return the commonest first tokens of answers, the greedy ones, and how many begin so."""
+        ids = Counter(output.outputs[0].token_ids[0] for output in outputs)
+        return {self._tokenizer.decode([token]): n for token, n in ids.most_common(WORDS_KEPT)}
 
     def _masses(self, output: Any) -> tuple[float, float]:
         """Return the probability of all yes tokens and of all no tokens; NaN if there is no answer."""

@@ -4,7 +4,8 @@ What it answers follows from the prompt alone. A label prompt is answered with t
 word of its property (of more than three letters) stands in its text, with `NO` if none does, and with `HAZY`
 or `BLANK` if the property is "hazy" or "blank". Any other prompt is answered with `NAME`; a label of more
 than 8 tokens is thought about, in the words of `THOUGHT`. A script of `Fault`s says what goes wrong with the
-next requests, one each.
+next requests, one each. The harmless question of a client is kept apart: only what is wrong with all requests
+is wrong with it.
 """
 
 import json
@@ -12,12 +13,14 @@ import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import log
 from typing import Any
+
+from hypsae_ray.engine.endpoint_client import HARMLESS
 
 YES = {" Yes": 0.5, "yes": 0.25, "▁YES": 0.05, "No": 0.1, "Maybe": 0.1}  # P(yes) 0.8 / 0.9, neither 0.1
 NO = {"ĠNo": 0.4, "no": 0.2, "Yes": 0.2, "Perhaps": 0.2}  # P(yes) 0.2 / 0.8, neither 0.2
@@ -58,6 +61,12 @@ class Server:
         most_logprobs: more are refused; 0 refuses any.
         mute: leave logprobs out of answers without a word.
         word: what labels say, cut at max_tokens; None: the likeliest token.
+        refuses: parameters that are refused, in OpenAI's words.
+        thinks: nothing is said within 1,000 tokens, but thought.
+        thinks_unless_told: answers begin with <think> unless `enable_thinking` is false.
+        broken: what becomes of every request.
+        bad: what becomes of requests whose prompt has a word in it.
+        ends_at: a word of a prompt from which on every request is broken, and how.
         longest: prompts of more characters are refused as too long.
         thought_in: field of the message in which thought stands.
         together: each request waits until so many are in flight,
@@ -65,7 +74,8 @@ class Server:
         faults: for the next requests; used up.
         gate: requests beyond so many wait until it is raised.
         held: requests whose prompt has this in it wait as well, until it is changed and the gate is raised.
-        bodies: JSON of all requests so far, in order of arrival.
+        bodies: JSON of all requests so far but the harmless ones, in order of arrival.
+        trials: JSON of the harmless ones.
         headers: their headers.
         peak: most requests in flight at once.
     """
@@ -74,6 +84,12 @@ class Server:
     most_logprobs: int = 20
     mute: bool = False
     word: str | None = None
+    refuses: Collection[str] = ()
+    thinks: bool = False
+    thinks_unless_told: bool = False
+    broken: Fault | None = None
+    bad: dict[str, Fault] = field(default_factory=dict)
+    ends_at: tuple[str, Fault] | None = None
     longest: int = 10**9
     thought_in: str = "reasoning_content"
     together: int = 1
@@ -82,6 +98,7 @@ class Server:
     gate: int = 10**9
     held: str | None = None
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    trials: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     peak: int = 0
 
@@ -96,20 +113,35 @@ class Server:
 
     def take(self, headers: dict[str, str], body: dict[str, Any]) -> Fault:
         """Record a request, and return what to send."""
+        if body["messages"][0]["content"] == HARMLESS:
+            with self._state:
+                self.trials.append(body)
+                self.headers.append(headers)
+                self._flight += 1
+            return self._heard(self.broken) or self._answer(body)
         with self._state:
             self.bodies.append(body)
             self.headers.append(headers)
             self._flight += 1
             self.peak = max(self.peak, self._flight)
             self._state.notify_all()
-            fault = self.faults.popleft() if self.faults else None
+            if self.ends_at and self.ends_at[0] in body["messages"][0]["content"].split():
+                self.broken = self.ends_at[1]
+            fault = self.broken or (self.faults.popleft() if self.faults else self._bad(body))
             # Requests in flight never become fewer while each waits for the rest, so none is missed.
             self._state.wait_for(lambda: self.peak >= self.together, self.patience_s)
             number = len(self.bodies)
             self._state.wait_for(lambda: number <= self.gate and not self._holds(body))
+        return self._heard(fault) or self._answer(body)
+
+    def _heard(self, fault: Fault | None) -> Fault | None:
         if fault is not None and fault.silent:
             self.closing.wait(PATIENCE_S)
-        return fault or self._answer(body)
+        return fault
+
+    def _bad(self, body: dict[str, Any]) -> Fault | None:
+        words = body["messages"][0]["content"].split()
+        return next((fault for word, fault in self.bad.items() if word in words), None)
 
     def _holds(self, body: dict[str, Any]) -> bool:
         return self.held is not None and self.held in body["messages"][0]["content"]
@@ -135,12 +167,22 @@ class Server:
         if len(prompt) > self.longest:
             words = "This model's maximum context length is 4096 tokens, your request has more."
             return Fault.error(400, words, code="context_length_exceeded")
+        if refused := next((name for name in body if name in self.refuses), None):
+            instead = " Use 'max_completion_tokens' instead." * (refused == "max_tokens")
+            words = f"Unsupported parameter: {refused!r} is not supported with this model.{instead}"
+            return Fault.error(400, words, param=refused, code="unsupported_parameter")
         if body.get("top_logprobs", 0) > self.most_logprobs:
             return Fault.error(400, f"top_logprobs must be at most {self.most_logprobs}")
+        if self.thinks and _limit(body) < 1000:
+            return Fault.says("", finish="length")
+        if self.thinks_unless_told and body.get("chat_template_kwargs") != {"enable_thinking": False}:
+            return self._label(body, {"<think>": 1.0})
+        if prompt == HARMLESS:
+            return self._label(body, YES)
         label = re.search(r"^Property: (.+)$", prompt, re.MULTILINE)
         if label is None:
             return Fault.says(NAME)
-        if len(body["messages"]) == 1 and body["max_tokens"] > 8:
+        if len(body["messages"]) == 1 and _limit(body) > 8 and not self.thinks:
             message = {"role": "assistant", "content": None, self.thought_in: THOUGHT}
             return Fault(body=json.dumps(_completion(message, None, "length")))
         return self._label(body, _odds(prompt, label[1]))
@@ -149,9 +191,13 @@ class Server:
         token = max(odds, key=lambda word: odds[word])
         text = token if self.word is None else self.word
         told = None if self.mute or not body.get("logprobs") else _logprobs(odds, body["top_logprobs"])
-        tokens = re.findall(r"\w+|\W", text)[: body["max_tokens"]]
+        tokens = re.findall(r"\w+|\W", text)[: _limit(body)]
         message = {"role": "assistant", "content": "".join(tokens)}
         return Fault(body=json.dumps(_completion(message, told, "length")))
+
+
+def _limit(body: dict[str, Any]) -> int:
+    return body.get("max_tokens") or body.get("max_completion_tokens") or 10**6
 
 
 def _odds(prompt: str, question: str) -> dict[str, float]:
