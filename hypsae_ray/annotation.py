@@ -52,7 +52,7 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
     digest = content_hash("annotate", {**decides, "questions": questions}, {"rows": rows.name})
     target = folder_of(folder, digest)
     there = Manifest.load(target)
-    if there is not None and there.hash == digest:
+    if there is not None and there.hash == digest and there.is_final:
         _point_to(target, folder)
         say(f"nothing to do: {target.path} is up to date")
         return there

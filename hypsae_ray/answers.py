@@ -18,7 +18,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -86,6 +86,10 @@ class Shard:
             return None
         bits = np.unpackbits(np.frombuffer(self.asked, dtype=np.uint8), count=self.rows * n_questions)
         return bits.astype(bool).reshape(self.rows, n_questions)
+
+    def only(self, pairs: Pairs) -> "Shard":
+        """Return the shard of these pairs (rows, questions) alone."""
+        return replace(self, asked=np.packbits(pairs).tobytes())
 
 
 class Texts:

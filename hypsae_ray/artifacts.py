@@ -283,6 +283,11 @@ class Manifest:
     seconds: float
     outcome: Outcome
 
+    @property
+    def is_final(self) -> bool:
+        """Whether no answer was set aside, to be asked for again by the next run."""
+        return not self.outcome.facts.get("answers", {}).get("set_aside")
+
     def save(self, folder: Folder) -> None:
         """Write the marker; call it when every other file of the stage is written."""
         usage = self.outcome.usage

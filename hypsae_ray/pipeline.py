@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hypsae_ray import fingerprints
-from hypsae_ray.artifacts import Folder, Manifest, content_hash
+from hypsae_ray.artifacts import MANIFEST, Folder, Manifest, content_hash
 from hypsae_ray.boundary import Options
 from hypsae_ray.config import Config
 from hypsae_ray.errors import ConfigError
@@ -159,6 +159,7 @@ def run_steps(steps: Sequence[Step], out: Folder, say: Callable[[str], None]) ->
         ConfigError: this machine, or the cluster, can never hold what a step asks for; nothing was computed.
         HypsaeError: a stage cannot go on; what is finished stays, and the same call goes on from there.
     """
+    _reopen(steps)
     left = [step for step in steps if _finished(step) is None]
     with ExitStack() as stack:
         session: Session | None = None
@@ -172,6 +173,17 @@ def run_steps(steps: Sequence[Step], out: Folder, say: Callable[[str], None]) ->
             if step.stage.asks:  # all that is to come, as soon as the input is known to be good
                 session.check([later.stage.asks(later.config) for later in left if later.stage.asks])
             yield Record(step, _run_step(step, session, say), reused=False)
+
+
+def _reopen(steps: Sequence[Step]) -> None:
+    """Take the manifest from steps that set answers aside, and from those that read them."""
+    reopened: set[str] = set()
+    for step in steps:
+        manifest = _finished(step)
+        reads = reopened & {folder.path for folder in step.inputs.values()}
+        if manifest is not None and (reads or not manifest.is_final):
+            step.folder.remove(MANIFEST)
+            reopened.add(step.folder.path)
 
 
 def _finished(step: Step) -> Manifest | None:

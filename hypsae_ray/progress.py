@@ -125,11 +125,11 @@ class Progress:
         self._beat = replace(self._beat, ended=done if kind is None else f"stopped: {kind.__name__}")
         self._write()
 
-    def count(self, pairs: int, begun: float, workers: int) -> None:
-        """Note one more shard with so many pairs; the first one says when work began, its model loaded."""
+    def count(self, pairs: int, begun: float, workers: int, shards: int = 1) -> None:
+        """Note shards with so many pairs; the first one says when work began, its model loaded."""
         with self._lock:
             started = self._beat.started if self._beat.done else begun or self._beat.started
-            done, pairs = self._beat.done + 1, self._beat.pairs + pairs
+            done, pairs = self._beat.done + shards, self._beat.pairs + pairs
             self._beat = replace(self._beat, started=started, done=done, pairs=pairs, workers=workers)
 
     def _keep_writing(self) -> None:

@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,15 +17,28 @@ from hypsae_ray.answers import read_scores
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.boundary import DEFAULT_LABEL, SCORE_ARRAYS, Engines, LanguageModel, Scores
 from hypsae_ray.config import Config, Label
-from hypsae_ray.errors import PartialResultError
+from hypsae_ray.errors import PartialResultError, StageError
 from hypsae_ray.progress import Progress
 from hypsae_ray.schema import USABLE, Status
 from hypsae_ray.stages.assembly import write_annotations
 from hypsae_ray.stages.label_plan import Job, Plan, describe, make_plan
-from hypsae_ray.stages.label_shards import LabelShards, Tally
+from hypsae_ray.stages.label_shards import FAILURES_IN_A_ROW, LabelShards, Tally
 from hypsae_ray.stages.workspace import Track, Workspace
 
 FAILURES_SHOWN = 5
+ENOUGH = 200  # answers without any label after which none is to be expected
+_NO_WORD = (
+    "the model does not answer Yes or No: if it thinks first, switch that off at its server or set "
+    "label.thinking: true; else name another llm.model (a lower label.min_mass helps where Yes and No are "
+    "among its words, but rare)"
+)
+WHAT_TO_CHANGE = {
+    Status.UNSURE: _NO_WORD,
+    Status.UNPARSABLE: _NO_WORD,
+    Status.FAILED: "the server takes other requests but none of these: see what it says, and llm.model",
+    Status.TOO_LONG: "the prompts do not fit: raise llm.max_model_len, or lower annotate.max_words",
+    Status.SET_ASIDE: "the server answers other requests but none of these: see what it says, and llm.model",
+}
 Say = Callable[[str], None]
 
 
@@ -73,7 +87,8 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
 
     Raises:
         PartialResultError: some shards failed each time; the annotations are written, those marked.
-        StageError: too many shards failed in a row; those that are finished are kept.
+        StageError: too many shards failed in a row; those that are finished are kept. Or no answer has a
+            label; none is kept then.
     """
     plan = make_plan(job, engines)
     say(f"annotate: {describe(plan)}")
@@ -84,7 +99,11 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
         say(f"annotate: {tally.there} shards were written by another job meanwhile")
     lacking = sum(counts.values()) - sum(counts.get(status.name.lower(), 0) for status in USABLE)
     if lacking:
-        say(f"annotate: {lacking:,} of {sum(counts.values()):,} answers have no label: {counts}")
+        lines = [f"{lacking:,} of {sum(counts.values()):,} answers have no label: {counts}"]
+        if counts.get("set_aside"):
+            lines.append("those set aside got no answer; the same command asks them again")
+        for line in [*lines, *tally.why_no_label]:
+            say(f"annotate: {line}")
     if tally.failed:
         raise PartialResultError(_failures(tally, plan))
     facts = {"shards": plan.shards, "answers": counts, "layout": plan.label.layout, **tally.facts}
@@ -93,7 +112,8 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
 
 def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
     """Compute the shards of a plan; those that failed each time are in the tally."""
-    job, tally = plan.job, Tally()
+    job = plan.job
+    tally = Tally(FAILURES_IN_A_ROW * max(1, job.llm.replicas.max))
     plan.answers.begin()
     work = LabelShards(job.answers, plan.answers.folder, plan.label, job.options.max_words)
     pool = engines.language_model(job.llm)
@@ -107,14 +127,33 @@ def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
             for report in track(pool.map(work, shards, on_lost=work.lost), total, "shard"):
                 tally.add(report)
                 engines.publish(name, report.counts, tally.busy)
-                if not report.failure:
-                    progress.count(report.pairs, report.started, tally.workers)
+                progress.count(report.pairs, report.started, tally.workers, shards=not report.failure)
+                _require_a_label(tally, plan, ENOUGH)
             if not tally.failed or attempt == job.options.tries:
                 break
-            shards = tally.retry()
+            why, shards = tally.last_failure, tally.retry()
             total = len(shards)
-            say(f"annotate: {total} shards failed and are tried again; the last one: {tally.last_failure}")
+            say(f"annotate: {total} shards failed and are tried again; the last one: {why}")
+        if not (plan.answered or tally.failed):
+            _require_a_label(tally, plan, 1)
     return tally
+
+
+def _require_a_label(tally: Tally, plan: Plan, least: int) -> None:
+    """Remove the answers of this job, and end it, if at least so many came and none of them has a label."""
+    if not tally.is_barren(least):
+        return
+    for name in filter(None, tally.files):
+        plan.answers.folder.remove(name)
+    counts = ", ".join(f"{n:,} {name}" for name, n in tally.answers.most_common())
+    commonest = Status[tally.answers.most_common(1)[0][0].upper()]
+    lines = [
+        f"annotate: none of the first {tally.answers.total():,} answers has a label: {counts}",
+        *tally.why_no_label,
+        WHAT_TO_CHANGE.get(commonest, "see llm.model and what the engine says"),
+        "none of these answers is kept: the same command asks again",
+    ]
+    raise StageError("\n  ".join(lines))
 
 
 def _failures(tally: Tally, plan: Plan) -> str:
@@ -143,7 +182,7 @@ def score_named(
     found = model.score(texts, [str(questions[column]) for column in asked], label)
     for name in SCORE_ARRAYS:
         getattr(scores, name)[:, asked] = getattr(found, name)
-    return Scores(scores.p_yes, scores.p_neither, scores.status, found.usage)
+    return replace(scores, usage=found.usage, words=found.words, reason=found.reason)
 
 
 def read_annotations(folder: Folder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,28 +1,31 @@
 """Labelling shard by shard: what an actor does with one, and how the driver follows all of them.
 
 An actor reads the texts of a shard, asks the model, and writes the answers; nothing but a short report comes
-back. A failure that may pass makes a report too, and its shard is tried again when the others are done.
+back. What was answered is written even where other pairs of the shard were not; such a file says which pairs
+it holds. A failure that may pass makes a report too, and what is left of its shard is tried again when the
+others are done.
 """
 
 import logging
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hypsae_ray.answers import Shard, to_table
 from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import LanguageModel, Scores, Usage
+from hypsae_ray.boundary import WORDS_KEPT, LanguageModel, Scores, Usage
 from hypsae_ray.config import Label
 from hypsae_ray.core.prompts import truncate_words
-from hypsae_ray.errors import HypsaeError, StageError, TransientError
-from hypsae_ray.schema import Status
+from hypsae_ray.errors import HypsaeError, ModelError, StageError, TransientError
+from hypsae_ray.schema import UNANSWERED, USABLE, Status
 
-FAILURES_IN_A_ROW = 10
+FAILURES_IN_A_ROW = 10  # per replica: an outage meets the shards of all of them at once
 _log = logging.getLogger(__name__)
 
 
@@ -38,8 +41,11 @@ class Report:
         started: when it was begun, in seconds since 1970.
         ended: when it was written.
         there: its file was there already: another job had written it meanwhile.
-        failure: why it is not there; "" if it is.
+        failure: why pairs of it are to be tried again, those that `shard` asks; "" if none is.
         error: what kind of failure that is, a word; "" if there is none.
+        file: what was written; "" for nothing.
+        words: what answers without a yes or no begin with.
+        reason: why the last pair failed that did.
     """
 
     shard: Shard
@@ -51,6 +57,9 @@ class Report:
     there: bool = False
     failure: str = ""
     error: str = ""
+    file: str = ""
+    words: Mapping[str, int] = field(default_factory=dict[str, int])
+    reason: str = ""
 
     @property
     def pairs(self) -> int:
@@ -96,10 +105,9 @@ class LabelShards:
         _log.info("begins %s", shard.name)
         started = time.time()
         try:
-            scores = self._label(model, shard)
-            written = self._write(shard, scores, started)
-        except TransientError as error:
-            return Report(shard, failure=str(error), error=type(error).__name__)
+            report = self._keep(shard, self._label(model, shard), started)
+        except ModelError as error:
+            return self._stopped(shard, error, started)
         except HypsaeError:
             raise
         except Exception as error:
@@ -107,8 +115,19 @@ class LabelShards:
             kind = type(error).__name__
             return Report(shard, failure=f"{kind}: {error}", error=kind)
         _log.info("ends %s", shard.name)
-        answers = count_answers(scores.status)
-        return Report(shard, answers, scores.usage, _worker(), started, time.time(), there=not written)
+        return report
+
+    def _stopped(self, shard: Shard, error: ModelError, started: float) -> Report:
+        """Keep what was answered before an error; return what is to be tried again, if that can help."""
+        answered = error.answered
+        report = Report(shard) if answered is None else self._keep(shard, answered, started)
+        if not isinstance(error, TransientError):
+            error.answered = None  # it is kept, and no driver needs it
+            raise error
+        if answered is not None:
+            wanted = _wanted(shard, answered.status.shape)
+            shard = shard.only(wanted & (answered.status == Status.UNASKED))
+        return replace(report, shard=shard, failure=str(error), error=type(error).__name__)
 
     def lost(self, shard: Shard, reason: str) -> Report:
         """Return the report of a shard whose actors died."""
@@ -118,24 +137,63 @@ class LabelShards:
         texts = self.texts.read_rows(shard.part.name, shard.start, shard.rows, ["text"])["text"].to_pylist()
         questions = self.answers.read_json(f"questions-{shard.questions}.json")
         cut = [truncate_words(text, self.max_words) for text in texts]
-        scores = model.score(cut, questions, self.label, shard.pairs(len(questions)))
         shortened = np.array([short != text for short, text in zip(cut, texts, strict=True)], dtype=bool)
-        scores.status[shortened[:, None] & (scores.status == Status.OK)] = Status.CUT
-        return scores
+        try:
+            scores = model.score(cut, questions, self.label, shard.pairs(len(questions)))
+        except ModelError as error:
+            if error.answered is not None:
+                _mark_cut(error.answered, shortened)
+            raise
+        return _mark_cut(scores, shortened)
 
-    def _write(self, shard: Shard, scores: Scores, started: float) -> bool:
-        made = {"usage": vars(scores.usage), "worker": _worker(), "started": started, "ended": time.time()}
-        return self.answers.write_table_once(shard.name, to_table(scores, made))
+    def _keep(self, shard: Shard, scores: Scores, started: float) -> Report:
+        """Write what was answered, as a shard of these pairs alone if it is not all that was asked."""
+        report = Report(
+            shard,
+            count_answers(scores.status),
+            scores.usage,
+            _worker(),
+            started,
+            time.time(),
+            words=scores.words,
+            reason=scores.reason,
+        )
+        answered = ~np.isin(scores.status, UNANSWERED)
+        if not answered.any():
+            return report
+        wanted = _wanted(shard, answered.shape)
+        kept = shard if (answered == wanted).all() else shard.only(answered)
+        stored = replace(scores, status=np.where(answered, scores.status, Status.UNASKED))
+        made = {"usage": vars(scores.usage), "worker": _worker(), "started": started, "ended": report.ended}
+        written = self.answers.write_table_once(kept.name, to_table(stored, made))
+        return replace(report, there=not written, file=kept.name if written else "")
 
 
 @dataclass
 class Tally:
-    """The reports of a job, added up."""
+    """The reports of a job, added up.
 
+    Attributes:
+        failures_in_a_row: so many shards without any answer end the job.
+        usage: tokens and engine seconds.
+        computed: shards that this job finished.
+        there: shards that another job had written.
+        failed: reports of the shards that are to be tried again, by name.
+        answers: how many answers have each status.
+        words: what answers without a yes or no begin with.
+        reason: why the last pair failed that did.
+        files: what was written as long as no answer has a label.
+    """
+
+    failures_in_a_row: int = FAILURES_IN_A_ROW
     usage: Usage = field(default_factory=Usage)
     computed: int = 0
     there: int = 0
     failed: dict[str, Report] = field(default_factory=dict)
+    answers: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    reason: str = ""
+    files: list[str] = field(default_factory=list)
     _spans: dict[str, tuple[float, float]] = field(default_factory=dict)
     _in_a_row: int = 0
 
@@ -145,23 +203,48 @@ class Tally:
         Raises:
             StageError: too many shards failed one after the other for another one to be worth a try.
         """
-        if report.failure:
-            self.failed[report.shard.name] = report
-            self._in_a_row += 1
-            if self._in_a_row >= FAILURES_IN_A_ROW:
-                raise StageError(
-                    f"{self._in_a_row} shards failed in a row, the last one with: {report.failure}\n"
-                    f"{self.computed} shards are finished and kept; the same command goes on from there"
-                )
+        self._count(report)
+        self._in_a_row = self._in_a_row + 1 if report.failure and not report.pairs else 0
+        if not report.failure:
+            self.there += report.there
+            self.computed += not report.there
             return
-        self._in_a_row = 0
-        self.failed.pop(report.shard.name, None)
-        self.there += report.there
-        if not report.there:
-            self.computed += 1
-            self.usage += report.usage
-            first, last = self._spans.get(report.worker, (report.started, report.ended))
-            self._spans[report.worker] = (min(first, report.started), max(last, report.ended))
+        self.failed[report.shard.name] = report
+        if self._in_a_row >= self.failures_in_a_row:
+            raise StageError(
+                f"{self._in_a_row} shards failed in a row, the last one with: {report.failure}\n"
+                f"{self.computed} shards are finished and kept; the same command goes on from there"
+            )
+
+    def _count(self, report: Report) -> None:
+        if report.there or not report.pairs:
+            return
+        self.answers.update(report.answers)
+        self.words.update(report.words)
+        self.reason = report.reason or self.reason
+        self.files = [] if self.usable else [*self.files, report.file]
+        self.usage += report.usage
+        first, last = self._spans.get(report.worker, (report.started, report.ended))
+        self._spans[report.worker] = (min(first, report.started), max(last, report.ended))
+
+    @property
+    def usable(self) -> int:
+        """Answers with a label."""
+        return sum(self.answers[status.name.lower()] for status in USABLE)
+
+    def is_barren(self, least: int) -> bool:
+        """Whether at least so many answers came and none of them has a label; `files` holds them then."""
+        return not self.usable and self.answers.total() >= least
+
+    @property
+    def why_no_label(self) -> list[str]:
+        """What is known of answers without a label, a line each."""
+        lines: list[str] = []
+        unsure = sum(self.answers[status.name.lower()] for status in (Status.UNSURE, Status.UNPARSABLE))
+        if unsure and self.words:
+            shares = [f"{word!r} ({n / unsure:.0%})" for word, n in self.words.most_common(WORDS_KEPT)]
+            lines.append(f"answers without a yes or no begin with {', '.join(shares)}")
+        return [*lines, f"the last pair without an answer: {self.reason}"] if self.reason else lines
 
     @property
     def busy(self) -> float | None:
@@ -192,9 +275,9 @@ class Tally:
         return list(self.failed.values())[-1].failure
 
     def retry(self) -> list[Shard]:
-        """Return the shards that failed, to be tried again."""
-        self._in_a_row = 0
-        return [report.shard for report in self.failed.values()]
+        """Return what is left of the shards that failed, to be tried again; they count as failed no more."""
+        failed, self.failed, self._in_a_row = self.failed, {}, 0
+        return [report.shard for report in failed.values()]
 
 
 def count_answers(status: np.ndarray) -> dict[str, int]:
@@ -205,6 +288,17 @@ def count_answers(status: np.ndarray) -> dict[str, int]:
     """
     codes, counts = np.unique(status[status != Status.UNASKED], return_counts=True)
     return {Status(code).name.lower(): n for code, n in zip(codes.tolist(), counts.tolist(), strict=True)}
+
+
+def _wanted(shard: Shard, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the pairs (rows, H) that a shard asks."""
+    pairs = shard.pairs(shape[1])
+    return np.ones(shape, dtype=bool) if pairs is None else pairs
+
+
+def _mark_cut(scores: Scores, shortened: np.ndarray) -> Scores:
+    scores.status[shortened[:, None] & (scores.status == Status.OK)] = Status.CUT
+    return scores
 
 
 def _worker() -> str:

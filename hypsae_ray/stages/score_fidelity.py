@@ -154,7 +154,7 @@ def score_candidates(
 def dump_scores(done: tuple[int, Scores]) -> bytes | None:
     """Return the scores of a task as JSON; None if one failed, which is asked again by the next run."""
     neuron, scores = done
-    if (scores.status == Status.FAILED).any():
+    if np.isin(scores.status, (Status.FAILED, Status.SET_ASIDE)).any():
         return None
     arrays = {name: getattr(scores, name).tolist() for name in SCORE_ARRAYS}
     return json.dumps({"neuron": neuron, "usage": vars(scores.usage), **arrays}).encode()
