@@ -38,9 +38,8 @@ def store_rows(job: AnnotateJob, out: Folder) -> Outcome:
             missing = int((reasons == _NO_TEXT).sum())
             without.update({_NO_TEXT: missing, "not usable": len(reasons) - missing})
         if without.total() == n_rows:
-            raise InputError(
-                f"{job.data}: none of {n_rows} rows holds a usable text; column {job.text!r}: {first}"
-            )
+            told = f"column {job.text!r}, first of {n_rows} rows: {first}"
+            raise InputError(f"{job.data}: no row holds a usable text: {told}")
     except InputError:
         out.delete()
         raise

@@ -217,8 +217,11 @@ def test_rows_to_annotate_mean_the_same_in_every_format(tmp_path: Path, ending: 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"text": 5}, {"text": 6}], "none of 2 rows holds a usable text; column 'text': 5 is not a text"),
-        ([{"text": " "}], "none of 1 rows holds a usable text; column 'text': the text is missing"),
+        (
+            [{"text": 5}, {"text": 6}],
+            "no row holds a usable text: column 'text', first of 2 rows: 5 is not a text",
+        ),
+        ([{"text": " "}], "no row holds a usable text: column 'text', first of 1 rows: the text is missing"),
         ([{"text": "a"}, {"text": "b", "key": [1]}], "column 'key': row 2: [1] is not one name"),
     ],
 )
