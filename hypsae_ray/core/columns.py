@@ -33,6 +33,11 @@ Decimals = Literal[".", ","] | None
 MISSING = "missing"
 COMMA = "(is the comma a decimal mark?)"
 _SHOWN = 40
+# Kinds of values, as tuples: a union that is written where it is used is made anew for each value.
+_FLOATS: Any = (float, np.floating)
+_TIMES: Any = (np.datetime64, np.timedelta64)
+_NUMBERS: Any = (Real, Decimal)
+_MANY: Any = (list, tuple, dict, set, np.ndarray)
 _EXACT_BITS = {2: 11, 4: 24}  # of floats of 2 and 4 bytes; above 2 ** bits, whole numbers are lost
 _TRUTH = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
 # White space, controls, and what Unicode draws nothing for: format characters, variation selectors, the
@@ -42,7 +47,7 @@ _INVISIBLE = (
     "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
 )
 _VISIBLE = re.compile(f"[^{_INVISIBLE}]")
-_ENDS = re.compile(f"^[{_INVISIBLE}]+|[{_INVISIBLE}]+$")
+_CORE = re.compile(f"[^{_INVISIBLE}](?:.*[^{_INVISIBLE}])?", re.DOTALL)
 # Names that are as they stand: ASCII, nothing around them, and neither a float, a date nor a truth value.
 _PLAIN_NAME = re.compile(r"(?:0|[1-9][0-9]*|(?![TtFf])[A-Za-z_](?:[ -~]*[!-~])?)")
 _WHOLE_FLOAT = re.compile(r"[+-]?(?:0|[1-9][0-9]*)\.0+")  # how pandas writes 5 where a column has a null
@@ -98,13 +103,13 @@ def is_missing(value: Any) -> bool:
     """
     if isinstance(value, str):
         return _VISIBLE.search(value) is None
-    if value is None or value is pd.NA or value is pd.NaT:
-        return True
+    if isinstance(value, _FLOATS):
+        return bool(value != value)
     if isinstance(value, Decimal):
         return value.is_nan()
-    if isinstance(value, np.datetime64 | np.timedelta64):
-        return bool(np.isnat(cast(Any, value)))
-    return isinstance(value, float | np.floating) and bool(value != value)
+    if isinstance(value, _TIMES):
+        return bool(np.isnat(value))
+    return value is None or value is pd.NA or value is pd.NaT
 
 
 def shown(value: Any) -> str:
@@ -128,7 +133,8 @@ def stripped(text: str) -> str:
     >>> stripped("\ufeff a b\u200b\n")
     'a b'
     """
-    return _ENDS.sub("", text)
+    core = _CORE.search(text)
+    return core[0] if core else ""
 
 
 def names(column: "pd.Series[Any]") -> Typed:
@@ -200,16 +206,17 @@ def _typed(column: "pd.Series[Any]", read: Callable[[Any], T]) -> tuple[list[T |
     values: list[T | None] = []
     reasons = np.full(len(column), "", dtype=object)
     for i, value in enumerate(column.tolist()):
-        found = None
         try:
-            if is_missing(value):
-                reasons[i] = MISSING
-            else:
-                found = read(value)
+            values.append(read(value))
         except ValueError as error:
+            values.append(None)
             reasons[i] = str(error)
-        values.append(found)
     return values, reasons
+
+
+def _require(value: Any) -> None:
+    if is_missing(value):
+        raise ValueError(MISSING)
 
 
 def _python(value: Any) -> Any:
@@ -222,6 +229,7 @@ def _python(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
+    _require(value)
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is not a text")
     try:
@@ -237,13 +245,16 @@ def _exact_bits(dtype: Any) -> int:
 
 
 def _name(value: Any, bits: int) -> str:
+    if isinstance(value, str) and _PLAIN_NAME.fullmatch(value):
+        return value
+    if isinstance(value, int):  # also True and False
+        return str(value)
+    _require(value)
     if isinstance(value, str):
-        return value if _PLAIN_NAME.fullmatch(value) else _name_in_text(value)
+        return _name_in_text(value)
     if isinstance(value, np.floating):
         bits = _exact_bits(cast(Any, value).dtype)
     value = _python(value)
-    if isinstance(value, bool):
-        return str(value)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
@@ -254,7 +265,7 @@ def _name(value: Any, bits: int) -> str:
         return _name_of_time(value)
     if isinstance(value, bytes):
         return _name_in_text(value.decode(errors="backslashreplace"))
-    if isinstance(value, list | tuple | dict | set | np.ndarray):
+    if isinstance(value, _MANY):
         raise ValueError(f"{shown(value)} is not one name")
     return str(value)
 
@@ -315,18 +326,21 @@ def _stored_numbers(column: "pd.Series[Any]") -> Floats | None:
 
 
 def _number(value: Any, decimal: Decimals) -> float:
+    if isinstance(value, str) and decimal != "," and _PLAIN.fullmatch(value):
+        return _finite(float(value), value)
+    _require(value)
     if isinstance(value, str):
-        if decimal == "," or not _PLAIN.fullmatch(value):
-            return _number_in_text(value, decimal)
-        number = float(value)
-    else:
-        value = _python(value)
-        if not isinstance(value, Real | Decimal):
-            raise ValueError(f"{shown(value)} is not a number")
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
+        return _number_in_text(value, decimal)
+    value = _python(value)
+    if not isinstance(value, _NUMBERS):
+        raise ValueError(f"{shown(value)} is not a number")
+    try:
+        return _finite(float(value), value)
+    except OverflowError:
+        return _finite(math.inf, value)
+
+
+def _finite(number: float, value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{shown(value)} is not a finite number")
     return number
@@ -344,9 +358,7 @@ def _number_in_text(value: str, decimal: Decimals) -> float:
         text = re.sub(r"[^0-9.+-]", "", text)
     if not _PLAIN.fullmatch(text):
         raise ValueError(f"{shown(value)} is not a number{_hint(text, decimal)}")
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{shown(value)} is not a finite number")
-    return number
+    return _finite(float(text), value)
 
 
 def _hint(text: str, decimal: Decimals) -> str:
