@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import pydantic
 import yaml
@@ -103,15 +103,18 @@ def _read_value(name: str, value: str, kind: type[Section]) -> Any:
 
 
 def _is_text(name: str, kind: type[Section]) -> bool:
-    """Tell whether a dotted name is a field that holds a text, such as embed.prompt ("clustering: ")."""
+    """Tell whether a dotted name is a field that holds a text, such as embed.prompt or data.decimal (",")."""
     kinds: tuple[Any, ...] = (kind,)
     for part in name.split("."):
         section = next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)
         field = section.model_fields.get(part) if section else None
         if field is None:
             return False
-        kinds = get_args(field.annotation) if isinstance(field.annotation, UnionType) else (field.annotation,)
-    return str in kinds
+        is_union = get_origin(field.annotation) in (Union, UnionType)
+        kinds = get_args(field.annotation) if is_union else (field.annotation,)
+    return any(
+        one is str or (get_origin(one) is Literal and isinstance(get_args(one)[0], str)) for one in kinds
+    )
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

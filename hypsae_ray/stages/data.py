@@ -184,20 +184,24 @@ def _refuse_overlap(compared: Comparison, options: Data) -> None:
 
 def _refuse_splits(compared: Comparison, options: Data) -> None:
     for split in ("train", "holdout"):
-        place, targets = places(options).get(split, options.train), compared.targets[split]
-        if targets.rows == 0:
-            why = f": none is new ({_kinds(compared)})" if split == "holdout" and compared.reasons else ""
-            raise InputError(f"{place}: no row is left for {split} after the split{why}")
-        if targets.low == targets.high:
-            raise InputError(
-                f"{place}: column {options.target!r} is {targets.low:g} in every row of {split}: "
-                "nothing to predict"
-            )
-        if compared.distinct_texts[split] == 1:
-            raise InputError(
-                f"{place}: column {options.text!r} holds one text in all {targets.rows} rows of {split}: "
-                "nothing to tell apart"
-            )
+        if useless := _useless(compared, split, options):
+            known = sum(compared.counts.values()) if split == "holdout" and options.overlap == "drop" else 0
+            others = "none is" if compared.targets[split].rows == 0 else f"{known} others are not"
+            why = f": {others} new ({_kinds(compared)})" if known else ""
+            raise InputError(f"{places(options).get(split, options.train)}: {useless}{why}")
+
+
+def _useless(compared: Comparison, split: str, options: Data) -> str:
+    """Return why nothing can be learnt from a split, "" if something can."""
+    targets = compared.targets[split]
+    if targets.rows == 0:
+        return f"no row is left for {split} after the split"
+    if targets.low == targets.high:
+        return f"column {options.target!r} is {targets.low:g} in every row of {split}: nothing to predict"
+    if compared.distinct_texts[split] == 1:
+        told = f"column {options.text!r} holds one text in all {targets.rows} rows of {split}"
+        return f"{told}: nothing to tell apart"
+    return ""
 
 
 def _tell_repeats(compared: Comparison, work: Workspace) -> None:

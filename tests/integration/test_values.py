@@ -191,6 +191,16 @@ def test_few_distinct_texts_are_counted_and_told(store, capsys: pytest.CaptureFi
     ) in capsys.readouterr().err
 
 
+def test_what_was_left_out_is_told_where_too_little_is_left(store, tmp_path: Path):
+    train = table(60, 0, shop=range(60))
+    holdout = table(40, 1, shop=[*map(float, range(39)), None])
+    with pytest.raises(InputError) as refused:
+        store(train, holdout, ("jsonl", "csv"), group="shop")
+    title, *why = str(refused.value).split(": ", 2)
+    assert title == f"{tmp_path}/holdout.csv"
+    assert why[1] == "nothing to predict: 39 others are not new (same group: 39)"
+
+
 def test_one_text_in_every_row_is_refused(store, tmp_path: Path):
     one = table(40, 1).assign(text="the same")
     with pytest.raises(InputError) as refused:

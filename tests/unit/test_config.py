@@ -99,6 +99,11 @@ def test_refuses_and_names_the_field(tree: dict, place: str, reason: str):
     assert reason in message
 
 
+def test_a_column_may_be_called_by_a_number():
+    data = config_file.parse({"data": {**MINIMAL["data"], "target": 2020, "covariates": [1, 2]}}, "c").data
+    assert (data.target, data.covariates) == ("2020", ("1", "2"))
+
+
 def test_all_faults_are_named_at_once():
     message = refused({"select": {"n": 0}, "embed": {"layr": 1}})
     assert "select.n" in message
@@ -113,6 +118,7 @@ def test_overrides_by_dotted_name(tmp_path):
     assert loaded.train_sae.prefix_lengths == (8, 64)
     assert loaded.llm.replicas.max == 3
     assert loaded.data.group == "author"
+    assert config_file.load(file, {"data.decimal": ","}).data.decimal == ","
     with pytest.raises(ConfigError, match="not a YAML value"):
         config_file.load(file, {"data.covariates": "[a"})
     with pytest.raises(ConfigError, match=r"data\.text\.x: text is a value, not a section"):
