@@ -47,6 +47,8 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
     """
     folder = Folder.at(out)
     questions = read_hypotheses(settings.hypotheses)
+    commits = fingerprints.known_commits(folder)
+    settings = fingerprints.pinned(settings, commits)
     rows, rows_hash = _rows_folder(settings, folder)
     decides = fingerprints.annotating(settings)
     digest = content_hash("annotate", {**decides, "questions": questions}, {"rows": rows.name})
@@ -57,6 +59,7 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
         say(f"nothing to do: {target.path} is up to date")
         return there
     _store_rows(settings, rows, rows_hash)
+    fingerprints.remember_commits(commits, folder)
     engines.check([settings.llm])
     job = _job(settings, folder, rows, questions, target)
     started = time.monotonic()

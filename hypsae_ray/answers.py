@@ -165,6 +165,8 @@ class Answers:
     def __init__(self, root: Folder, labeller: Mapping[str, Any]) -> None:
         self._labeller = {**labeller, "version": VERSION}
         self.folder = root.sub(_hash8(json.dumps(self._labeller, sort_keys=True).encode()))
+        self.made_with: set[str] = set()
+        """Versions of the libraries that made the shards which were read, as far as they are known."""
 
     def begin(self) -> None:
         """Write down who the labeller is."""
@@ -224,7 +226,9 @@ class Answers:
         for found in self.listing[part.key]:
             rows, columns, sources = self._about(found, questions)
             if columns:
-                _enter(known, rows, columns, self.folder.read_table(found.string), sources)
+                table = self.folder.read_table(found.string)
+                _enter(known, rows, columns, table, sources)
+                self.made_with |= made_with(table.schema)
         return known
 
     def _about(self, found: "re.Match[str]", questions: Sequence[str]) -> tuple[slice, list[int], list[int]]:
@@ -235,8 +239,19 @@ class Answers:
 
 def to_table(scores: Scores, metadata: Mapping[str, Any]) -> pa.Table:
     """Return a shard's table of scores (n, H), with facts about its making as metadata."""
-    table = pa.table(score_columns(scores))
+    return with_facts(pa.table(score_columns(scores)), metadata)
+
+
+def with_facts(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
+    """Return a table with facts about its making, JSON-ready, as metadata."""
     return table.replace_schema_metadata({b"hypsae": json.dumps(metadata).encode()})
+
+
+def made_with(schema: pa.Schema) -> set[str]:
+    """Return, as one line, the versions of the libraries that a stored table was made with, if it says so."""
+    facts = json.loads((schema.metadata or {}).get(b"hypsae", b"{}"))
+    line = ", ".join(f"{name} {release}" for name, release in facts.get("versions", {}).items())
+    return {line} if line else set()
 
 
 def score_columns(scores: Scores) -> dict[str, pa.Array]:

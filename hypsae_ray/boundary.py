@@ -112,7 +112,7 @@ class Scores:
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors."""
+    """Turns texts into vectors; an attribute `versions`, by name of the library, is kept with them."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return (n, d) float32, row i for texts[i]."""
@@ -122,7 +122,8 @@ class Embedder(Protocol):
 class LanguageModel(Protocol):
     """Names neurons and labels texts.
 
-    One with an attribute `thread_safe` that is true is called from several threads at once.
+    An attribute `versions`, by name of the library, is kept with what it answers; a method `close` frees what
+    it holds. One with an attribute `thread_safe` that is true is called from several threads at once.
     """
 
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:

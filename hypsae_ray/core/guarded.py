@@ -7,7 +7,7 @@ scale of log-odds, by as much as this one strays from what is answered about a t
 The orders that a text may give are its author's to choose; this needs no list of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,6 +33,11 @@ class Guarded:
     def thread_safe(self) -> bool:
         """Whether several threads may call it at once."""
         return getattr(self.model, "thread_safe", False)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """What the model computes with."""
+        return getattr(self.model, "versions", {})
 
     def close(self) -> None:
         """Free what the model holds."""

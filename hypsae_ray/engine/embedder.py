@@ -9,6 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.engine.carried_code import code_arguments, load_error
+from hypsae_ray.engine.identity import versions_of
 from hypsae_ray.engine.locate import locate
 from hypsae_ray.errors import ConfigError
 
@@ -27,6 +28,7 @@ class SentenceEmbedder:
 
     def __init__(self, options: Embed) -> None:
         self._options = options
+        self.versions = versions_of("sentence-transformers", "transformers", "torch")
         device = options.device if options.device != "auto" else _best_device(options.replicas)
         try:
             self._model = SentenceTransformer(

@@ -2,11 +2,15 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hypsae_ray.errors import ModelError
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def locate(name: str) -> str:
@@ -18,9 +22,9 @@ def locate(name: str) -> str:
     Raises:
         ModelError: `name` is neither a folder, nor such a package, nor shaped like a hub name.
     """
-    if Path(name).is_dir():
-        return str(Path(name).resolve())
-    if "/" in name:
+    if (folder := local_folder(name)) is not None:
+        return str(folder)
+    if is_hub_name(name):
         return name
     carried = _in_package(name)
     if carried is None:
@@ -31,11 +35,26 @@ def locate(name: str) -> str:
     return str(carried)
 
 
+def local_folder(name: str) -> Path | None:
+    """Return the folder that a name is the path of; None if there is none."""
+    folder = Path(name).expanduser()
+    return folder.resolve() if folder.is_dir() else None
+
+
+def is_hub_name(name: str) -> bool:
+    """Tell whether a name can be one of the hub: owner/name, and no folder.
+
+    >>> [is_hub_name(name) for name in ("owner/name", "/models/name", "~/name", "./name", "a/b/c", "name")]
+    [True, False, False, False, False, False]
+    """
+    return bool(_HUB_NAME.fullmatch(name)) and local_folder(name) is None
+
+
 def lacking_model(name: str, revision: str | None) -> str:
     """Return why a model is out of reach of this process; nothing if it is there, or its hub answers."""
-    if Path(name).is_dir() or _carried(name) is not None:
+    if local_folder(name) is not None or carried_by(name) is not None:
         return ""
-    if "/" not in name:
+    if not is_hub_name(name):
         return f"has no model {name!r}: no such folder, and no installed package that carries it"
     from transformers.utils.hub import cached_file
 
@@ -47,12 +66,14 @@ def lacking_model(name: str, revision: str | None) -> str:
 
 
 def _in_package(name: str) -> Path | None:
-    carried = _carried(name)
-    return _unpacked(carried) if carried is not None and carried.suffix == ".gguf" else carried
+    carried = carried_by(name)
+    if carried is None or carried.suffix != ".gguf":
+        return carried
+    return _unpacked(carried, f"{carried.stem}-{release_of(name)}")
 
 
-def _carried(name: str) -> Path | None:
-    """Return the model folder, or the .gguf file, of an installed package."""
+def carried_by(name: str) -> Path | None:
+    """Return the model folder, or the .gguf file, of an installed package; None if `name` is none."""
     package = name.replace("-", "_")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
@@ -63,8 +84,16 @@ def _carried(name: str) -> Path | None:
     return next(iter(sorted(folder.glob("*.gguf"))), None)
 
 
-def _unpacked(gguf: Path) -> Path:
-    folder = cache_folder() / gguf.stem
+def release_of(package: str) -> str:
+    """Return the version of an installed package; nothing if it only lies on the path."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _unpacked(gguf: Path, name: str) -> Path:
+    folder = cache_folder() / name
     if (folder / "config.json").exists():
         return folder
     cache_folder().mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from hypsae_ray.core.guarded import Guarded
 from hypsae_ray.core.keywords import Keywords
 from hypsae_ray.core.sharing import Lengths
 from hypsae_ray.core.training import Trained, train
+from hypsae_ray.engine.identity import pin
 from hypsae_ray.errors import StageError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Session:
     def __init__(self, folder: Folder | None = None) -> None:
         self._folder = folder
         self._checked: list[Options] = []
+        self._commits: dict[str, str] = {}
         self._factory: Callable[[], Any] | None = None
         self._pool: Any = None
         self._started_ray = False
@@ -101,11 +103,11 @@ class Session:
 
     def embedder(self, options: Embed) -> Pool[Embedder]:
         """Return the pool of an embedding model."""
-        return self._get(EmbedderFactory(options), options)
+        return self._get(EmbedderFactory(pin(options, self._commits)), options)
 
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of a language model."""
-        return self._get(LanguageModelFactory(options), options)
+        return self._get(LanguageModelFactory(pin(options, self._commits)), options)
 
     def lengths(self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
         """Return how many tokens the parts of label prompts have."""

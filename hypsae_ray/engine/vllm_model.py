@@ -19,6 +19,7 @@ from hypsae_ray.boundary import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt,
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.core import prompts as wording
 from hypsae_ray.engine.carried_code import code_arguments, load_error
+from hypsae_ray.engine.identity import versions_of
 from hypsae_ray.engine.label_prompts import CPU_BLOCK, LabelPrompts, Part, chat
 from hypsae_ray.engine.locate import locate
 from hypsae_ray.engine.vllm_thread import EngineThread
@@ -48,6 +49,7 @@ class VllmModel:
     thread_safe = True
 
     def __init__(self, llm: Llm) -> None:
+        self.versions = versions_of("vllm", "torch", "transformers")
         set_environment(llm)
         import vllm
 

@@ -95,6 +95,9 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     tally = _ask(plan, engines, track, say) if plan.shards else Tally()
     plan.answers.refresh()
     counts, n_rows = write_annotations(plan)
+    made_with = sorted(plan.answers.made_with)
+    if len(made_with) > 1:
+        say(f"annotate: these answers are of {len(made_with)} versions: {'; '.join(made_with)}")
     if tally.there:
         say(f"annotate: {tally.there} shards were written by another job meanwhile")
     lacking = sum(counts.values()) - sum(counts.get(status.name.lower(), 0) for status in USABLE)
@@ -106,7 +109,13 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
             say(f"annotate: {line}")
     if tally.failed:
         raise PartialResultError(_failures(tally, plan))
-    facts = {"shards": plan.shards, "answers": counts, "layout": plan.label.layout, **tally.facts}
+    facts = {
+        "made_with": made_with,
+        "shards": plan.shards,
+        "answers": counts,
+        "layout": plan.label.layout,
+        **tally.facts,
+    }
     return Outcome(n_rows, tally.usage, facts=facts)
 
 

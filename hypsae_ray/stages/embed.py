@@ -7,12 +7,15 @@ stored vectors, as `<file>-repeats`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hypsae_ray import schema
+from hypsae_ray.answers import made_with, with_facts
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.boundary import Embedder
 from hypsae_ray.stages.tries import RetryingPool
@@ -31,14 +34,14 @@ class Task:
 
 
 def run(work: Workspace) -> Outcome:
-    """Write embeddings of train and val, a file for each file of texts; facts: rows with a repeated text."""
+    """Write embeddings of train and val, a file for each file of texts; facts: those of `embed_rows`."""
     data = work.inputs["data"].folder
     names = [*data.names("train-", ".parquet"), *data.names("val-", ".parquet")]
     ids = {name: data.read_table(name, ["row_id", "text_id"]).to_pandas() for name in names}
-    return Outcome(sum(map(len, ids.values())), facts={"repeats": embed_rows(work, ids)})
+    return Outcome(sum(map(len, ids.values())), facts=embed_rows(work, ids))
 
 
-def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> int:
+def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Write the embeddings of rows of stage `data`, but for files that are there already.
 
     Args:
@@ -46,7 +49,8 @@ def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> int:
         ids: row_id and text_id of the rows that are wanted, by file of texts.
 
     Returns:
-        Rows whose text stood in an earlier file.
+        Facts: "repeats", rows whose text stood in an earlier file; "made_with", versions of libraries, a line
+        for each combination.
 
     Raises:
         StageError: a shard failed each time it was tried; the others are kept.
@@ -63,7 +67,15 @@ def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> int:
         for _ in work.track(pool.map(embed_shard, tasks), len(tasks), "shard"):
             pass
     _fill_repeats(work.out, ids, repeats, dtype)
-    return int(sum(later.sum() for later in repeats))
+    versions = sorted(set().union(*(_versions(work.out, name) for name in work.out.names(suffix=".parquet"))))
+    if len(versions) > 1:
+        work.say(f"these embeddings are of {len(versions)} versions: {'; '.join(versions)}")
+    return {"repeats": int(sum(later.sum() for later in repeats)), "made_with": versions}
+
+
+def _versions(out: Folder, name: str) -> set[str]:
+    with out.open(name) as file:
+        return made_with(pq.read_schema(file))
 
 
 def find_repeats(text_ids: list[np.ndarray]) -> list[np.ndarray]:
@@ -86,7 +98,8 @@ def embed_shard(model: Embedder, task: Task) -> int:
     texts = task.source.read_table(task.name, ["row_id", "text"])
     texts = texts.filter(np.isin(texts["row_id"].to_numpy(), task.rows))
     vectors = model.embed(texts["text"].to_pylist())
-    task.out.write_table(task.name, to_table(texts["row_id"].to_numpy(), vectors, task.dtype))
+    table = to_table(texts["row_id"].to_numpy(), vectors, task.dtype)
+    task.out.write_table(task.name, with_facts(table, {"versions": getattr(model, "versions", {})}))
     return len(texts)
 
 

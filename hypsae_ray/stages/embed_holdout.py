@@ -15,11 +15,11 @@ from hypsae_ray.stages.workspace import Workspace
 
 
 def run(work: Workspace) -> Outcome:
-    """Write embeddings and activations, each by file of texts; facts: rows with a repeated text, dim."""
-    repeats = embed_rows(work, dict(_annotated(work)))
+    """Write embeddings and activations, each by file of texts; facts: those of `embed_rows`, dim."""
+    facts = embed_rows(work, dict(_annotated(work)))
     sae, names = load(work.inputs["train_sae"].folder), work.out.names("holdout-", ".parquet")
     total = sum(write_activations(sae, work.out, name, work.out) for name in names)
-    return Outcome(total, facts={"repeats": repeats, "dim": sae.dim})
+    return Outcome(total, facts={**facts, "dim": sae.dim})
 
 
 def _annotated(work: Workspace) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -105,9 +105,9 @@ class LabelShards:
         _log.info("begins %s", shard.name)
         started = time.time()
         try:
-            report = self._keep(shard, self._label(model, shard), started)
+            report = self._keep(model, shard, self._label(model, shard), started)
         except ModelError as error:
-            return self._stopped(shard, error, started)
+            return self._stopped(model, shard, error, started)
         except HypsaeError:
             raise
         except Exception as error:
@@ -117,10 +117,10 @@ class LabelShards:
         _log.info("ends %s", shard.name)
         return report
 
-    def _stopped(self, shard: Shard, error: ModelError, started: float) -> Report:
+    def _stopped(self, model: LanguageModel, shard: Shard, error: ModelError, started: float) -> Report:
         """Keep what was answered before an error; return what is to be tried again, if that can help."""
         answered = error.answered
-        report = Report(shard) if answered is None else self._keep(shard, answered, started)
+        report = Report(shard) if answered is None else self._keep(model, shard, answered, started)
         if not isinstance(error, TransientError):
             error.answered = None  # it is kept, and no driver needs it
             raise error
@@ -146,7 +146,7 @@ class LabelShards:
             raise
         return _mark_cut(scores, shortened)
 
-    def _keep(self, shard: Shard, scores: Scores, started: float) -> Report:
+    def _keep(self, model: LanguageModel, shard: Shard, scores: Scores, started: float) -> Report:
         """Write what was answered, as a shard of these pairs alone if it is not all that was asked."""
         report = Report(
             shard,
@@ -164,7 +164,13 @@ class LabelShards:
         wanted = _wanted(shard, answered.shape)
         kept = shard if (answered == wanted).all() else shard.only(answered)
         stored = replace(scores, status=np.where(answered, scores.status, Status.UNASKED))
-        made = {"usage": vars(scores.usage), "worker": _worker(), "started": started, "ended": report.ended}
+        made = {
+            "versions": getattr(model, "versions", {}),
+            "usage": vars(scores.usage),
+            "worker": report.worker,
+            "started": started,
+            "ended": report.ended,
+        }
         written = self.answers.write_table_once(kept.name, to_table(stored, made))
         return replace(report, there=not written, file=kept.name if written else "")
 

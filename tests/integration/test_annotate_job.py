@@ -45,6 +45,7 @@ class Counting:
     fails_on: str = "\0"
     times: int = 10**9
     seen: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
     published: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def check(self, _wanted) -> None:
@@ -122,6 +123,17 @@ def expected(rows: list[str], n_hypotheses: int) -> np.ndarray:
 
 def run(place: Place, job: AnnotateJob, engines: Any) -> None:
     annotation.run(job, place.out, engines, lambda _: None)
+
+
+def test_answers_of_two_versions_in_one_table_are_told(place: Place):
+    said: list[str] = []
+    for n, version in ((10, "0.29.0"), (16, "0.29.0"), (24, "0.30.1")):
+        engines = Counting(versions={"vllm": version, "torch": "2.13.0"})
+        assert not any("versions" in line for line in said)
+        done = annotation.run(place.job(texts(n)), place.out, engines, said.append)
+    mixed = ["vllm 0.29.0, torch 2.13.0", "vllm 0.30.1, torch 2.13.0"]
+    assert f"annotate: these answers are of 2 versions: {'; '.join(mixed)}" in said
+    assert done.outcome.facts["made_with"] == mixed
 
 
 def test_new_hypotheses_and_new_texts_are_all_that_is_asked(place: Place):

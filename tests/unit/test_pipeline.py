@@ -112,6 +112,8 @@ def test_the_source_of_a_selection_function_counts(tree, tmp_path: Path, monkeyp
         sys.modules.pop("own_scores", None)  # as a later run would find it
         found.append(hashes(custom, tmp_path))
     assert changed(*found) == from_stage("select")
+    (tmp_path / "own_scores.py").write_text("HELP = 3\n\n\ndef score(a, y):\n    return 20.0\n")
+    assert changed(found[1], hashes(custom, tmp_path)) == from_stage("select")  # what it may call counts too
     with pytest.raises(ConfigError, match="cannot import no_scores"):
         hashes({**tree, "select": {"method": "custom", "function": "no_scores:score"}}, tmp_path)
 

@@ -38,6 +38,7 @@ class Counter:
     on: str = ""
     error: Exception = field(default_factory=lambda: OSError("AWS Error SLOW_DOWN (503)"))
     calls: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
 
     def _may_fail(self, texts: Iterable[str]) -> None:
         self.calls += 1
@@ -126,11 +127,12 @@ def test_an_embed_shard_that_fails_each_time_ends_the_stage_and_the_next_run_doe
     tmp_path: Path, config: Config
 ):
     with pytest.raises(StageError, match=r"train-1\.parquet: OSError: AWS Error SLOW_DOWN"):
-        embed.run(workspace(tmp_path, Counter(fails=9, on="5"), config))
+        embed.run(workspace(tmp_path, Counter(fails=9, on="5", versions={"torch": "2.13"}), config))
     assert Folder.at(tmp_path / "out").names() == ["train-0.parquet", "train-2.parquet"]
-    model = Counter()
-    embed.run(workspace(tmp_path, model, config))
+    model = Counter(versions={"torch": "2.14"})
+    facts = embed.run(workspace(tmp_path, model, config)).facts
     assert model.calls == 1
+    assert facts["made_with"] == ["torch 2.13", "torch 2.14"]
 
 
 def keeping(model: Counter, tmp_path: Path) -> KeepingPool:
