@@ -21,7 +21,7 @@ from hypsae_ray.boundary import Answer, LanguageModel, NamingPrompt, Pool, Sampl
 from hypsae_ray.config import Interpret
 from hypsae_ray.core.prompts import parse_name, truncate_words
 from hypsae_ray.core.sampling import naming_examples
-from hypsae_ray.schema import Status
+from hypsae_ray.schema import UNANSWERED, Status
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
 from hypsae_ray.stages.tries import KeepingPool, RetryingPool
 from hypsae_ray.stages.workspace import Track, Workspace
@@ -87,14 +87,14 @@ def write_candidates(
         track: progress.
 
     Returns:
-        The candidates table, in the order of `asks`, and the tokens used. Candidates of a task that could not
-        be done are FAILED.
+        The candidates table, in the order of `asks`, and the tokens used. Candidates of a task that failed
+        each time are SET_ASIDE.
     """
     possible = [k for k, ask in enumerate(asks) if ask.possible]
     prompts = [(k, to_prompt(asks[k], texts, options)) for k in possible]
     chunks = [prompts[i : i + PROMPTS_PER_TASK] for i in range(0, len(prompts), PROMPTS_PER_TASK)]
     answers = [Answer("", Status.NO_EXAMPLES)] * len(asks)
-    for done in track(pool.map(generate, chunks, _failed) if chunks else (), len(chunks), "task"):
+    for done in track(pool.map(generate, chunks, _set_aside) if chunks else (), len(chunks), "task"):
         for k, answer in done:
             answers[k] = answer
     rows = [_row(ask, answer) for ask, answer in zip(asks, answers, strict=True)]
@@ -120,8 +120,8 @@ def generate(model: LanguageModel, task: list[tuple[int, NamingPrompt]]) -> list
 
 
 def dump_answers(done: list[tuple[int, Answer]]) -> bytes | None:
-    """Return the answers of a task as JSON; None if one failed, which is asked again by the next run."""
-    if any(answer.status == Status.FAILED for _, answer in done):
+    """Return the answers of a task as JSON; None if it was set aside, for the next run to ask again."""
+    if any(answer.status in UNANSWERED for _, answer in done):
         return None
     rows = [(k, answer.text, int(answer.status), vars(answer.usage)) for k, answer in done]
     return json.dumps(rows).encode()
@@ -133,8 +133,8 @@ def load_answers(content: bytes) -> list[tuple[int, Answer]]:
     return [(k, Answer(text, Status(status), Usage(**usage))) for k, text, status, usage in rows]
 
 
-def _failed(task: list[tuple[int, NamingPrompt]], _reason: str) -> list[tuple[int, Answer]]:
-    return [(k, Answer("", Status.FAILED)) for k, _ in task]
+def _set_aside(task: list[tuple[int, NamingPrompt]], _reason: str) -> list[tuple[int, Answer]]:
+    return [(k, Answer("", Status.SET_ASIDE)) for k, _ in task]
 
 
 def _describe(task: list[tuple[int, NamingPrompt]]) -> str:

@@ -21,7 +21,7 @@ from hypsae_ray.config import Label, ScoreFidelity
 from hypsae_ray.core.fidelity import Fidelity, best_candidate, halves, score_fidelity
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sampling import fidelity_examples
-from hypsae_ray.schema import Status
+from hypsae_ray.schema import UNANSWERED, Status
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
 from hypsae_ray.stages.tries import KeepingPool, RetryingPool
 from hypsae_ray.stages.workspace import Track, Workspace
@@ -134,7 +134,7 @@ def score_candidates(
 ) -> tuple[list[Scored], Usage]:
     """Have a model label the texts of every trial; return each candidate's fidelity and the tokens used.
 
-    A neuron whose task could not be done has no labels, and its candidates no fidelity.
+    A neuron whose task failed each time has no labels, and its candidates no fidelity.
     """
     by_neuron = {trial.neuron_idx: trial for trial in trials}
     tasks = [
@@ -144,7 +144,7 @@ def score_candidates(
     ]
     scored, usages = [], [Usage()]
     for neuron, scores in track(
-        pool.map(AskTrial(label), tasks, _failed) if tasks else (), len(tasks), "neuron"
+        pool.map(AskTrial(label), tasks, _set_aside) if tasks else (), len(tasks), "neuron"
     ):
         scored += score_trial(by_neuron[neuron], scores.p_yes, options)
         usages.append(scores.usage)
@@ -152,9 +152,9 @@ def score_candidates(
 
 
 def dump_scores(done: tuple[int, Scores]) -> bytes | None:
-    """Return the scores of a task as JSON; None if one failed, which is asked again by the next run."""
+    """Return the scores of a task as JSON; None if pairs were set aside, for the next run to ask again."""
     neuron, scores = done
-    if np.isin(scores.status, (Status.FAILED, Status.SET_ASIDE)).any():
+    if np.isin(scores.status, UNANSWERED).any():
         return None
     arrays = {name: getattr(scores, name).tolist() for name in SCORE_ARRAYS}
     return json.dumps({"neuron": neuron, "usage": vars(scores.usage), **arrays}).encode()
@@ -168,9 +168,9 @@ def load_scores(content: bytes) -> tuple[int, Scores]:
     return saved["neuron"], Scores(p_yes, p_neither, status, Usage(**saved["usage"]))
 
 
-def _failed(task: tuple[int, list[str], tuple[str, ...]], _reason: str) -> tuple[int, Scores]:
+def _set_aside(task: tuple[int, list[str], tuple[str, ...]], _reason: str) -> tuple[int, Scores]:
     neuron, texts, sentences = task
-    return neuron, Scores.unanswered(len(texts), len(sentences), Status.FAILED)
+    return neuron, Scores.unanswered(len(texts), len(sentences), Status.SET_ASIDE)
 
 
 def _describe(task: tuple[int, list[str], tuple[str, ...]]) -> str:

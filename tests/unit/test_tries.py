@@ -161,7 +161,7 @@ def test_one_neuron_that_cannot_be_named_has_a_status_and_is_asked_again_by_a_la
     asks = interpret.plan(CORPUS, [0, 1, 2], NAMING)
     broken = Counter(fails=9, on="odd", error=TransientError("503"))
     table, _ = interpret.write_candidates(keeping(broken, tmp_path), asks, TEXTS, NAMING, untracked)
-    assert table["status"].tolist() == [Status.OK] * 2 + [Status.FAILED] * 2 + [Status.OK] * 2
+    assert table["status"].tolist() == [Status.OK] * 2 + [Status.SET_ASIDE] * 2 + [Status.OK] * 2
     model = Counter()
     table, _ = interpret.write_candidates(keeping(model, tmp_path), asks, TEXTS, NAMING, untracked)
     assert model.calls == 1
