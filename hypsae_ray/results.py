@@ -21,7 +21,7 @@ from hypsae_ray.report import words
 from hypsae_ray.report.assemble import findings, methods_facts, report_data
 from hypsae_ray.report.html import Findings, render
 from hypsae_ray.report.methods import methods
-from hypsae_ray.stages.annotate import read_annotations, to_labels
+from hypsae_ray.stages.stored_labels import StoredLabels
 from hypsae_ray.stages.workspace import read_column
 
 PACKAGES = (
@@ -57,8 +57,7 @@ class Chain:
         evaluation: the evaluation table, in the same order.
         metrics: over all hypotheses.
         notes: what the user should know about the statistics.
-        row_ids: (n,) annotated holdout rows.
-        p_yes: (n, H), NaN where there is no label.
+        labels: of the annotated holdout rows; they stay on disk.
         details: the other tables of the evaluation by name, of those in DETAILS that it has.
     """
 
@@ -66,8 +65,7 @@ class Chain:
     evaluation: pd.DataFrame
     metrics: dict[str, Any]
     notes: list[str]
-    row_ids: np.ndarray
-    p_yes: np.ndarray
+    labels: StoredLabels
     details: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -188,11 +186,11 @@ def _csv(chain: str, kind: str) -> str:
 
 
 def _report(records: Sequence[Record], found: Results, config: Config, said: str) -> str:
-    data, threshold = folder_of(records, "data"), config.evaluate.threshold
+    data = folder_of(records, "data")
     shown: dict[str, Findings] = {}
     for name, chain in found.chains.items():
         recovery_table = found.recoveries.get(name)
-        one = findings(engine_name(name, config), chain, data, recovery=recovery_table, threshold=threshold)
+        one = findings(engine_name(name, config), chain, data, recovery=recovery_table)
         shown[name] = replace(one, caveat=caveat(config) if name == MAIN else "")
     notes = [f"{engine_name(name, config)}: {note}" for name, c in found.chains.items() for note in c.notes]
     return render(report_data(config, shown, [describe(record) for record in records], notes, said))
@@ -232,14 +230,13 @@ def read_chain(records: Sequence[Record], chain: str) -> Chain:
     stages = {r.step.stage.name: r for r in records if r.step.chain == chain}
     evaluated, folder = stages["evaluate"], stages["evaluate"].step.folder
     names = {name.removesuffix(".parquet") for name in folder.names(suffix=".parquet")}
-    row_ids, p_yes, _ = read_annotations(stages["annotate"].step.folder)
+    threshold = evaluated.step.config.evaluate.threshold
     return Chain(
         stages["score_fidelity"].step.folder.read_table("hypotheses.parquet").to_pandas(),
         folder.read_table("evaluation.parquet").to_pandas(),
         dict(evaluated.manifest.outcome.facts["metrics"]),
         list(evaluated.manifest.outcome.facts["notes"]),
-        row_ids,
-        p_yes,
+        StoredLabels(stages["annotate"].step.folder, threshold),
         {name: folder.read_table(f"{name}.parquet").to_pandas() for name in DETAILS if name in names},
     )
 
@@ -328,8 +325,8 @@ def _recoveries(
     return {
         name: recovery(
             concepts,
-            truth.loc[ids.loc[chain.row_ids]].to_numpy(),
-            to_labels(chain.p_yes, config.evaluate.threshold),
+            truth.loc[ids.loc[chain.labels.row_ids()]].to_numpy(),
+            np.concatenate(list(chain.labels.blocks())),
             chain.evaluation,
         )
         for name, chain in chains.items()

@@ -1,6 +1,6 @@
 """Gather what the report shows from the results of a run, and write it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES_PER_SIDE = 3
 
 
-def findings(
-    name: str, chain: "Chain", data: Folder, *, recovery: "pd.DataFrame | None", threshold: float
-) -> Findings:
+def findings(name: str, chain: "Chain", data: Folder, *, recovery: "pd.DataFrame | None") -> Findings:
     """Return one chain as the report shows it.
 
     Args:
@@ -30,32 +28,51 @@ def findings(
         chain: its results.
         data: folder of the `data` stage, where the holdout texts are.
         recovery: what it recovered of planted concepts, if that is known.
-        threshold: P(yes) from which a text counts as labelled yes.
     """
-    rows = {
-        column: pick_examples(chain.p_yes[:, column], threshold) for column in range(chain.p_yes.shape[1])
+    rows = pick_examples(chain.labels.tables(), chain.labels.threshold)
+    texts = read_texts(data, "holdout", {row for sides in rows for side in sides for row in side})
+    examples = {
+        column: Examples(tuple(texts.loc[yes]), tuple(texts.loc[no])) for column, (yes, no) in enumerate(rows)
     }
-    wanted = {int(chain.row_ids[i]) for sides in rows.values() for side in sides for i in side}
-    texts = read_texts(data, "holdout", wanted)
-
-    def read(positions: np.ndarray) -> tuple[str, ...]:
-        return tuple(texts.loc[chain.row_ids[positions]])
-
-    examples = {column: Examples(read(yes), read(no)) for column, (yes, no) in rows.items()}
     return Findings(name, chain.evaluation, chain.metrics, examples, recovery, details=chain.details)
 
 
-def pick_examples(p_yes: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions of the texts most surely labelled yes, and most surely no, up to three of each.
+def pick_examples(
+    tables: Iterable[tuple[np.ndarray, np.ndarray]], threshold: float
+) -> list[tuple[list[int], list[int]]]:
+    """Return of each hypothesis the row ids of the texts most surely labelled yes, and most surely no.
 
-    >>> yes, no = pick_examples(np.array([0.9, 0.1, np.nan, 0.6]), 0.5)
-    >>> yes.tolist(), no.tolist()
-    ([0, 3], [1])
+    Args:
+        tables: row ids (m,) and P(yes) (m, H), NaN where there is no label, one table after another.
+        threshold: P(yes) from which a text counts as labelled yes.
+
+    Returns:
+        Up to three of each, the surest first; of equally sure ones the first.
+
+    >>> pick_examples([(np.array([5, 6]), np.array([[0.6], [0.1]])), (np.array([7]), np.array([[0.9]]))], 0.5)
+    [([7, 5], [6])]
     """
-    order = np.argsort(p_yes, kind="stable")
-    order = order[~np.isnan(p_yes[order])]
-    yes, no = order[p_yes[order] >= threshold][::-1], order[p_yes[order] < threshold]
-    return yes[:EXAMPLES_PER_SIDE], no[:EXAMPLES_PER_SIDE]
+    yes = no = (np.zeros((0, 1), dtype=np.int64), np.zeros((0, 1)))
+    for row_ids, p_yes in tables:
+        ids = np.broadcast_to(row_ids[:, None], p_yes.shape)
+        yes = _smallest(yes, ids, np.where(p_yes >= threshold, -p_yes, np.nan))
+        no = _smallest(no, ids, np.where(p_yes < threshold, p_yes, np.nan))
+    return [(_known(yes, column), _known(no, column)) for column in range(yes[0].shape[1])]
+
+
+def _known(side: tuple[np.ndarray, np.ndarray], column: int) -> list[int]:
+    ids, values = side
+    return ids[~np.isnan(values[:, column]), column].tolist()
+
+
+def _smallest(
+    held: tuple[np.ndarray, np.ndarray], ids: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and values (k, H) of the smallest values of each column, held or new; NaN is last."""
+    if len(held[0]):
+        ids, values = np.concatenate([held[0], ids]), np.concatenate([held[1], values])
+    order = np.argsort(values, axis=0, kind="stable")[:EXAMPLES_PER_SIDE]
+    return np.take_along_axis(ids, order, axis=0), np.take_along_axis(values, order, axis=0)
 
 
 def report_data(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hypsae_ray.answers import matrix
@@ -68,8 +67,8 @@ class StoredLabels:
         """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time whatever the size of files."""
         held: list[np.ndarray] = []
         waiting = 0
-        for name in self._names():
-            labels = self._labels(self.folder.read_table(name, ["p_yes", "status"]))
+        for _, p_yes in self.tables():
+            labels = to_labels(p_yes, self.threshold)
             while waiting + len(labels) >= BLOCK_ROWS:
                 cut = BLOCK_ROWS - waiting
                 yield np.concatenate([*held, labels[:cut]]) if held else labels[:cut]
@@ -83,7 +82,10 @@ class StoredLabels:
     def _names(self) -> list[str]:
         return self.folder.names(ANNOTATIONS, ".parquet")
 
-    def _labels(self, table: pa.Table) -> np.ndarray:
-        status = matrix(table, "status")
-        usable = np.logical_or.reduce([status == one for one in USABLE])  # a fifth of the time of isin
-        return to_labels(np.where(usable, matrix(table, "p_yes"), np.nan), self.threshold)
+    def tables(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield row ids (m,) and P(yes) (m, H) of one file after another, NaN where there is no label."""
+        for name in self._names():
+            table = self.folder.read_table(name, ["row_id", "p_yes", "status"])
+            status = matrix(table, "status")
+            usable = np.logical_or.reduce([status == one for one in USABLE])  # a fifth of the time of isin
+            yield table["row_id"].to_numpy(), np.where(usable, matrix(table, "p_yes"), np.nan)

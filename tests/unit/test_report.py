@@ -8,6 +8,7 @@ import pytest
 
 from hypsae_ray import results
 from hypsae_ray.report import forest
+from hypsae_ray.report.assemble import pick_examples
 from hypsae_ray.report.details import chain_view
 from hypsae_ray.report.html import Examples, Findings, ReportData, render
 from hypsae_ray.report.words import elide
@@ -207,6 +208,22 @@ def full() -> ReportData:
         findings=main, baseline=baseline, settings="llm:\n  engine: vllm\n", stages=STAGES, notes=["2 dead"],
         methods="We used 2 texts.\n\nReferences: Welch.",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [[200], [1, 2, 3, 194], [67, 66, 67]])
+def test_examples_are_the_surest_texts_however_labels_are_stored(sizes: list[int]):
+    rng = np.random.default_rng(0)
+    p_yes = rng.permutation(np.linspace(0, 1, 200 * 4)).reshape(200, 4)
+    p_yes[:, 3] = np.nan  # no label at all
+    p_yes[rng.random(200) < 0.2, :3] = np.nan
+    p_yes[5:, 2] = np.nan  # fewer labels than examples
+    row_ids = rng.permutation(1000)[:200]
+    ends = np.cumsum(sizes)
+    tables = [(row_ids[e - n : e], p_yes[e - n : e]) for n, e in zip(sizes, ends, strict=True)]
+    for column, (yes, no) in enumerate(pick_examples(tables, 0.4)):
+        known = pd.Series(p_yes[:, column], index=row_ids).dropna().sort_values()
+        assert yes == known[known >= 0.4].index[::-1][:3].tolist()
+        assert no == known[known < 0.4].index[:3].tolist()
 
 
 def test_a_full_report_is_balanced_and_holds_every_section():
