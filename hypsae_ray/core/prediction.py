@@ -36,8 +36,8 @@ from hypsae_ray.core.measures import Ranking, percentile_interval
 from hypsae_ray.core.sample import Floats, Ints
 
 Features = Floats | sp.csr_matrix
-# Weights of a bootstrap that are held at once, in numbers.
-_AT_ONCE = 20_000_000
+# Weights of a bootstrap that are held at once, in numbers: 16 MB, as often as there are copies of them.
+_AT_ONCE = 2_000_000
 # Rows x features that a ridge model is given: 400 MB. Of more rows, the first ones.
 MAX_CELLS = 50_000_000
 
@@ -182,7 +182,7 @@ class Judge:
                 np.bincount(rng.integers(0, n_units, n_units), minlength=n_units)
                 for _ in range(min(step, self.draws - start))
             ]
-            yield np.stack(counts, axis=1).astype(np.float64)
+            yield np.stack(counts, axis=1, dtype=np.float64)
 
     def expected(self) -> Floats:
         """Return the weighted mean target of the other folds, (n,)."""
