@@ -5,6 +5,7 @@ Each function starts what it needs and frees it again. To keep a model loaded ov
 the config start actors in Ray.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import scipy.sparse as sp
 
 from hypsae_ray import runner, schema
 from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Embedder, Engines, LanguageModel
+from hypsae_ray.boundary import Embedded, Embedder, Engines, LanguageModel
 from hypsae_ray.config import (
     Config,
     Embed,
@@ -32,6 +33,7 @@ from hypsae_ray.config import (
 from hypsae_ray.config_file import parse
 from hypsae_ray.core import rows, selection
 from hypsae_ray.core import sae as saes
+from hypsae_ray.core.cuts import Cut
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.training import Shard
 from hypsae_ray.engine.session import Session
@@ -42,6 +44,7 @@ from hypsae_ray.stages import score_fidelity as scoring
 from hypsae_ray.stages import select as selecting
 from hypsae_ray.stages import train_sae as training
 from hypsae_ray.stages.corpus import Corpus
+from hypsae_ray.stages.embed import CUT_ADVICE, count_cut
 from hypsae_ray.stages.stored_labels import find_annotations
 from hypsae_ray.stages.texts import sentences_of
 from hypsae_ray.stages.tries import RetryingPool
@@ -73,7 +76,9 @@ def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines |
     tasks = [(start, list(texts[start : start + 2048])) for start in range(0, len(texts), 2048)]
     with _engines(engines) as held:
         parts = dict(held.embedder(options).map(_embed, tasks))
-    return np.concatenate([parts[start] for start in sorted(parts)])
+    done = [parts[start] for start in sorted(parts)]
+    _warn("embed", count_cut(np.concatenate([part.cut_at for part in done])), CUT_ADVICE)
+    return np.concatenate([part.vectors for part in done])
 
 
 def train_sae(
@@ -193,6 +198,7 @@ def annotate(
     """
     questions = tuple(sentences_of(hypotheses))
     cut = [truncate_words(text, max_words) for text in texts]
+    _warn("annotate", Cut.at_words(texts, max_words), "labels are for their beginnings; see max_words")
     starts = range(0, len(cut), TEXTS_PER_TASK)
     tasks = [(start, cut[start : start + TEXTS_PER_TASK], questions) for start in starts]
     with _engines(engines) as held:
@@ -243,7 +249,13 @@ def _engines(given: Engines | None) -> Iterator[Engines]:
         yield session
 
 
-def _embed(model: Embedder, task: tuple[int, list[str]]) -> tuple[int, np.ndarray]:
+def _warn(what: str, cut: Cut, advice: str, stacklevel: int = 3) -> None:
+    """Tell whoever called a function of this module that texts were cut, if any was."""
+    if cut.texts:
+        warnings.warn(f"{what}: {cut}; {advice}", stacklevel=stacklevel)
+
+
+def _embed(model: Embedder, task: tuple[int, list[str]]) -> tuple[int, Embedded]:
     start, texts = task
     return start, model.embed(texts)
 
@@ -270,6 +282,8 @@ def _name(
     with _engines(engines) as held:
         pool = RetryingPool(held.language_model(llm))
         candidates, _ = naming.write_candidates(pool, asks, by_id, options, _untracked)
+        shown = [by_id[i] for i in sorted({i for ask in asks for i in (*ask.positives, *ask.negatives)})]
+        _warn("naming", Cut.at_words(shown, options.max_words), "see interpret.max_words", stacklevel=4)
         trials = scoring.plan(corpus, candidates, settings.score_fidelity)
         options = settings.score_fidelity
         scored, _ = scoring.score_candidates(pool, trials, by_id, options, settings.label, _untracked)

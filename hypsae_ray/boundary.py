@@ -111,11 +111,24 @@ class Scores:
         return cls(nothing, nothing.copy(), np.full(nothing.shape, status, dtype=np.int8))
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings of n texts.
+
+    Attributes:
+        vectors: (n, d) float32.
+        cut_at: (n,) int32, tokens that were read of a text which has more; 0: it was read to its end.
+    """
+
+    vectors: np.ndarray
+    cut_at: np.ndarray
+
+
 class Embedder(Protocol):
     """Turns texts into vectors; an attribute `versions`, by name of the library, is kept with them."""
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Return (n, d) float32, row i for texts[i]."""
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Return the embeddings of texts, in order."""
         ...
 
 

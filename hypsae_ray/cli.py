@@ -127,7 +127,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     sys.path.append(str(Path.cwd()))  # where the module of a select.function may lie
     settings = config_file.load(options.config, _overrides(options, rest))
     out = options.out or default_out(options.config)
-    runner.run(settings, out, until=options.until, show=print)
+    runner.run(settings, out, until=options.until, show=print).require_measured()
     return 0
 
 

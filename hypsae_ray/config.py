@@ -200,7 +200,10 @@ class Embed(Section):
     component: Literal["hidden_states", "mlp"] = "hidden_states"
     """With `layer`: pool the output of the whole layer, or of its MLP block alone."""
     max_tokens: Positive | None = None
-    """Texts are cut at this many tokens; null: at the model's own limit."""
+    """Tokens that are read of a text, at the most the model's own limit; null: that limit."""
+    long_texts: Literal["cut", "mean_of_chunks"] = "cut"
+    """Texts with more tokens than are read. cut: the rest is left out; how many texts were cut is told.
+    mean_of_chunks: such a text is read in chunks, and has their mean embedding, weighted by tokens."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Precision the model computes in."""
     store_dtype: Literal["float32", "float16"] = "float32"
@@ -647,6 +650,11 @@ class Config(Section):
         return self.interpret.llm or self.llm
 
     @property
+    def naming(self) -> Interpret:
+        """How neurons are named, with as many examples as the model that names reads."""
+        return self.interpret.read_by(self.interpreter)
+
+    @property
     def uses_llm(self) -> bool:
         """Whether any stage asks a real language model."""
         return {self.llm.engine, self.interpreter.engine} != {"keywords"}
@@ -658,5 +666,5 @@ class Config(Section):
         """
         here = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
         llm = here if self.uses_llm else self.llm
-        interpret = self.interpret.read_by(llm).model_copy(update={"llm": None})
+        interpret = self.interpret.model_copy(update={"llm": None})
         return self.model_copy(update={"llm": llm, "interpret": interpret})

@@ -8,7 +8,8 @@
     |   |-- EngineDiedError  a loaded model broke down; one that is loaded anew may work
     |   `-- TransientError a call failed for now: a server that is busy, silent or talks nonsense
     `-- StageError         a stage could not produce its result; a retry may help, finished shards are kept
-        `-- PartialResultError  exit code 3: all is done but some shards, which failed each time
+        `-- PartialResultError  exit code 3: all is done and written, but part of it has no value: shards that
+                                failed each time, or each hypothesis for want of labels
 
 Each one carries a single message, so each survives pickling between Ray processes. What is secret in a URI is
 left out of it, whoever wrote the URI into it: a user, pyarrow, or a server.
@@ -73,6 +74,6 @@ class StageError(HypsaeError):
 
 
 class PartialResultError(StageError):
-    """Everything was tried, and some shards failed each time; the others are there."""
+    """All was tried and what there is is written, but shards failed each time, or nothing was measured."""
 
     exit_code = 3

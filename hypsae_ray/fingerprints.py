@@ -42,7 +42,7 @@ def selecting(config: Config) -> dict[str, Any]:
 
 def naming(config: Config) -> dict[str, Any]:
     """Return what decides the sentences of given neurons."""
-    return {**config.interpret.content(), **_asking(config.interpreter)}
+    return {**config.naming.content(), **_asking(config.interpreter)}
 
 
 def scoring(config: Config) -> dict[str, Any]:

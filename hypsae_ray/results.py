@@ -18,7 +18,8 @@ from hypsae_ray.config import Config
 from hypsae_ray.demo.recovery import format_recovery, recovery
 from hypsae_ray.pipeline import BASELINE, MAIN, Record
 from hypsae_ray.report import words
-from hypsae_ray.report.assemble import findings, methods_facts, report_data
+from hypsae_ray.report.assemble import findings, report_data
+from hypsae_ray.report.facts import cut_notes, methods_facts
 from hypsae_ray.report.html import Findings, render
 from hypsae_ray.report.methods import methods
 from hypsae_ray.stages.stored_labels import StoredLabels
@@ -38,6 +39,7 @@ PACKAGES = (
 )
 DETAILS = ("dose", "dose_trend", "chain", "redundancy", "covariates", "dependence", "classes")
 USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
+LABELLING = ("annotate", MAIN)
 RUN, REPORT, METHODS = "run.json", "report.html", "methods.txt"
 # Measured before this project began: AUC 0.54 against keyword labels.
 CAVEATS = {
@@ -71,10 +73,17 @@ class Chain:
 
 @dataclass(frozen=True)
 class Results:
-    """The chains of a run, and for the demo what each one recovered of the planted concepts."""
+    """What a run came to.
+
+    Attributes:
+        chains: by name.
+        recoveries: for the demo, what each chain recovered of the planted concepts.
+        notes: what the user should know of the run's own chain before it came to the statistics.
+    """
 
     chains: dict[str, Chain]
     recoveries: dict[str, pd.DataFrame]
+    notes: tuple[str, ...] = ()
 
 
 def write_run_json(
@@ -130,7 +139,7 @@ def chain_names(records: Sequence[Record]) -> list[str]:
 
 def caveat(config: Config) -> str:
     """Return what the user should know of the models in use; empty if nothing is."""
-    models = {config.llm.model, config.interpreter.model} if config.uses_llm else set()
+    models = {llm.model for llm in (config.llm, config.interpreter) if llm.engine != "keywords"}
     return " ".join(CAVEATS[model] for model in sorted(models) if model in CAVEATS)
 
 
@@ -153,7 +162,7 @@ def write_results(records: Sequence[Record], config: Config, out: Folder) -> Res
     """
     chains = read_chains(records)
     recoveries = _recoveries(records, chains, config) if config.demo_truth else {}
-    found = Results(chains, recoveries)
+    found = Results(chains, recoveries, tuple(cut_notes(_own_stages(records), config)))
     tables = _tables(found)
     for name in _tables_of_any_run() - set(tables):
         out.remove(name)
@@ -193,21 +202,26 @@ def _report(records: Sequence[Record], found: Results, config: Config, said: str
         one = findings(engine_name(name, config), chain, data, recovery=recovery_table)
         shown[name] = replace(one, caveat=caveat(config) if name == MAIN else "")
     notes = [f"{engine_name(name, config)}: {note}" for name, c in found.chains.items() for note in c.notes]
-    return render(report_data(config, shown, [describe(record) for record in records], notes, said))
+    stages = [describe(record) for record in records]
+    return render(report_data(config, shown, stages, [*found.notes, *notes], said))
+
+
+def _own_stages(records: Sequence[Record]) -> list[dict[str, Any]]:
+    return [describe(record) for record in records if record.step.chain == MAIN]
 
 
 def _methods(records: Sequence[Record], found: Results, config: Config) -> str:
     """Return what the config's own chain did, as a paper says it."""
-    stages, chain = [describe(r) for r in records if r.step.chain == MAIN], found.chains[MAIN]
-    return methods(config, chain.metrics, methods_facts(stages, chain, _versions()))
+    chain = found.chains[MAIN]
+    return methods(config, chain.metrics, methods_facts(_own_stages(records), chain, _versions()))
 
 
 def engine_name(chain: str, config: Config) -> str:
     """Return who names and labels in a chain, for people."""
     if chain == BASELINE or not config.uses_llm:
         return "keywords"
-    names = dict.fromkeys([config.interpreter.model, config.llm.model])
-    return f"{' and '.join(names)} in vLLM"
+    names, labels = words.model_in_use(config.interpreter), words.model_in_use(config.llm)
+    return names if names == labels else f"{names} for sentences, {labels} for labels"
 
 
 def read_chains(records: Sequence[Record]) -> dict[str, Chain]:
@@ -263,21 +277,34 @@ def closing_text(found: Results, config: Config) -> list[str]:
             paragraphs.append(
                 f"{engine}, against the planted truth:\n{format_recovery(found.recoveries[name])}"
             )
-    return [*paragraphs, *filter(None, [caveat(config)])]
+    notes = "\n".join(f"note: {note}" for note in found.notes)
+    return [*paragraphs, *filter(None, [notes, caveat(config)])]
 
 
 def headline(metrics: dict[str, Any]) -> str:
     """Return the main figures of a chain in one line, as far as there are any."""
+    if nothing := words.nothing_measured(metrics):
+        return nothing
     found = words.quality(metrics)
     ends = words.span(found.low, found.high, 3)
+    lacking = words.unmeasured(metrics)
     parts = [
-        f"{words.count(metrics.get('n_significant'))} of {words.count(words.tested(metrics))} hypotheses "
-        f"significant{_by(metrics)} on {words.count(metrics.get('n'))} holdout texts",
+        f"{words.count(metrics.get('n_significant'))} of {words.count(words.tested(metrics))} "
+        f"{'measured ' if lacking else ''}hypotheses significant{_by(metrics)} on "
+        f"{words.count(metrics.get('n'))} holdout texts",
+        *([f"{lacking} not measured: too few labels"] if lacking else []),
         f"cross-fitted {found.key} {words.number(found.value, 3)}{f' ({ends})' if ends else ''}",
     ]
     if words.is_known(metrics.get("signal_pval")):
         parts.append(f"any signal at all: {words.p_equals(metrics['signal_pval'])}")
     return "; ".join(parts)
+
+
+def why_unlabelled(records: Sequence[Record]) -> str:
+    """Say what became of the answers of the run's own chain, by status."""
+    (facts,) = [r.manifest.outcome.facts for r in records if (r.step.stage.name, r.step.chain) == LABELLING]
+    answers = ", ".join(f"{words.count(n)} {status}" for status, n in facts["answers"].items())
+    return f"answers: {answers}"
 
 
 def _by(metrics: dict[str, Any]) -> str:

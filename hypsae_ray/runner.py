@@ -10,6 +10,8 @@ from tqdm import tqdm
 from hypsae_ray import fingerprints, pipeline, results
 from hypsae_ray.artifacts import Folder, Manifest
 from hypsae_ray.config import Config
+from hypsae_ray.errors import PartialResultError
+from hypsae_ray.report.words import nothing_measured
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,16 @@ class Run:
     def evaluation(self) -> pd.DataFrame:
         """The tested hypotheses."""
         return self.chains[pipeline.MAIN].evaluation
+
+    def require_measured(self) -> None:
+        """Refuse to pass as done where no hypothesis of the run's own chain could be tested.
+
+        Raises:
+            PartialResultError: what was computed is written all the same.
+        """
+        main = self.chains.get(pipeline.MAIN)
+        if main and (nothing := nothing_measured(main.metrics)):
+            raise PartialResultError(f"{nothing}; {results.why_unlabelled(self.records)}")
 
 
 def run(

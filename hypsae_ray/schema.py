@@ -58,9 +58,13 @@ def texts(covariates: tuple[str, ...] = ()) -> pa.Schema:
 
 
 def embeddings(dim: int, dtype: str = "float32") -> pa.Schema:
-    """Schema of embeddings of `dim` dimensions; dtype is float32 or float16."""
+    """Schema of embeddings of `dim` dimensions; dtype is float32 or float16.
+
+    cut_at: tokens that were read of a text which has more; 0: it was read to its end.
+    """
     value = pa.float16() if dtype == "float16" else pa.float32()
-    return pa.schema([("row_id", pa.int64()), ("embedding", pa.list_(value, dim))])
+    fields = [("row_id", pa.int64()), ("embedding", pa.list_(value, dim)), ("cut_at", pa.int32())]
+    return pa.schema(fields)
 
 
 # The rows of `hypsae annotate`: text and text_id are null, and reason is not, where a row has no usable text.

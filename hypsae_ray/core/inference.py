@@ -65,9 +65,9 @@ class Evaluation:
             NaN).
         metrics: numbers and words about all of them: task, model, link, errors, correction, alpha, n_tests,
             alpha_per_test (Bonferroni only), adjusted_level, n, n_regression, n_groups, n_hypotheses,
-            n_significant, r2 or auc and pseudo_r2 (in-sample), r2_cross_fitted or auc_cross_fitted and
-            auprc_cross_fitted with ci_low and ci_high, share_of_ceiling, signal_r2, signal_pval,
-            signal_draws.
+            n_measured (those with labels on half of the rows or more), n_significant, r2 or auc and pseudo_r2
+            (in-sample), r2_cross_fitted or auc_cross_fitted and auprc_cross_fitted with ci_low and ci_high,
+            share_of_ceiling, signal_r2, signal_pval, signal_draws.
         notes: what was left out, did not hold, or was done otherwise, in words; "#3" is hypothesis_id 3.
         details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes.
     """
@@ -157,6 +157,7 @@ def _counts(analysis: Analysis, joint: Corrected, options: Evaluate, n_tests: in
         "n": analysis.sample.n,
         "n_regression": analysis.design.n,
         "n_hypotheses": analysis.sample.n_hypotheses,
+        "n_measured": len(analysis.design.live),
     }
     if options.correction == "bonferroni":
         counts["alpha_per_test"] = options.alpha / max(n_tests, 1)

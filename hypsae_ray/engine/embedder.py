@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from hypsae_ray.boundary import Embedded
 from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.identity import versions_of
 from hypsae_ray.engine.locate import locate
+from hypsae_ray.engine.token_limit import TokenLimit
 from hypsae_ray.errors import ConfigError
 
 
@@ -23,7 +25,8 @@ class SentenceEmbedder:
     Raises:
         ModelError: the model is not found, does not load, has no safetensors, or needs code of its own that
             is not trusted.
-        ConfigError: the model has no such layer, the layer no MLP block, or the code is not what is trusted.
+        ConfigError: the model has no such layer, the layer no MLP block, the code is not what is trusted, or
+            the model cannot read as many tokens, or not in chunks.
     """
 
     def __init__(self, options: Embed) -> None:
@@ -39,18 +42,37 @@ class SentenceEmbedder:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise load_error("sentence-transformers cannot load", options, error) from error
-        if options.max_tokens is not None:
-            self._model.max_seq_length = options.max_tokens
+        self._limit = _set_limit(self._model, options)
         self._pooled = None if options.layer is None else _find_block(self._model, options)
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Return (n, d) float32; each text once through the model, in batches of like length."""
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Return the embeddings; each text goes through the model once, in batches of like length."""
         distinct = list(dict.fromkeys(texts))
-        rows = self._forward([self._options.prompt + text for text in distinct])
+        long = self._limit.exceeded(distinct)
+        if self._options.long_texts == "mean_of_chunks":
+            vectors, long = self._averaged(distinct, long), np.zeros_like(long)
+        else:
+            vectors = self._forward(distinct)
         place = {text: i for i, text in enumerate(distinct)}
-        return rows[[place[text] for text in texts]]
+        rows = [place[text] for text in texts]
+        return Embedded(vectors[rows], np.where(long[rows], self._limit.at, 0).astype(np.int32))
+
+    def _averaged(self, texts: list[str], long: np.ndarray) -> np.ndarray:
+        """Embed long texts piece by piece; a text is the mean of its pieces, weighted by tokens."""
+        pieces = [
+            self._limit.pieces(text) if is_long else [(text, 1)]
+            for text, is_long in zip(texts, long, strict=True)
+        ]
+        vectors = self._forward([piece for its in pieces for piece, _ in its])
+        weights = np.array([n for its in pieces for _, n in its], dtype=np.float32)[:, None]
+        starts = np.cumsum([0, *map(len, pieces[:-1])])
+        means = np.add.reduceat(vectors * weights, starts) / np.add.reduceat(weights, starts)
+        if self._options.normalize:
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+        return means
 
     def _forward(self, texts: list[str]) -> np.ndarray:
+        texts = [self._options.prompt + text for text in texts]
         if self._pooled is None:
             encoded = self._model.encode(  # sorts by length itself
                 texts,
@@ -85,6 +107,23 @@ class SentenceEmbedder:
         if self._options.normalize:
             mean = torch.nn.functional.normalize(mean, dim=-1)
         return mean.cpu().numpy()
+
+
+def _set_limit(model: SentenceTransformer, options: Embed) -> TokenLimit:
+    """Have the model read as many tokens as the config says."""
+    if options.max_tokens is not None:
+        most = getattr(getattr(model[0], "auto_model", None), "config", None)
+        most = getattr(most, "max_position_embeddings", None)
+        if most is not None and options.max_tokens > most:
+            raise ConfigError(
+                f"embed.max_tokens {options.max_tokens}: {options.model} reads {most} at the most"
+            )
+        model.max_seq_length = options.max_tokens
+    if options.long_texts == "mean_of_chunks" and not getattr(model.tokenizer, "is_fast", False):
+        raise ConfigError(
+            f"embed.long_texts mean_of_chunks: the tokenizer of {options.model} does not say where tokens are"
+        )
+    return TokenLimit(model.tokenizer, model.max_seq_length, options.prompt)
 
 
 def _best_device(replicas: Replicas) -> str:

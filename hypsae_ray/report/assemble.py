@@ -9,7 +9,6 @@ import yaml
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import Config
 from hypsae_ray.report.html import Examples, Findings, ReportData
-from hypsae_ray.report.methods import MethodsFacts
 from hypsae_ray.stages.workspace import read_texts
 
 if TYPE_CHECKING:
@@ -101,34 +100,6 @@ def report_data(
         stages=[{**stage, "name": _label(stage)} for stage in stages],
         notes=notes,
         methods=methods,
-    )
-
-
-def methods_facts(
-    stages: Sequence[Mapping[str, Any]], chain: "Chain", versions: Mapping[str, str]
-) -> MethodsFacts:
-    """Gather what the methods section says beyond config and metrics.
-
-    Args:
-        stages: of the chain, as run.json has them.
-        chain: its results.
-        versions: of Python and of each package, by name.
-    """
-    facts = {stage["stage"]: stage["facts"] for stage in stages}
-    data, selected = facts.get("data", {}), facts.get("select", {})
-    labelled = chain.hypotheses.reindex(columns=["n"])["n"].dropna()
-    tests = chain.evaluation.reindex(columns=["separation_test"])["separation_test"]
-    return MethodsFacts(
-        rows=data.get("rows", {}),
-        distinct_texts=data.get("distinct_texts", {}),
-        versions=versions,
-        rejected=data.get("rejected", 0),
-        overlap=data.get("overlap") or {},
-        dead_neurons=selected.get("dead"),
-        selected=selected.get("selected"),
-        unnamed=facts.get("score_fidelity", {}).get("unnamed", 0),
-        fidelity_texts=float(labelled.median()) if len(labelled) else None,
-        tests={str(name): int(n) for name, n in tests.dropna().value_counts().items()},
     )
 
 

@@ -152,6 +152,8 @@ def _view(findings: Findings, target: str) -> dict[str, Any]:
         "recovery": _recovery_view(findings),
         "quality": words.quality(findings.metrics),
         "tested": words.tested(findings.metrics),
+        "unmeasured": words.unmeasured(findings.metrics),
+        "nothing": words.nothing_measured(findings.metrics),
         "correction": words.correction(findings.metrics),
         "corrected": corrected,
         "target": target,

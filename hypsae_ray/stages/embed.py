@@ -17,9 +17,16 @@ import pyarrow.parquet as pq
 from hypsae_ray import schema
 from hypsae_ray.answers import made_with, with_facts
 from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.boundary import Embedder
+from hypsae_ray.boundary import Embedded, Embedder
+from hypsae_ray.core.cuts import Cut
 from hypsae_ray.stages.tries import RetryingPool
 from hypsae_ray.stages.workspace import Workspace
+
+SPLITS = ("train-", "val-", "holdout-")
+CUT_ADVICE = (
+    "what stands behind is not seen: take a model that reads more, or embed.long_texts: mean_of_chunks, or "
+    "make rows of 250 to 500 words each, data.group naming their document"
+)
 
 
 @dataclass(frozen=True)
@@ -38,19 +45,20 @@ def run(work: Workspace) -> Outcome:
     data = work.inputs["data"].folder
     names = [*data.names("train-", ".parquet"), *data.names("val-", ".parquet")]
     ids = {name: data.read_table(name, ["row_id", "text_id"]).to_pandas() for name in names}
-    return Outcome(sum(map(len, ids.values())), facts=embed_rows(work, ids))
+    return Outcome(sum(map(len, ids.values())), facts=embed_rows(work, "embed", ids))
 
 
-def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Write the embeddings of rows of stage `data`, but for files that are there already.
 
     Args:
         work: the stage.
+        stage: its name.
         ids: row_id and text_id of the rows that are wanted, by file of texts.
 
     Returns:
         Facts: "repeats", rows whose text stood in an earlier file; "made_with", versions of libraries, a line
-        for each combination.
+        for each combination; "cut", how many texts were cut. The last two are read from the stored tables.
 
     Raises:
         StageError: a shard failed each time it was tried; the others are kept.
@@ -70,12 +78,29 @@ def embed_rows(work: Workspace, ids: Mapping[str, pd.DataFrame]) -> dict[str, An
     versions = sorted(set().union(*(_versions(work.out, name) for name in work.out.names(suffix=".parquet"))))
     if len(versions) > 1:
         work.say(f"these embeddings are of {len(versions)} versions: {'; '.join(versions)}")
-    return {"repeats": int(sum(later.sum() for later in repeats)), "made_with": versions}
+    cut = _count_cut(work.out)
+    if cut.texts:
+        work.say(f"{stage}: {cut}; {CUT_ADVICE}")
+    return {
+        "repeats": int(sum(later.sum() for later in repeats)),
+        "made_with": versions,
+        "cut": cut.facts(),
+    }
 
 
 def _versions(out: Folder, name: str) -> set[str]:
     with out.open(name) as file:
         return made_with(pq.read_schema(file))
+
+
+def count_cut(cut_at: np.ndarray) -> Cut:
+    """Return how many texts were cut, by the tokens (n,) that were read of each one; see `Embedded`."""
+    return Cut(int((cut_at > 0).sum()), len(cut_at), int(cut_at.max(initial=0)), "tokens")
+
+
+def _count_cut(folder: Folder) -> Cut:
+    tables = (table for split in SPLITS for table in folder.tables(split, ["cut_at"]))
+    return count_cut(np.concatenate([table["cut_at"].to_numpy() for table in tables]))
 
 
 def find_repeats(text_ids: list[np.ndarray]) -> list[np.ndarray]:
@@ -97,18 +122,18 @@ def embed_shard(model: Embedder, task: Task) -> int:
     """Embed rows of one file and write them; return their number."""
     texts = task.source.read_table(task.name, ["row_id", "text"])
     texts = texts.filter(np.isin(texts["row_id"].to_numpy(), task.rows))
-    vectors = model.embed(texts["text"].to_pylist())
-    table = to_table(texts["row_id"].to_numpy(), vectors, task.dtype)
+    embedded = model.embed(texts["text"].to_pylist())
+    table = to_table(texts["row_id"].to_numpy(), embedded, task.dtype)
     task.out.write_table(task.name, with_facts(table, {"versions": getattr(model, "versions", {})}))
     return len(texts)
 
 
-def to_table(row_ids: np.ndarray, vectors: np.ndarray, dtype: str) -> pa.Table:
-    """Return the embeddings table of row ids (n,) and vectors (n, d)."""
-    dim = vectors.shape[1]
-    flat = pa.array(vectors.astype(dtype).ravel())
-    column = pa.FixedSizeListArray.from_arrays(flat, dim)
-    return pa.table([pa.array(row_ids, pa.int64()), column], schema=schema.embeddings(dim, dtype))
+def to_table(row_ids: np.ndarray, embedded: Embedded, dtype: str) -> pa.Table:
+    """Return the embeddings table of row ids (n,) and the embeddings of their texts."""
+    dim = embedded.vectors.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(embedded.vectors.astype(dtype).ravel()), dim)
+    columns = [pa.array(row_ids, pa.int64()), vectors, pa.array(embedded.cut_at, pa.int32())]
+    return pa.table(columns, schema=schema.embeddings(dim, dtype))
 
 
 def to_vectors(table: pa.Table) -> np.ndarray:
@@ -125,14 +150,16 @@ def _fill_repeats(
     wanted = {
         text for frame, later in zip(ids.values(), repeats, strict=True) for text in frame.text_id[later]
     }
-    vectors: dict[str, np.ndarray] = {}
+    known: dict[str, tuple[np.ndarray, int]] = {}
     for (name, frame), later in zip(ids.items(), repeats, strict=True):
         own = frame[~later & frame.text_id.isin(wanted)]
         if len(own):
             table = out.read_table(name)
-            rows = pd.Series(list(to_vectors(table)), index=table["row_id"].to_numpy())
-            vectors.update(zip(own.text_id, rows[own.row_id], strict=True))
+            pairs = zip(to_vectors(table), table["cut_at"].to_numpy(), strict=True)
+            rows = pd.Series(list(pairs), index=table["row_id"].to_numpy())
+            known.update(zip(own.text_id, rows[own.row_id], strict=True))
         if later.any():
-            filled = np.stack([vectors[text] for text in frame.text_id[later]])
+            vectors, cut_at = zip(*(known[text] for text in frame.text_id[later]), strict=True)
+            filled = Embedded(np.stack(vectors), np.array(cut_at))
             table = to_table(frame.row_id[later].to_numpy(), filled, dtype)
             out.write_table(name.replace(".parquet", "-repeats.parquet"), table)

@@ -16,7 +16,7 @@ from hypsae_ray.stages.workspace import Workspace
 
 def run(work: Workspace) -> Outcome:
     """Write embeddings and activations, each by file of texts; facts: those of `embed_rows`, dim."""
-    facts = embed_rows(work, dict(_annotated(work)))
+    facts = embed_rows(work, "embed_holdout", dict(_annotated(work)))
     sae, names = load(work.inputs["train_sae"].folder), work.out.names("holdout-", ".parquet")
     total = sum(write_activations(sae, work.out, name, work.out) for name in names)
     return Outcome(total, facts={**facts, "dim": sae.dim})

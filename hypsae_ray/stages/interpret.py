@@ -19,6 +19,7 @@ from hypsae_ray import schema
 from hypsae_ray.artifacts import Outcome
 from hypsae_ray.boundary import Answer, LanguageModel, NamingPrompt, Pool, Sampling, Usage
 from hypsae_ray.config import Interpret
+from hypsae_ray.core.cuts import Cut
 from hypsae_ray.core.prompts import parse_name, truncate_words
 from hypsae_ray.core.sampling import naming_examples
 from hypsae_ray.schema import UNANSWERED, Status
@@ -45,8 +46,8 @@ class Ask:
 
 
 def run(work: Workspace) -> Outcome:
-    """Write candidates with the rows each was written from; facts: how many of each status."""
-    options = work.config.interpret
+    """Write candidates with the rows each was written from; facts: how many of each status, texts shown."""
+    options = work.config.naming
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
     neurons = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"]
     asks = plan(read_corpus(work), neurons.tolist(), options)
@@ -56,7 +57,13 @@ def run(work: Workspace) -> Outcome:
     candidates, usage = write_candidates(kept, asks, texts, options, work.track)
     table = pa.Table.from_pandas(candidates, schema=schema.CANDIDATES, preserve_index=False)
     work.out.write_table("candidates.parquet", table)
-    return Outcome(len(candidates), usage, facts=count_statuses(candidates["status"]))
+    shown = [len(ask.positives) + len(ask.negatives) for ask in asks if ask.possible]
+    facts = {
+        "statuses": count_statuses(candidates["status"]),
+        "texts_shown": float(np.median(shown)) if shown else None,
+        "cut": Cut.at_words(texts.values(), options.max_words).facts(),
+    }
+    return Outcome(len(candidates), usage, facts=facts)
 
 
 def plan(corpus: Corpus, neurons: Sequence[int], options: Interpret) -> list[Ask]:

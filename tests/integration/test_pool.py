@@ -223,4 +223,4 @@ def test_embeddings_from_actors_equal_those_of_this_process():
 
 
 def embed(model, texts: list[str]) -> np.ndarray:
-    return model.embed(texts)
+    return model.embed(texts).vectors

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,55 @@ def test_tables_of_an_earlier_run_do_not_stay(finished: runner.Run, demo_config:
     runner.run(without_truth, str(folder))
     assert not (folder / "keywords_evaluation.csv").exists()
     assert not (folder / "recovery.csv").exists()
+
+
+@pytest.fixture
+def masked(finished: runner.Run, demo_tree: dict, tmp_path: Path):
+    """Return what runs the finished run again, only some rows of each hypothesis labelled."""
+
+    def run(labelled: dict[int, int]) -> tuple[int, Path]:
+        pairs = [{"row_id": r, "hypothesis_id": h} for h, n in labelled.items() for r in range(n)]
+        pd.DataFrame(pairs).to_csv(tmp_path / "mask.csv", index=False)
+        tree = {**demo_tree, "annotate": {"mask": str(tmp_path / "mask.csv")}}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+        out = Path(finished.out.path)
+        return cli.main(["run", "--config", str(tmp_path / "c.yaml"), "--out", str(out)]), out
+
+    return run
+
+
+def test_a_run_that_measured_nothing_says_so_first_and_does_not_end_as_done(
+    masked: Callable[[dict[int, int]], tuple[int, Path]], capsys: pytest.CaptureFixture
+):
+    for said_before in ("report: ", "nothing to do: "):
+        code, out = masked({0: 20, 3: 99})
+        said = capsys.readouterr()
+        assert code == 3
+        assert said_before in said.out
+        nothing = "nothing was measured: none of 8 hypotheses has labels on half of the 200 holdout texts"
+        assert f"hypsae: {nothing} or more; answers: 119 ok, 1,481 unasked" in said.err
+        if said_before == "report: ":
+            assert said.out.startswith(f"keywords: {nothing}")
+    report = (out / "report.html").read_text()
+    assert f'<p class="lead">{nothing.capitalize()} or more.</p>' in report
+    assert "held up on" not in report
+    metrics = json.loads((out / "metrics.json").read_text())["main"]
+    assert (metrics["n_hypotheses"], metrics["n_measured"]) == (8, 0)
+    assert "8 of 8 hypotheses were not measured" in (out / "methods.txt").read_text()
+    assert "significant" not in (out / "methods.txt").read_text()
+
+
+def test_what_was_not_measured_is_not_counted_as_not_significant(
+    masked: Callable[[dict[int, int]], tuple[int, Path]], capsys: pytest.CaptureFixture
+):
+    code, out = masked({0: 200, 1: 200, 2: 100, 3: 99})
+    assert code == 0
+    assert " of 3 measured hypotheses significant (" in capsys.readouterr().out
+    metrics = json.loads((out / "metrics.json").read_text())["main"]
+    assert (metrics["n_hypotheses"], metrics["n_measured"], metrics["n_tests"]) == (8, 3, 8)
+    report = " ".join((out / "report.html").read_text().split())
+    assert "of 3 hypotheses held up on 200 texts" in report
+    assert "5 more were not measured, for want of labels" in report
 
 
 def test_what_json_does_not_know_is_null():

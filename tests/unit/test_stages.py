@@ -13,7 +13,7 @@ import torch
 from scipy.stats import binom
 
 from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import DEFAULT_LABEL, Answer, LocalPool, NamingPrompt, Scores, Usage
+from hypsae_ray.boundary import DEFAULT_LABEL, Answer, Embedded, LocalPool, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Interpret, ScoreFidelity
 from hypsae_ray.config_file import parse
 from hypsae_ray.core.rows import text_ids
@@ -167,19 +167,21 @@ def test_equal_sentences_of_two_neurons_stay_two_columns():
 def test_embedding_tables_round_trip():
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
     for dtype in ("float32", "float16"):
-        table = embed.to_table(np.array([4, 5, 6]), vectors, dtype)
+        table = embed.to_table(np.array([4, 5, 6]), Embedded(vectors, np.array([0, 256, 0])), dtype)
         np.testing.assert_array_equal(embed.to_vectors(table), vectors)
+        assert table["cut_at"].to_pylist() == [0, 256, 0]
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Embeds a text as its length, and keeps what it was given."""
+    """Embeds a text as its length, reads three letters of it at the most, and keeps what it was given."""
 
     seen: list[str]
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
+    def embed(self, texts: Sequence[str]) -> Embedded:
         self.seen.extend(texts)
-        return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
+        cut_at = np.array([3 if len(text) > 3 else 0 for text in texts], dtype=np.int32)
+        return Embedded(np.array([[len(text), 1.0] for text in texts], dtype=np.float32), cut_at)
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,27 @@ def test_equal_texts_are_embedded_once_wherever_they_stand(tmp_path):
     assert sorted(model.seen) == ["a", "bb", "ccc", "dddd"]
     lengths = lengths_of([*out.tables("train-"), *out.tables("val-")])
     assert lengths == {0: 1, 1: 2, 2: 3, 3: 1, 4: 4, 5: 2, 6: 1}
+
+
+def test_cut_texts_are_counted_from_what_is_stored_and_told_once(tmp_path, capsys):
+    data, out = Folder.at(tmp_path / "data"), Folder.at(tmp_path / "out")
+    shards = {"train-00000": ["a", "bbbb"], "train-00001": ["ccc", "bbbb", "dddd"], "val-00000": ["bbbb"]}
+    write_texts(data, shards)
+    work = embedding_work(Lengths([]), out, {"data": data})
+    counted = {"texts": 4, "of": 6, "at": 3, "unit": "tokens"}  # a repeated text as often as it stands there
+    assert embed.run(work).facts["cut"] == counted
+    assert "embed: 4 of 6 texts (66.7 %) were cut at 3 tokens; " in capsys.readouterr().out
+    out.remove("train-00001.parquet")  # as after a crash: only one shard is computed again
+    assert embed.run(work).facts["cut"] == counted
+    out.remove("val-00000-repeats.parquet")
+    assert embed.run(work).facts["cut"] == counted
+
+
+def test_texts_that_are_read_to_their_end_are_not_spoken_of(tmp_path, capsys):
+    data, out = Folder.at(tmp_path / "data"), Folder.at(tmp_path / "out")
+    write_texts(data, {"train-00000": ["a", "bb"], "val-00000": ["ccc"]})
+    assert embed.run(embedding_work(Lengths([]), out, {"data": data})).facts["cut"]["texts"] == 0
+    assert "cut" not in capsys.readouterr().out
 
 
 @pytest.fixture

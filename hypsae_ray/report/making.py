@@ -1,0 +1,135 @@
+"""How texts became hypotheses and labels, as the methods section says it."""
+
+from hypsae_ray.config import Config, Label
+from hypsae_ray.report.facts import MethodsFacts
+from hypsae_ray.report.words import count, labels_cut, listed, model_in_use, plural, was
+
+_RANKINGS = {
+    "correlation": "the size of their correlation with the target",
+    "separation_score": "the size of their separation score (mean target of the texts that fire the neuron "
+    "most minus that of the texts on which it is silent)",
+    "lasso": "the size of their coefficient in a lasso",
+    "custom": "a score of our own",
+}
+
+
+def making(config: Config, facts: MethodsFacts) -> list[str]:
+    """Say how texts became hypotheses and labels, in sentences."""
+    return [
+        _embedding(config, facts),
+        _sae(config, facts),
+        f"The {plural(facts.selected or config.select.n, 'neuron')} that rank highest by "
+        f"{_RANKINGS[config.select.method]} on the training texts became the hypotheses.",
+        _naming(config, facts),
+        _fidelity(config, facts),
+        _labelling(config, facts),
+    ]
+
+
+def _embedding(config: Config, facts: MethodsFacts) -> str:
+    options = config.embed
+    prompt = f', after the prompt "{options.prompt.strip()}"' if options.prompt.strip() else ""
+    part = ", the output of its MLP block" if options.component == "mlp" else ""
+    where = f" (layer {options.layer}{part})" if options.layer is not None else ""
+    scaled = " and scaled to unit length" if options.normalize else ""
+    model = f"{options.model}{_revision(options.revision)}"
+    return f"Each text was embedded with {model}{where}{prompt}{scaled}.{_long_texts(config, facts)}"
+
+
+def _long_texts(config: Config, facts: MethodsFacts) -> str:
+    if config.embed.long_texts == "mean_of_chunks":
+        return (
+            " A text longer than the model reads was embedded in chunks; its embedding is their mean, "
+            "weighted by tokens."
+        )
+    whose = {"embed": "training and validation", "embed_holdout": "the holdout"}
+    cut = {whose[name]: cut for name, cut in facts.cuts.items() if name in whose and cut.texts}
+    if not cut:
+        return ""
+    shares = listed([f"{one.share} of {name}" for name, one in cut.items()])
+    at = max(one.at for one in cut.values())
+    return f" It read only the first {count(at)} tokens of {shares}."
+
+
+def _sae(config: Config, facts: MethodsFacts) -> str:
+    options = config.train_sae
+    kind = "batch top-k" if options.batch_topk else "top-k"
+    nested = len(options.prefixes) > 1
+    lengths = f" and the prefix lengths {listed([count(n) for n in options.prefixes])}" if nested else ""
+    dead = facts.dead_neurons
+    idle = f" {plural(dead, 'neuron')} never fired." if dead else ""
+    mean = " on average" if options.batch_topk else ""
+    size = plural(options.n_neurons, "neuron")
+    ended = f"until the validation loss had not fallen for {plural(options.patience, 'epoch')}"
+    if facts.epochs == options.max_epochs:
+        ended = f"for {plural(facts.epochs, 'epoch')}, of which that with the least validation loss was kept"
+    return (
+        f"A {'Matryoshka ' if nested else ''}{kind} sparse autoencoder with {size}, k = {options.k} active "
+        f"per text{mean}{lengths} was trained on the embeddings of the training texts {ended}.{idle}"
+    )
+
+
+def _naming(config: Config, facts: MethodsFacts) -> str:
+    llm = config.interpreter
+    options = config.naming
+    who = "a keyword baseline without a language model (class-based TF-IDF)"
+    who = who if llm.engine == "keywords" else f"{model_in_use(llm)} at temperature {options.temperature:g}"
+    top = "that activate it most" if options.sampling == "top" else "drawn from a range of its activation"
+    none = f" {plural(facts.unnamed, 'neuron')} got no usable sentence." if facts.unnamed else ""
+    shown = facts.texts_shown or options.n_examples
+    return (
+        f"Each neuron was described by {who}, from {count(shown)} training texts, half of them texts "
+        f"{top} and half texts on which it is silent; {plural(options.n_candidates, 'candidate sentence')} "
+        f"{was(options.n_candidates)} written.{_cut_of('interpret', facts)}{none}"
+    )
+
+
+def _fidelity(config: Config, facts: MethodsFacts) -> str:
+    rests = (
+        f" The reported fidelity rests on {plural(facts.fidelity_texts, 'text')} per sentence (median)."
+        if facts.fidelity_texts
+        else ""
+    )
+    choice = (
+        " The sentence with the highest F1 on half of them was kept; its fidelity is that on the other half, "
+        "where there were enough of them."
+        if config.interpret.n_candidates > 1
+        else ""
+    )
+    return (
+        f"The fidelity of a sentence is the F1 of its labels against the neuron's firing on up to "
+        f"{config.score_fidelity.n_examples} other training texts, half of them firing.{choice}{rests}"
+        f"{_cut_of('score_fidelity', facts)}"
+    )
+
+
+def _cut_of(stage: str, facts: MethodsFacts) -> str:
+    cut = facts.cuts.get(stage)
+    return f" Of these texts, {cut}." if cut and cut.texts else ""
+
+
+def _labelling(config: Config, facts: MethodsFacts) -> str:
+    cut = labels_cut(facts.answers, config.annotate.max_words)
+    told = f" {cut[0].upper()}{cut[1:]}." if cut else ""
+    if config.llm.engine == "keywords":
+        return (
+            f"A holdout text has a property if one of the quoted words of the description occurs in it.{told}"
+        )
+    return (
+        f"{model_in_use(config.llm)} labelled each holdout text for each hypothesis: yes if the probability "
+        f"of yes was at least {config.evaluate.threshold:g}.{_how_asked(config.label, facts.layout)}{told}"
+    )
+
+
+def _how_asked(label: Label, layout: str) -> str:
+    first = " The question stood before the text." if layout == "question_first" else ""
+    guard = (
+        " Each line of a text was quoted, and what the text did to a question that no text has the property "
+        "of was taken from its answers."
+    )
+    thinking = f" The model could think for {plural(label.thinking_tokens, 'token')} before it answered."
+    return f"{first}{guard if label.guard else ''}{thinking if label.thinking else ''}"
+
+
+def _revision(revision: str | None) -> str:
+    return f" (revision {revision})" if revision else ""
