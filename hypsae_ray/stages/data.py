@@ -88,7 +88,7 @@ def _check(files: Iterable[DataFile], options: Data, truth: "_TruthValues") -> _
     columns, check = columns_of(options), _Check()
     seen_ids: set[str] = set()
     for file in files:
-        reasons = []
+        reasons: list[pd.Series[str]] = []
         for frame in read_frames(file, columns.names):
             read = read_rows(frame, options)
             bad, good = read.bad, read.values.drop(read.bad.index)
@@ -98,9 +98,8 @@ def _check(files: Iterable[DataFile], options: Data, truth: "_TruthValues") -> _
                 seen_ids.update(good["source_id"])
             reasons.append(bad)
             check.targets.see(good["target"].drop(bad.index, errors="ignore").to_numpy())
-        found = pd.concat(reasons)
-        if len(found):
-            check.bad[file.path] = found
+        if any(map(len, reasons)):
+            check.bad[file.path] = pd.concat(reasons)
     return check
 
 

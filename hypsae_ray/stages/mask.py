@@ -26,7 +26,7 @@ class Mask:
         Raises:
             InputError: it cannot be read, or a value is not a whole number in range.
         """
-        parts = []
+        parts = [np.empty((0, 2), dtype=np.int64)]
         for file in find_files(place):
             for frame in read_frames(file, COLUMNS):
                 pairs = np.column_stack([numbers(frame[name]).values for name in COLUMNS])
