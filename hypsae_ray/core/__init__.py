@@ -2,6 +2,7 @@
 
 | to find | read |
 |---|---|
+| what a user's value means | values, columns |
 | the texts' rows, copies among them | rows, near_copies |
 | the autoencoder and its training | sae, losses, training, collective |
 | which neurons, from which texts, in which words | selection, sampling, prompts, keywords, fidelity |

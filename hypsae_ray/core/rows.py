@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hypsae_ray.core.columns import Bools, Decimals, Floats, Typed, names, numbers, shown, texts
+from hypsae_ray.core.columns import Bools, Floats, Typed, names, numbers, texts
+from hypsae_ray.core.values import Decimals, shown
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hypsae_ray import schema
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.config import Data
 from hypsae_ray.core import rows
-from hypsae_ray.core.columns import COMMA, says_truth, shown
+from hypsae_ray.core.values import COMMA, says_truth, shown
 from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import DataFile, find_files, read_frames
 from hypsae_ray.stages.possible_groups import find_possible_groups

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hypsae_ray.core.columns import numbers, says_truth, shown
+from hypsae_ray.core.columns import numbers
+from hypsae_ray.core.values import says_truth, shown
 from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import find_files, read_frames
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.config import AnnotateJob
-from hypsae_ray.core.columns import Typed, names, stripped, texts
+from hypsae_ray.core.columns import Typed, names, texts
 from hypsae_ray.core.rows import text_ids
+from hypsae_ray.core.values import stripped
 from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import DataFile, columns_in, find_files, read_frames
 
