@@ -71,7 +71,7 @@ def telling(place: str, done: str) -> Iterator[None]:
         refused = _REFUSED_BY_S3.search(str(error))
         if not (missing or refused or error.errno in _LASTING):
             raise
-        why = refused[1] if refused else _why(place, error)
+        why = refused[1].lower().replace("_", " ") if refused else _why(place, error)
         raise UsageError(f"{place}: cannot be {done}: {why}; {_advice(error)}") from None
 
 

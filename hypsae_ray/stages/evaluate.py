@@ -14,7 +14,7 @@ from hypsae_ray.core.sample import Ints, Sample, codes_of
 from hypsae_ray.errors import StageError
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.stored_labels import StoredLabels
-from hypsae_ray.stages.workspace import Workspace, read_activations
+from hypsae_ray.stages.workspace import Workspace, in_order, read_activations
 
 FROM_HYPOTHESES = [
     "hypothesis_id",
@@ -103,7 +103,7 @@ def _surroundings(work: Workspace, rows: pd.DataFrame, neurons: np.ndarray) -> S
     """Return what the hypotheses were made from: activations of all rows, and features of as many as fit."""
     out, n_neurons = work.inputs["embed_holdout"].folder, work.config.train_sae.n_neurons
     row_ids, fired = read_activations(out, "holdout", n_neurons)
-    fired = fired[np.searchsorted(row_ids, rows.index.to_numpy())]
+    fired = in_order(fired, np.searchsorted(row_ids, rows.index.to_numpy()))
     vectors = _read_vectors(out, rows.index.to_numpy(), n_neurons)
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
     selected = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"].to_numpy()

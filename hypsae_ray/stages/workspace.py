@@ -67,12 +67,17 @@ def read_texts(data: Folder, split: str, row_ids: Iterable[int]) -> pd.Series:
 
 def read_activations(sae: Folder, split: str, n_neurons: int) -> tuple[np.ndarray, sp.csr_matrix]:
     """Return row ids (n,), ascending, and the activations of these rows, (n, n_neurons) sparse."""
-    table = sae.read_tables(f"activations-{split}-").combine_chunks()
-    neurons, values = table["neurons"].combine_chunks(), table["values"].combine_chunks()
-    shape = (len(table), n_neurons)
-    matrix = sp.csr_matrix(
-        (values.flatten().to_numpy(), neurons.flatten().to_numpy(), neurons.offsets.to_numpy()), shape=shape
-    )
-    row_ids = table["row_id"].to_numpy()
-    order = np.argsort(row_ids)
-    return row_ids[order], matrix[order]
+    row_ids, parts = [], []
+    for table in sae.tables(f"activations-{split}-"):
+        neurons, values = table["neurons"].combine_chunks(), table["values"].combine_chunks()
+        fired = (values.flatten().to_numpy(), neurons.flatten().to_numpy(), neurons.offsets.to_numpy())
+        parts.append(sp.csr_matrix(fired, shape=(len(table), n_neurons)))
+        row_ids.append(table["row_id"].to_numpy())
+    ids, matrix = np.concatenate(row_ids), sp.vstack(parts, format="csr")
+    order = np.argsort(ids, kind="stable")
+    return ids[order], in_order(matrix, order)
+
+
+def in_order(matrix: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
+    """Return some rows (m,) of a matrix; the matrix itself, without a copy, where they are all of its own."""
+    return matrix if np.array_equal(rows, np.arange(matrix.shape[0])) else matrix[rows]

@@ -18,6 +18,7 @@ from hypsae_ray.annotation import status
 from hypsae_ray.answers import read_scores
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import SCORE_ARRAYS
+from hypsae_ray.errors import UsageError
 from hypsae_ray.schema import Status
 from hypsae_ray.stages.stored_labels import find_annotations
 from tests.integration.openai_server import Server, serve
@@ -59,6 +60,13 @@ def test_a_run_on_s3_is_that_on_local_disk(
     again = runner.run(settings, bucket.format("run"), show=print)
     assert all(record.reused for record in again.records)
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_bucket_that_is_not_there_is_told_in_one_line(bucket: str):
+    nowhere = bucket.replace("s3://reviews", "s3://nowhere").replace("&allow_bucket_creation=true", "")
+    with pytest.raises(UsageError) as told:
+        Folder.at(nowhere.format("run")).write_bytes("x", b"1")
+    assert str(told.value) == "nowhere/run: cannot be written: no such bucket; choose another place"
 
 
 @dataclass
