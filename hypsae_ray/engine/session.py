@@ -174,12 +174,20 @@ class Session:
                 torch.cuda.empty_cache()
 
     def start_ray(self) -> None:
-        """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here."""
+        """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here.
+
+        Raises:
+            ConfigError: that cluster is not there.
+            StageError: Ray does not start.
+        """
         import ray
 
         os.environ.update(RAY_DATA_ASKS_FOR_NO_NODES)
         if ray.is_initialized():
             return
+        from hypsae_ray.engine.cluster_address import check_address
+
+        check_address()
         for attempt in range(1, RAY_START_ATTEMPTS + 1):
             try:
                 ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)

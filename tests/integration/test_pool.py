@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from hypsae_ray.config import Embed, Llm, Replicas
+from hypsae_ray.engine.cluster_address import silent
 from hypsae_ray.engine.pool import RayPool
 from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import ConfigError, EngineDiedError, InputError, ModelError, StageError
@@ -35,6 +36,10 @@ class Counter:
     def __call__(self) -> int:
         Path(self.folder, uuid.uuid4().hex).touch()
         return os.getpid()
+
+
+def test_the_address_of_a_living_cluster_answers():
+    assert silent(ray.get_runtime_context().gcs_address) == ""
 
 
 def square(pid: int, task: int) -> tuple[int, int]:
