@@ -13,7 +13,7 @@ EMBED, KEYWORDS = Embed(replicas=HERE), Llm(engine="keywords", replicas=HERE)
 
 
 def embed(model, texts: list[str]):
-    return weakref.ref(model), model.embed(texts).shape
+    return weakref.ref(model), model.embed(texts).vectors.shape
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import DEFAULT_LABEL, Answer, LocalPool, Scores, Usage
+from hypsae_ray.boundary import DEFAULT_LABEL, Answer, Embedded, LocalPool, Scores, Usage
 from hypsae_ray.config import Config, Interpret, ScoreFidelity
 from hypsae_ray.config_file import parse
 from hypsae_ray.errors import ConfigError, StageError, TransientError
@@ -46,9 +46,10 @@ class Counter:
             self.fails -= 1
             raise self.error
 
-    def embed(self, texts: list[str]) -> np.ndarray:
+    def embed(self, texts: list[str]) -> Embedded:
         self._may_fail(texts)
-        return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
+        vectors = np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
+        return Embedded(vectors, np.zeros(len(texts), np.int32))
 
     def generate(self, prompts):
         self._may_fail([text for prompt in prompts for text in prompt.positives])
