@@ -123,8 +123,9 @@ class Data(Section):
     overlap: Literal["drop", "error", "keep"] = "drop"
     """Holdout rows whose text, a near copy of it, or group stands in the training data. drop: they go to
     rejected.parquet with the reason. error: they end the run before any work. keep: they are only counted."""
-    near_copy: Fraction = 0.8
-    """Jaccard similarity of word 3-shingles from which two texts count as near copies."""
+    near_copy: Fraction | None = 0.8
+    """Jaccard similarity of word 3-shingles from which two texts count as near copies; null: near copies are
+    not looked for."""
     text: str = "text"
     """Column of the text."""
     target: str

@@ -150,13 +150,15 @@ def _is_dropped(overlap: Mapping[str, Any]) -> bool:
 
 def _overlap(overlap: Mapping[str, Any], options: Data) -> str:
     found = [f"{count(overlap[kind])} {words}" for kind, words in _KINDS.items() if overlap.get(kind)]
+    unsought = " Near copies were not looked for." if options.near_copy is None else ""
     if not found:
         group = " or its group" if options.group else ""
-        return f"No holdout text had a copy{group} in the training data." if overlap else ""
-    measure = f" (Jaccard similarity of word 3-shingles of {options.near_copy:g} or more)"
-    alike = measure if overlap.get("near_copy") else ""
+        return f"No holdout text had a copy{group} in the training data.{unsought}" if overlap else ""
+    alike = ""
+    if options.near_copy is not None and overlap.get("near_copy"):
+        alike = f" (Jaccard similarity of word 3-shingles of {options.near_copy:g} or more)"
     fate = "They were dropped before anything was counted" if _is_dropped(overlap) else "They were kept"
-    return f"Of the texts meant for the holdout, {listed(found)}{alike}. {fate}."
+    return f"Of the texts meant for the holdout, {listed(found)}{alike}. {fate}.{unsought}"
 
 
 def _tests(config: Config, metrics: Mapping[str, Any], facts: MethodsFacts) -> list[str]:

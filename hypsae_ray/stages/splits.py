@@ -206,23 +206,25 @@ class _Distinct:
 class _Training:
     """The texts and groups of the training rows."""
 
-    def __init__(self, near_copy: float) -> None:
+    def __init__(self, near_copy: float | None) -> None:
         self._text_ids: set[str] = set()
         self._groups: set[str] = set()
-        self._copies = CopyIndex(near_copy, np.random.default_rng(0))
+        self._copies = None if near_copy is None else CopyIndex(near_copy, np.random.default_rng(0))
 
     def add(self, texts: pd.DataFrame) -> None:
         distinct = texts.drop_duplicates("text_id")
         new = distinct[~_among(distinct["text_id"], self._text_ids)]
         self._text_ids.update(new["text_id"])
-        self._copies.add(new["text"].tolist())
+        if self._copies is not None:
+            self._copies.add(new["text"].tolist())
         self._groups.update(texts["group"].dropna())
 
     def kinds(self, texts: pd.DataFrame) -> pd.Series:
         """Return the kind of overlap of each row, "" for new ones."""
         kinds = pd.Series("", index=texts.index, dtype=object)
         kinds[_among(texts["group"], self._groups)] = "same_group"
-        kinds[self._copies.find(texts["text"].tolist())] = "near_copy"
+        if self._copies is not None:
+            kinds[self._copies.find(texts["text"].tolist())] = "near_copy"
         kinds[_among(texts["text_id"], self._text_ids)] = "same_text"
         return kinds
 

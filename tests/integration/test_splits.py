@@ -134,6 +134,11 @@ def test_what_is_not_new_is_kept(store, overlapping):
     assert not (stored.folder / "rejected.parquet").exists()
 
 
+def test_near_copies_are_not_looked_for_where_it_says_null(store, overlapping):
+    stored = store(*overlapping, group="author", near_copy=None)
+    assert stored.facts["overlap"] == {"same_text": 2, "near_copy": 0, "same_group": 2, "action": "drop"}
+
+
 def test_what_is_not_new_is_refused(store, overlapping, tmp_path: Path):
     with pytest.raises(InputError) as refused:
         store(*overlapping, group="author", overlap="error")

@@ -124,6 +124,8 @@ def test_an_overlap_that_was_looked_for_and_not_found_is_told_from_one_not_looke
     grouped = config(data={"group": "user_id"})
     assert "No holdout text had a copy or its group in the training data." in text(grouped, clean)
     assert "copy" not in text(facts=EMPTY)
+    unsought = config(data={"near_copy": None})
+    assert "in the training data. Near copies were not looked for." in text(unsought, clean)
 
 
 def test_a_holdout_set_aside_by_group_is_described_as_such():
