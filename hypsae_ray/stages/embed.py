@@ -71,7 +71,10 @@ def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> 
         if name not in done and not later.all()
     ]
     if tasks:
-        pool = RetryingPool(work.engines.embedder(work.config.embed), work.say, lambda task: task.name)
+        options = work.config.embed
+        pool = RetryingPool(
+            work.engines.embedder(options), work.say, lambda task: task.name, options.replicas.max
+        )
         for _ in work.track(pool.map(embed_shard, tasks), len(tasks), "shard"):
             pass
     _fill_repeats(work.out, ids, repeats, dtype)

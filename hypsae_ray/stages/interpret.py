@@ -52,7 +52,8 @@ def run(work: Workspace) -> Outcome:
     neurons = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"]
     asks = plan(read_corpus(work), neurons.tolist(), options)
     texts = read_texts_by_id(work, {i for ask in asks for i in (*ask.positives, *ask.negatives)})
-    pool = RetryingPool(work.engines.language_model(work.config.interpreter), work.say, _describe)
+    llm = work.config.interpreter
+    pool = RetryingPool(work.engines.language_model(llm), work.say, _describe, llm.replicas.max)
     kept = KeepingPool(pool, work.out, dump_answers, load_answers)
     candidates, usage = write_candidates(kept, asks, texts, options, work.track)
     table = pa.Table.from_pandas(candidates, schema=schema.CANDIDATES, preserve_index=False)

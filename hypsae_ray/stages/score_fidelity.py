@@ -88,7 +88,8 @@ def run(work: Workspace) -> Outcome:
     candidates = work.inputs["interpret"].folder.read_table("candidates.parquet").to_pandas()
     trials = plan(read_corpus(work), candidates, options)
     texts = read_texts_by_id(work, {i for trial in trials for i in trial.rows})
-    pool = RetryingPool(work.engines.language_model(work.config.llm), work.say, _describe)
+    llm = work.config.llm
+    pool = RetryingPool(work.engines.language_model(llm), work.say, _describe, llm.replicas.max)
     kept = KeepingPool(pool, work.out, dump_scores, load_scores)
     scored, usage = score_candidates(kept, trials, texts, options, work.config.label, work.track)
     work.out.write_table("fidelity.parquet", to_table(scored))

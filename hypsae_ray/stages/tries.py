@@ -54,11 +54,13 @@ class RetryingPool(Generic[Model]):
         pool: that does the tasks.
         say: prints one line to the user.
         name: of a task, for people.
+        replicas: of the model; so many times 10 failures in a row, with nothing done between, are the end.
     """
 
     pool: Pool[Model]
     say: Callable[[str], None] = lambda _: None
     name: Callable[[Any], str] = lambda _: "a task"
+    replicas: int = 1
 
     def map(
         self,
@@ -69,20 +71,21 @@ class RetryingPool(Generic[Model]):
         """Yield work(model, task) for every task, in any order.
 
         Raises:
-            StageError: nothing succeeds, or a task failed each time and there is no `on_lost`.
+            StageError: nothing succeeds any more, or a task failed each time and there is no `on_lost`.
         """
         left, done = list(tasks), 0
         failed: list[Failure] = []
         for attempt in range(1, TRIES + 1):
-            failed = []
+            failed, in_a_row = [], 0
             for result in self.pool.map(Guarded(work), left, Failure) if left else ():
                 if isinstance(result, Failure):
                     failed.append(result)
-                    if not done and len(failed) == FAILURES_IN_A_ROW:
-                        raise self._error(failed, done)
+                    in_a_row += 1
                 else:
-                    done += 1
+                    done, in_a_row = done + 1, 0
                     yield result
+                if in_a_row == FAILURES_IN_A_ROW * max(1, self.replicas):
+                    raise self._error(failed, done)
             left = [failure.task for failure in failed]
             if failed and attempt < TRIES:
                 self.say(f"{len(failed)} failed and are tried again, such as {self._describe(failed[0])}")
@@ -98,8 +101,7 @@ class RetryingPool(Generic[Model]):
     def _error(self, failed: list[Failure], done: int) -> StageError:
         first = "\n".join(f"  {self._describe(failure)}" for failure in failed[:5])
         return StageError(
-            f"{len(failed)} failed each time, {done} are done and kept; the same command goes on from there\n"
-            f"{first}"
+            f"{len(failed)} failed, {done} are done and kept; the same command goes on from there\n{first}"
         )
 
 

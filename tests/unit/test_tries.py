@@ -78,9 +78,7 @@ def test_a_task_that_fails_is_tried_again_when_the_others_are_done(error: Except
 def test_what_fails_each_time_ends_the_stage_after_the_others_are_done():
     model, done = Counter(99, on="3"), []
     pool = RetryingPool(LocalPool(model), name=lambda task: f"number {task}")
-    with pytest.raises(
-        StageError, match=r"(?s)1 failed each time, 4 are done and kept.*number 3: OSError: AWS"
-    ):
+    with pytest.raises(StageError, match=r"(?s)1 failed, 4 are done and kept.*number 3: OSError: AWS"):
         done.extend(pool.map(double, range(5)))
     assert model.calls == 4 + TRIES
     lost = RetryingPool(LocalPool(Counter(99, on="3"))).map(double, range(5), lambda task, reason: -task)
@@ -93,9 +91,15 @@ def test_what_can_never_succeed_is_not_tried_again():
         list(RetryingPool(LocalPool(model)).map(double, range(5)))
     assert model.calls == 1
     model = Counter(999)  # nothing works at all
-    with pytest.raises(StageError, match=f"{FAILURES_IN_A_ROW} failed each time, 0 are done"):
+    with pytest.raises(StageError, match=f"{FAILURES_IN_A_ROW} failed, 0 are done"):
         list(RetryingPool(LocalPool(model)).map(double, range(100), lambda task, reason: task))
     assert model.calls == FAILURES_IN_A_ROW
+    model, done = Counter(999, on="1"), []  # numbers 10 to 19 and more: it breaks down after a good start
+    with pytest.raises(StageError, match=f"{FAILURES_IN_A_ROW + 1} failed, 9 are done and kept"):
+        done.extend(RetryingPool(LocalPool(model)).map(double, range(100)))
+    assert len(done) == 9
+    with pytest.raises(StageError, match="19 failed, 81 are done"):  # as many are in flight on two replicas
+        list(RetryingPool(LocalPool(Counter(999, on="1")), replicas=2).map(double, range(100)))
 
 
 def workspace(tmp_path: Path, model: Counter, config: Config) -> Workspace:
