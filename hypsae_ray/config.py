@@ -484,7 +484,8 @@ class Interpret(Section):
     percentiles: tuple[float, float] = (90, 100)
     """percentile: the bin of firing texts, as percentiles of their activation."""
     max_words: Positive = 256
-    """Texts are cut after this many words."""
+    """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
+    Thai) is one. How many were cut is told."""
     instructions: str = ""
     """What the texts are and what kind of feature is wanted, put into the prompt as it is."""
     temperature: Amount = 0.7
@@ -515,7 +516,8 @@ class ScoreFidelity(Section):
     n_examples: Examples = 40
     """Texts per neuron, half of them firing."""
     max_words: Positive = 256
-    """Texts are cut after this many words."""
+    """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
+    Thai) is one. How many were cut is told."""
     threshold: Fraction = 0.5
     """P(yes) from which a text counts as labelled yes."""
     seed: Count = 0
@@ -530,7 +532,7 @@ class Annotate(Section):
     part of every larger sample; null: all."""
     max_words: Positive = 512
     """Texts are cut after this many words, and further where the model's context is too short; both show in
-    the status."""
+    the status. Each character of a script without spaces (Chinese, Japanese, Thai) is a word."""
     mask: Runtime[str | None] = None
     """File with columns row_id and hypothesis_id: the pairs to ask (row_id 0 is the first row of the data,
     hypothesis_id 0 the first hypothesis); null: all pairs."""

@@ -7,6 +7,7 @@
 | the autoencoder and its training | sae, losses, training, collective |
 | which neurons, from which texts, in which words | selection, sampling, prompts, keywords, fidelity |
 | which answers are still to be asked | pairs, text_index, sharing |
+| words and tokens of texts, and what was cut | scripts, cuts |
 | the statistics, from the top down | inference, analysis; separation, exact |
 | joint models | design, linear, glm, likelihood, sandwich |
 | many tests, prediction, any signal at all | multiplicity; chain, prediction, measures; signal |

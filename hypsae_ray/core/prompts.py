@@ -10,12 +10,15 @@ With `guard` each line of a text is quoted after "> ", so that no line of it can
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from itertools import islice
 from string import Template
 
 from hypsae_ray.boundary import NamingPrompt
+from hypsae_ray.core.scripts import WORD, count_unspaced
 
 _TEMPLATES = (
     "naming",
@@ -47,11 +50,19 @@ _NO_NAME = frozenset({"none", "n/a", "na", "null", "unknown", "yes", "no", "no f
 def truncate_words(text: str, n: int) -> str:
     """Return the text unchanged if it has up to n words, else its first n words and an ellipsis.
 
-    >>> truncate_words("one  two three", 2)
-    'one  two …'
+    Words stand between spaces; of scripts that put none between words (Chinese, Japanese, Thai), each
+    character is one.
+
+    >>> truncate_words("one  two three", 2), truncate_words("菜很好吃", 2), truncate_words("กำลัง", 4)
+    ('one  two …', '菜很 …', 'กำลั …')
     """
-    words = list(re.finditer(r"\S+", text))
-    return text if len(words) <= n else f"{text[: words[n - 1].end()]} …"
+    words = list(islice(WORD.finditer(text), n + 1))
+    if len(words) <= n:
+        return text
+    end = words[n - 1].end()
+    while end < len(text) and unicodedata.category(text[end]).startswith("M"):  # a vowel above, an accent
+        end += 1
+    return text if end == len(text) else f"{text[:end]} …"
 
 
 def render_naming(prompt: NamingPrompt) -> str:
@@ -183,7 +194,7 @@ def _unquoted(name: str) -> str:
 
 def _is_name(name: str) -> bool:
     lower = name.lower().strip("\"' ")
-    letters = sum(character.isalpha() for character in name)
+    letters = sum(character.isalpha() for character in name) + count_unspaced(name)  # two of those are a word
     return (
         letters > 2
         and lower not in _NO_NAME

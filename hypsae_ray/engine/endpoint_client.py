@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from hypsae_ray.config import Endpoint, Llm
+from hypsae_ray.core.scripts import estimate_tokens
 from hypsae_ray.engine.endpoint_account import Account
 from hypsae_ray.engine.endpoint_parameters import Parameters, Wish
 from hypsae_ray.engine.endpoint_reply import Reply, read_reply, retry_after, says_too_long
@@ -326,6 +327,6 @@ def _share(per_minute: float | None, llm: Llm) -> float | None:
 
 
 def _estimate(messages: Messages, options: Mapping[str, Any]) -> float:
-    """Tokens that a request takes, at four characters each, and those that it may give."""
+    """Tokens that a request takes, by estimate, and those that it may give."""
     given = options.get("max_tokens", options.get("max_completion_tokens", 0))
-    return sum(len(message["content"]) for message in messages) / 4 + given
+    return sum(estimate_tokens(message["content"]) for message in messages) + given

@@ -17,9 +17,11 @@ import numpy as np
 
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.core import prompts as wording
+from hypsae_ray.core.scripts import estimate_tokens
 from hypsae_ray.core.sharing import Lengths
 from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.locate import locate
+from hypsae_ray.errors import ModelError
 
 ANCHOR = "\n"  # what each part follows: SentencePiece would start a text that follows nothing with a blank
 PROBES = (
@@ -35,7 +37,6 @@ PROBES = (
 MARK = "\u241eWORDS\u241e"
 LEAST_TEXT_TOKENS = 16
 CPU_BLOCK, GPU_BLOCK = 32, 16
-CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def chat(tokenizer: Any, content: str, *, thinking: bool = False) -> str:
 def measure(llm: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
     """Return the tokens in the parts of label prompts, as a model would be sent them.
 
-    Those of an endpoint are estimated from characters: its tokenizer is not at hand, nor is its cache known.
+    Those of an endpoint are counted by the model's tokenizer if it is on this machine, else estimated from
+    words; its cache is not known.
 
     Raises:
         ModelError: the model is not found.
@@ -153,22 +155,38 @@ def measure(llm: Llm, label: Label, texts: Sequence[str], questions: Sequence[st
         return Lengths(0, 0, np.zeros(len(texts), np.int64), np.zeros(len(questions), np.int64), 0)
     beside = int(label.guard)
     questions = [*questions, *[wording.null_property()] * beside]
-    if llm.engine == "endpoint":
-        pieces = [
-            [wording.label_text(text, guard=label.guard) for text in texts],
-            [wording.label_property(q) for q in questions],
-        ]
-        sizes = [
-            np.array([len(piece) // CHARACTERS_PER_TOKEN for piece in part], np.int64) for part in pieces
-        ]
-        fixed = len(wording.label_instruction()) + len(wording.label_closing())
-        return Lengths(fixed // CHARACTERS_PER_TOKEN, 0, sizes[0], sizes[1], 0, beside)
-    prompts = LabelPrompts(load_tokenizer(llm), thinking=label.thinking, guard=label.guard)
+    served = llm.engine == "endpoint"
+    tokenizer = _tokenizer_here(llm.model, llm.revision) if served else load_tokenizer(llm)
+    if tokenizer is None:
+        return _estimated(label, texts, questions)
+    prompts = LabelPrompts(tokenizer, thinking=label.thinking, guard=label.guard)
     by_question = np.array([len(prompts.property(question)) for question in questions], np.int64)
     fixed = len(prompts.head) + len(prompts.tail) + int(by_question.max(initial=0)) + 1
     by_text = np.array([len(part) for part in prompts.texts(texts)], np.int64)
     by_text = np.minimum(by_text, max(0, llm.max_model_len - fixed))
-    return Lengths(len(prompts.head), len(prompts.tail), by_text, by_question, block_size(llm), beside)
+    block = 0 if served else block_size(llm)
+    return Lengths(len(prompts.head), len(prompts.tail), by_text, by_question, block, beside)
+
+
+def _estimated(label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
+    parts = [wording.label_text(text, guard=label.guard) for text in texts]
+    by_text = np.array([estimate_tokens(part) for part in parts], np.int64)
+    by_question = np.array([estimate_tokens(wording.label_property(q)) for q in questions], np.int64)
+    fixed = estimate_tokens(wording.label_instruction() + wording.label_closing())
+    return Lengths(fixed, 0, by_text, by_question, 0, int(label.guard))
+
+
+def _tokenizer_here(model: str, revision: str | None) -> Any:
+    """Return the tokenizer of a served model if it is on this machine; nothing is fetched, no code runs."""
+    from transformers import AutoTokenizer
+
+    try:
+        place = locate(model)
+        return AutoTokenizer.from_pretrained(
+            place, revision=revision, local_files_only=True, trust_remote_code=False
+        )
+    except (ModelError, OSError, ValueError):
+        return None
 
 
 def block_size(llm: Llm) -> int:

