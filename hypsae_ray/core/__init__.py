@@ -10,7 +10,7 @@
 | words and tokens of texts, and what was cut | scripts, cuts |
 | the statistics, from the top down | inference, analysis; separation, exact |
 | joint models | design, linear, glm, likelihood, sandwich |
-| many tests, prediction, any signal at all | multiplicity; chain, prediction, measures; signal |
+| many tests, prediction, any signal at all | multiplicity; chain, prediction, penalised, measures; signal |
 | dose, copies among hypotheses, notes in words | dose, redundancy, diagnostics |
 | what all of the statistics read | sample, controls, estimates, algebra |
 """

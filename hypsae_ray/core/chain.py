@@ -12,11 +12,11 @@ from hypsae_ray.config import Evaluate
 from hypsae_ray.core.analysis import Analysis
 from hypsae_ray.core.design import Design, make_design
 from hypsae_ray.core.linear import Moments, sum_moments
+from hypsae_ray.core.penalised import cross_fit_features
 from hypsae_ray.core.prediction import (
     Features,
     Judge,
     Measured,
-    cross_fit_features,
     cross_fit_glm,
     cross_fit_linear,
     rows_that_fit,
@@ -136,7 +136,14 @@ def _chain(
         if name != HYPOTHESES:
             values = features[name][np.flatnonzero(inside)]
             width = int(values.shape[1])
-            guess = cross_fit_features(values, judge.target, judge.folds, classes=classes)
+            guess = cross_fit_features(
+                values,
+                judge.target,
+                judge.folds,
+                classes=classes,
+                groups=judge.groups,
+                weights=judge.weights,
+            )
         rows.append({"features": name, "n_features": width, **_row(judge.judge(guess))})
     left = int(np.isfinite(predicted).sum() - inside.sum())
     notes = [f"embedding and neurons are compared on the first {inside.sum()} rows: more do not fit memory"]

@@ -7,26 +7,16 @@
    different models are never compared.
 4. Intervals: percentiles over a bootstrap of groups (of rows without any), the fitted models as they are.
 
-From wide features (embeddings, all neurons) ridge or logistic regression predicts, its penalty chosen inside
-the other folds.
+What wide features (embeddings, all neurons) predict is in `penalised`.
 """
-
-# scikit-learn has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegressionCV, RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from hypsae_ray.core.algebra import solve
 from hypsae_ray.core.design import Design, find_independent
@@ -100,34 +90,6 @@ def _predict(design: Design, coefficients: Floats, folds: Ints) -> Floats:
         values = rows.X @ coefficients
         predicted[rows.index] = values[np.arange(len(values)), folds[rows.index]]
     return predicted
-
-
-def cross_fit_features(features: Features, target: Floats, folds: Ints, *, classes: bool) -> Floats:
-    """Return each row's prediction by ridge (or logistic) regression on the other folds, (n,).
-
-    Args:
-        features: (n, d), dense or sparse.
-        target: (n,); 0 and 1 for classes.
-        folds: (n,).
-        classes: predict log odds instead of a number.
-    """
-    predicted = np.full(len(target), np.nan)
-    for fold in np.unique(folds):
-        own = folds == fold
-        model = make_pipeline(StandardScaler(with_mean=not sp.issparse(features)), _learner(classes))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # an AUC needs no last digit
-            model.fit(features[~own], target[~own])
-        guess = model.decision_function(features[own]) if classes else model.predict(features[own])
-        predicted[own] = np.asarray(guess, dtype=np.float64)
-    return predicted
-
-
-def _learner(classes: bool) -> RidgeCV | LogisticRegressionCV:
-    if not classes:
-        return RidgeCV(alphas=np.logspace(-1, 5, 13))
-    options: dict[str, Any] = {"scoring": "neg_log_loss", "l1_ratios": (0,), "use_legacy_attributes": False}
-    return LogisticRegressionCV(Cs=np.logspace(-4, 1, 6).tolist(), cv=3, max_iter=200, **options)
 
 
 @dataclass(frozen=True)

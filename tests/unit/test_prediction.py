@@ -3,16 +3,16 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
-from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.metrics import average_precision_score, log_loss, mean_squared_error, r2_score, roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from hypsae_ray.core.design import make_design
 from hypsae_ray.core.likelihood import LOGIT, POISSON
 from hypsae_ray.core.linear import sum_moments
+from hypsae_ray.core.penalised import PENALTIES, STRENGTHS, cross_fit_features, fit_logistic, fit_ridge
 from hypsae_ray.core.prediction import (
     Judge,
-    cross_fit_features,
     cross_fit_glm,
     cross_fit_linear,
     deal_folds,
@@ -158,6 +158,105 @@ def test_sparse_features_predict_as_dense_ones():
     dense = cross_fit_features(features, target, folds, classes=False)
     sparse = cross_fit_features(sp.csr_matrix(features), target, folds, classes=False)
     np.testing.assert_allclose(sparse, dense, rtol=1e-3)
+
+
+def wide(groups: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features that tell groups apart, a target of groups that they say nothing more of, and weights."""
+    rng = np.random.default_rng(seed)
+    n_groups = groups.max() + 1
+    features = 2 * rng.normal(size=(n_groups, 40))[groups] + rng.normal(size=(len(groups), 40))
+    target = rng.normal(size=n_groups)[groups] + 0.3 * features[:, 0] + 0.5 * rng.normal(size=len(groups))
+    return features, target, rng.uniform(0.2, 3, len(groups))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_penalty_of_a_ridge_is_that_of_the_least_weighted_error_of_what_is_left_out(sparse: bool):
+    groups = np.random.default_rng(1).integers(0, 30, 400)
+    X, y, w = wide(groups)
+    w, folds = w / w.mean(), groups % 5
+    errors = []
+    for penalty in PENALTIES:
+        guess = np.zeros(400)
+        for fold in range(5):
+            model = Ridge(penalty).fit(X[folds != fold], y[folds != fold], w[folds != fold])
+            guess[folds == fold] = model.predict(X[folds == fold])
+        errors.append(mean_squared_error(y, guess, sample_weight=w))
+    best = PENALTIES[np.argmin(errors)]
+    assert best not in (PENALTIES[0], PENALTIES[-1])
+    found = fit_ridge(sp.csr_matrix(X) if sparse else X, y, w, folds)
+    model = Ridge(best).fit(X, y, w)
+    assert found.penalty == best
+    np.testing.assert_allclose(found.coefficients, model.coef_, rtol=1e-6)
+    assert found.constant == pytest.approx(model.intercept_)
+
+
+def test_the_penalty_of_a_logistic_model_is_that_of_the_least_weighted_loss_of_what_is_left_out():
+    groups = np.random.default_rng(1).integers(0, 30, 400)
+    X, y, w = wide(groups)
+    y, w, folds = (y > 0).astype(float), w / w.mean(), groups % 3
+    losses = []
+    for strength in STRENGTHS:
+        guess = np.zeros(400)
+        for fold in range(3):
+            model = LogisticRegression(C=strength, max_iter=1000, tol=1e-8)
+            model.fit(X[folds != fold], y[folds != fold], w[folds != fold])
+            guess[folds == fold] = model.predict_proba(X[folds == fold])[:, 1]
+        losses.append(log_loss(y, guess, sample_weight=w))
+    best = STRENGTHS[np.argmin(losses)]
+    found = fit_logistic(X, y, w, folds)
+    assert found.penalty == best
+    model = LogisticRegression(C=best, max_iter=1000, tol=1e-8).fit(X, y, w)
+    np.testing.assert_allclose(found.coefficients, model.coef_[0], atol=1e-2 * np.abs(model.coef_).max())
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_features_that_only_know_the_groups_again_predict_nothing_of_other_groups(classes: bool):
+    whole, by_rows = [], []
+    for seed in range(3 if classes else 8):
+        groups = np.random.default_rng(seed).integers(0, 25, 300)
+        X, _, _ = wide(groups, seed)
+        X, y = X[:, 1:], np.random.default_rng(seed + 100).normal(size=25)[groups]
+        y = (y > 0).astype(float) if classes else y + 0.3 * np.random.default_rng(seed).normal(size=300)
+        folds = deal_folds(y, groups, FOLDS, np.random.default_rng(seed))
+        for known, scores in ((groups, whole), (None, by_rows)):
+            found = cross_fit_features(X, y, folds, classes=classes, groups=known)
+            scores.append(-log_loss(y, 1 / (1 + np.exp(-found))) if classes else r2_score(y, found))
+    nothing = -log_loss([0, 1], [0.5, 0.5]) if classes else 0
+    assert np.mean(whole) > nothing - 0.25
+    assert np.mean(by_rows) < np.mean(whole) - 0.1
+
+
+def test_a_row_of_weight_three_is_three_rows_whatever_the_unit_of_weights():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 20))
+    y, folds, w = (
+        X[:, 0] + rng.normal(size=200),
+        np.arange(200) % FOLDS,
+        rng.integers(1, 4, 200).astype(float),
+    )
+    rows = np.repeat(np.arange(200), w.astype(int))
+    for target, classes, fit in ((y, False, fit_ridge), ((y > 0).astype(float), True, fit_logistic)):
+        once = fit(X, target, w, folds)
+        many = fit(X[rows], target[rows], np.ones(len(rows)), folds[rows])
+        assert once.penalty == many.penalty
+        np.testing.assert_allclose(once.coefficients, many.coefficients, atol=1e-3)
+        by_weight, by_other, plain = (
+            cross_fit_features(X, target, folds, classes=classes, weights=one) for one in (w, 50 * w, None)
+        )
+        np.testing.assert_allclose(by_weight, by_other, rtol=1e-6)
+        assert not np.allclose(by_weight, plain, rtol=1e-2)
+
+
+def test_an_outcome_that_other_folds_or_other_groups_do_not_have_ends_no_prediction():
+    X, _, _ = wide(np.arange(60) // 6)
+    target, groups, folds = np.zeros(60), np.arange(60) // 6, np.arange(60) // 15
+    target[:4] = 1
+    found = cross_fit_features(X, target, folds, classes=True, groups=groups)
+    assert np.isfinite(found).all()
+    assert (found[:15] == 0).all()  # the other folds have no 1
+    one_group = cross_fit_features(X, target, folds, classes=False, groups=np.zeros(60, int))
+    assert np.isfinite(one_group).all()
+    assert np.isfinite(cross_fit_features(X[:2], np.array([0.0, 1]), np.array([0, 1]), classes=False)).all()
 
 
 def test_folds_are_even_and_two_outcomes_evenly_dealt():
