@@ -28,7 +28,10 @@ from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import InputError, PartialResultError, StageError, TransientError
 from hypsae_ray.progress import Progress
 from hypsae_ray.schema import Status
+from hypsae_ray.stages.annotate import annotate
+from hypsae_ray.stages.label_plan import Job
 from hypsae_ray.stages.stored_labels import find_annotations
+from hypsae_ray.stages.texts import store_rows
 
 WORDS = ("rain", "bread", "trains", "music", "salt", "paper")
 HERE: dict[str, Any] = {"engine": "keywords", "replicas": {"min": 0, "max": 0}}
@@ -456,6 +459,45 @@ def test_a_full_disk_ends_the_job_with_a_message(place: Place):
         assert all(len(read_whole(shard)) == 1 for shard in shards)
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="needs mount")
+def test_a_full_disk_of_temporary_files_ends_the_job_with_a_message(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    small = place.folder / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]).returncode:
+        pytest.skip("only root may mount")
+    try:
+        monkeypatch.setattr("tempfile.tempdir", str(small))
+        job, engines = place.job(texts(3000), shard_rows=512), Counting()
+        with pytest.raises(StageError, match=f"{small}: no room is left to write to"):
+            run(place, job, engines)
+        monkeypatch.undo()
+        run(place, job, engines)
+        assert engines.pairs == 3000 * 4  # nothing is asked again
+        np.testing.assert_array_equal(place.result()[0], expected(texts(3000), 4))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_hypotheses_without_a_question_have_no_label(place: Place):
+    job = place.job(["rain", "", "bread"], 1)
+    rows, out = Folder.at(place.folder / "rows"), Folder.at(place.folder / "found")
+    store_rows(job, rows)
+    for questions, asked in (((None, None), False), ((None, sentences(1)[0]), True)):
+        label = Job(rows, "rows-", questions, job.llm, job.label, job.annotate, {}, out.sub("answers"), out)
+        annotate(label, Counting(), lambda items, *_: items, lambda _: None)
+        _, scores = read_scores(out, "annotations-00000.parquet")
+        named = (
+            [Status.OK, Status.NO_TEXT, Status.OK]
+            if asked
+            else [Status.FAILED, Status.NO_TEXT, Status.FAILED]
+        )
+        assert scores.status[:, 1].tolist() == named
+        assert scores.status[:, 0].tolist() == [Status.FAILED, Status.NO_TEXT, Status.FAILED]
+        assert np.isnan(scores.p_yes).sum() == (4 if asked else 6)
 
 
 def read_whole(path: Path) -> Any:
