@@ -1,7 +1,8 @@
 """`evaluate_hypotheses`: the statistics of `core.inference` for arrays, tables and stored annotations."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import pandas as pd
 from pydantic import ValidationError
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.core import inference
-from hypsae_ray.core.controls import encode as encode_covariates
+from hypsae_ray.core import arguments, columns, controls, inference
+from hypsae_ray.core.arguments import Rows, index_of
 from hypsae_ray.core.multiplicity import Correction
-from hypsae_ray.core.sample import LabelArray, Labels, Sample, codes_of
+from hypsae_ray.core.sample import LabelArray, Labels, Sample
+from hypsae_ray.core.targets import Target, read_target
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.stages.annotate import to_labels
 from hypsae_ray.stages.stored_labels import StoredLabels, find_annotations
@@ -36,57 +38,186 @@ def evaluate_hypotheses(
 ) -> inference.Evaluation:
     """Test hypotheses on texts that were not used to find them.
 
+    What is an object of pandas is put into the order of `annotations` by its index, and refused where the
+    indexes do not have the same rows, or where one of them only counts rows and the other has them in another
+    order. All else goes by position. Numbers, names and missing values are what `core.columns` says.
+
     Args:
-        annotations: (n, H) labels or P(yes), NaN where there is none; or the folder or URI that
-            `hypsae annotate` wrote, which is read in blocks, whatever its size. In pairwise: 1 where only the
-            first text of a pair has the property, -1 where only the second has, else 0.
-        target: (n,) numbers; in multiclass any values.
+        annotations: (n, H) labels or P(yes), NaN or null where there is none: a DataFrame, an array, a sparse
+            matrix; or the folder or URI that `hypsae annotate` wrote, which is read in blocks, whatever its
+            size. In pairwise: 1 where only the first text of a pair has the property, -1 where only the
+            second has, else 0.
+        target: (n,) numbers; in multiclass any names or numbers.
         task: regression; classification (0 and 1); count (0, 1, 2, ...); pairwise (1 if the first text was
             chosen, else 0, or a difference); multiclass (each class against the rest).
-        groups: (n,) what rows belong to (documents, authors): errors are cluster-robust then.
-        covariates: (n, C) to hold fixed; texts and categories become one column per level but the most
-            frequent.
+        groups: (n,) what rows belong to (documents, authors): errors are cluster-robust then. A row without a
+            group is one of its own.
+        covariates: (n, C) to hold fixed. What is not all numbers becomes one column per level but the most
+            frequent; so does a pandas Categorical.
         fixed_effects: (n,) or (n, F) levels to absorb, in linear models.
         weights: (n,) above 0.
-        hypotheses: H sentences for the table, or a table that holds them; two may be equal.
+        hypotheses: H sentences for the table, or a table that holds them; two may be equal. None: the names
+            of the columns of `annotations`, if it has any.
         alpha: error level over all hypotheses.
         correction: bonferroni, holm, fdr_bh, fdr_by or none.
-        around: embeddings, activations, other groupings: for where signal is lost, dose and dependence.
+        around: embeddings, activations, other groupings: for where signal is lost, dose and dependence; by
+            position.
         options: other fields of `hypsae_ray.config.Evaluate`: threshold, errors, folds, n_bootstrap, ...
 
     Raises:
-        InputError: parts do not fit together or the task.
+        InputError: parts do not fit together or the task; it names the argument, the position and the value.
         ConfigError: an option does not exist or has a bad value.
     """
     settings = _options({"alpha": alpha, "correction": correction, **options})
-    sentences = None if hypotheses is None else sentences_of(hypotheses)
+    labels, index, names = _labels(annotations, task, settings.threshold)
+    sentences = _sentences(names, hypotheses, labels.shape[1])
+    _check_surroundings(around or inference.Surroundings(), *labels.shape)
+    read = read_target(target, task)
+    given = {
+        "target": target,
+        "groups": groups,
+        "covariates": covariates,
+        "fixed_effects": fixed_effects,
+        "weights": weights,
+    }
     try:
-        controls = encode_covariates(covariates if covariates is not None else pd.DataFrame(index=range(0)))
-        values, classes = np.asarray(target), np.zeros(0)
-        if task == "multiclass":
-            classes, values = np.unique(values, return_inverse=True)
-        labels = _labels(annotations, task, settings.threshold)
-        if sentences is not None and len(sentences) != labels.shape[1]:
-            raise ValueError(f"{len(sentences)} hypotheses, but annotations of {labels.shape[1]}")
-        sample = Sample(
-            labels,
-            values.astype(np.float64),
-            groups=None if groups is None else codes_of(pd.Series(list(groups))),
-            weights=None if weights is None else np.asarray(weights, dtype=np.float64),
-            covariates=None if covariates is None else controls.values,
-            covariate_names=controls.names,
-            effects=None if fixed_effects is None else _effect_codes(fixed_effects),
-        )
+        sample, notes = _sample(labels, index, read, {k: v for k, v in given.items() if v is not None})
         found = inference.evaluate(sample, task, settings, around)
     except ValueError as error:
         raise InputError(f"evaluate_hypotheses: {error}") from None
-    for name, level in controls.references.items():
-        found.notes.append(f"covariate {name}: its levels are compared with {level!r}, the most frequent one")
-    if len(classes):
-        _name_classes(found, classes)
+    found.notes.extend(notes)
+    if len(read.classes):
+        _name_classes(found, read.classes)
     if sentences is not None:
         found.table.insert(1, "hypothesis", [sentences[j] for j in found.table["hypothesis_id"]])
     return found
+
+
+def _sample(
+    labels: Labels, index: pd.Index | None, target: Target, given: Mapping[str, Any]
+) -> tuple[Sample, list[str]]:
+    """Return labels and all that was given beside them, in one order; and notes on how it was read."""
+    notes, names = list(target.notes), ()
+    values: dict[str, np.ndarray] = {"target": target.values}
+    if "groups" in given:
+        values["groups"] = _groups(given["groups"], notes)
+    if "covariates" in given:
+        found = controls.encode(arguments.table("covariates", given["covariates"], "a DataFrame"))
+        values["covariates"], names = found.values, found.names
+        notes += found.notes
+    if "fixed_effects" in given:
+        values["fixed_effects"] = _effects(given["fixed_effects"], notes)
+    if "weights" in given:
+        values["weights"] = arguments.numbers("weights", given["weights"], "a number above 0", _positive)
+    rows = _rows(labels, index, given)
+    placed = {name: rows.take(name, one, index_of(given[name])) for name, one in values.items()}
+    effects = placed.pop("fixed_effects", None)
+    return Sample(labels, covariate_names=names, effects=effects, **placed), notes
+
+
+def _rows(labels: Labels, index: pd.Index | None, given: Mapping[str, Any]) -> Rows:
+    """Return the rows of the labels; where these have no index, the others must have the same one."""
+    indexes = {name: one for name, value in given.items() if (one := index_of(value)) is not None}
+    if index is None and isinstance(labels, StoredLabels) and indexes:
+        index = pd.Index(labels.row_ids())
+    if index is None and indexes:
+        (first, its), *others = indexes.items()
+        if differs := [name for name, one in others if len(one) == len(its) and not one.equals(its)]:
+            raise InputError(
+                f"{differs[0]}: its index is not that of {first}, and annotations have none: give "
+                "annotations as a DataFrame with its index, or all in one order and without"
+            )
+    return Rows("annotations", labels.shape[0], index)
+
+
+def _check_surroundings(around: inference.Surroundings, n: int, n_hypotheses: int) -> None:
+    """Raise InputError if anything has other rows than the labels; features may end sooner."""
+    fired = around.activations
+    if fired is not None and fired.shape != (n, n_hypotheses):
+        raise InputError(f"around.activations: wanted is {(n, n_hypotheses)}, not {fired.shape}")
+    rows = {f"around.features, {name!r}": one.shape[0] for name, one in around.features.items()}
+    rows = {name: length for name, length in rows.items() if length > n}
+    rows |= {
+        f"around.groupings, {name!r}": len(one) for name, one in around.groupings.items() if len(one) != n
+    }
+    for name, length in rows.items():
+        raise InputError(f"{name}: {length:,} rows, but annotations has {n:,}")
+
+
+def _groups(groups: Any, notes: list[str]) -> np.ndarray:
+    codes, missing = arguments.codes("groups", groups)
+    if missing:
+        notes.append(
+            f"groups: {missing:,} of {len(codes):,} rows have none, and count as groups of their own"
+        )
+    if len(codes) and codes.max() + 1 == len(codes):
+        notes.append("groups: each row is a group of its own, so that nothing belongs together")
+    return codes
+
+
+def _effects(effects: Any, notes: list[str]) -> np.ndarray:
+    if isinstance(effects, pd.DataFrame) or getattr(effects, "ndim", 1) == 2:
+        frame = arguments.table("fixed_effects", effects, "a table (n, F) of levels")
+    else:
+        frame = arguments.column("fixed_effects", effects).to_frame()
+    parts = []
+    for place, name in enumerate(frame.columns):
+        which = f"fixed_effects, column {columns.shown(name)}"
+        codes, missing = arguments.codes(which, frame.iloc[:, place])
+        parts.append(codes)
+        if missing:
+            notes.append(f"{which}: {missing:,} rows have no level, and count as levels of their own")
+    return np.stack(parts, axis=1)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return values > 0
+
+
+def _labels(annotations: Any, task: str, threshold: float) -> tuple[Labels, pd.Index | None, pd.Index | None]:
+    """Return labels, and where they are a DataFrame its index and columns."""
+    if isinstance(annotations, str | os.PathLike):
+        return StoredLabels(find_annotations(os.fspath(annotations)), threshold), None, None
+    frame = arguments.table("annotations", annotations, "a table (n, H) of labels or a folder")
+    values = arguments.number_table("annotations", frame)
+    fits = np.isin(values, (-1, 0, 1)) if task == "pairwise" else (values >= 0) & (values <= 1)
+    unfit = ~(fits | np.isnan(values))
+    if unfit.any():
+        row, column = np.unravel_index(int(np.argmax(unfit)), unfit.shape)
+        place = f"column {columns.shown(frame.columns[column])}, {arguments.where(frame.index, int(row))}"
+        wanted = "-1, 0, 1 or NaN" if task == "pairwise" else "within 0 and 1, or NaN"
+        raise InputError(f"annotations, {place}: {values[row, column]:g}, but labels must be {wanted}")
+    labels = LabelArray(values if task == "pairwise" else to_labels(values, threshold))
+    return labels, index_of(annotations), frame.columns if frame is annotations else None
+
+
+def _sentences(names: pd.Index | None, hypotheses: Any, n: int) -> list[str | None] | None:
+    """Return the sentence of each column of the annotations; None: none is known."""
+    if hypotheses is None:
+        if names is None or names.equals(pd.RangeIndex(n)):
+            return None
+        return [None if columns.is_missing(name) else str(name) for name in names]
+    sentences = sentences_of(hypotheses)
+    if len(sentences) != n:
+        raise InputError(f"hypotheses: {len(sentences)} sentences, but annotations has {n} columns")
+    if names is None or not all(isinstance(name, str) for name in names):
+        held = Rows("the columns of annotations", n, names)
+        return held.take("hypotheses", np.array(sentences, dtype=object), index_of(hypotheses)).tolist()
+    return _by_name(sentences, [str(name).strip() for name in names])
+
+
+def _by_name(sentences: list[str | None], names: list[str]) -> list[str | None]:
+    """Return sentences in the order of columns that are named by them; other names say nothing."""
+    misplaced = [place for place, one in enumerate(sentences) if one in names and names[place] != one]
+    if not misplaced:
+        return sentences
+    if len(set(names)) == len(names) and set(names) == set(sentences):
+        return list(names)
+    one, place = str(sentences[misplaced[0]]), misplaced[0]
+    raise InputError(
+        f"hypotheses: {columns.shown(one)} stands at position {place}, but is the name of column "
+        f"{names.index(one)} of annotations: give them in one order"
+    )
 
 
 def _name_classes(found: inference.Evaluation, classes: np.ndarray) -> None:
@@ -105,21 +236,3 @@ def _options(fields: dict[str, Any]) -> Evaluate:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "evaluate_hypotheses"
         raise ConfigError(f"{where}: {first['msg']}") from None
-
-
-def _labels(annotations: pd.DataFrame | np.ndarray | str, task: inference.Task, threshold: float) -> Labels:
-    if isinstance(annotations, str):
-        return StoredLabels(find_annotations(annotations), threshold)
-    values = np.asarray(annotations, dtype=np.float64)
-    if values.ndim != 2:
-        raise ValueError(f"annotations {values.shape} must be a table (n, H)")
-    if task == "pairwise":
-        return LabelArray(values)
-    if ((values < 0) | (values > 1)).any():
-        raise ValueError("annotations must be within 0 and 1, or NaN")
-    return LabelArray(to_labels(values, threshold))
-
-
-def _effect_codes(fixed_effects: pd.DataFrame | Sequence[Any] | np.ndarray) -> np.ndarray:
-    frame = pd.DataFrame(fixed_effects)
-    return np.stack([codes_of(frame[name]) for name in frame.columns], axis=1)

@@ -12,5 +12,6 @@
 | joint models | design, linear, glm, likelihood, sandwich |
 | many tests, prediction, any signal at all | multiplicity; chain, prediction, penalised, measures; signal |
 | dose, copies among hypotheses, notes in words | dose, redundancy, diagnostics |
-| what all of the statistics read | sample, controls, estimates, algebra |
+| what notebooks hand over | arguments, targets, controls |
+| what all of the statistics read | sample, estimates, algebra |
 """

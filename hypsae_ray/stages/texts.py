@@ -11,6 +11,7 @@ import pyarrow as pa
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.config import AnnotateJob
+from hypsae_ray.core import arguments
 from hypsae_ray.core.columns import Typed, names, texts
 from hypsae_ray.core.rows import text_ids
 from hypsae_ray.core.values import stripped
@@ -122,11 +123,13 @@ def sentences_of(hypotheses: Sequence[str | None] | pd.DataFrame) -> list[str | 
     """Return the sentences of a list, or of a table's column `interpretation` or `hypothesis`.
 
     Raises:
-        InputError: the table has neither column, or a sentence is no text.
+        InputError: the table has neither column, it is no list, or a sentence is no text.
     """
     if isinstance(hypotheses, pd.DataFrame):
         column = next((name for name in SENTENCE_COLUMNS if name in hypotheses), None)
         if column is None:
-            raise InputError("hypotheses: no column 'interpretation' or 'hypothesis'")
-        hypotheses = hypotheses[column].tolist()
-    return _sentences_in(pd.Series(list(hypotheses), dtype=object), "hypotheses: position")
+            there = ", ".join(map(str, hypotheses.columns))
+            raise InputError(f"hypotheses: no column 'interpretation' or 'hypothesis'; it has {there}")
+        hypotheses = hypotheses[column]
+    given = arguments.column("hypotheses", hypotheses, arguments.SENTENCES)
+    return _sentences_in(given.reset_index(drop=True), "hypotheses: position")
