@@ -17,6 +17,7 @@ _PLACES = {
         "embed",
         "train_sae",
         "load_sae",
+        "activations",
         "interpret_neurons",
         "generate_hypotheses",
         "annotate",
@@ -26,7 +27,6 @@ _PLACES = {
     ),
     "hypsae_ray.evaluation": ("evaluate_hypotheses",),
     "hypsae_ray.core.inference": ("Evaluation", "Surroundings"),
-    "hypsae_ray.core.sae": ("activations",),
     "hypsae_ray.engine.session": ("Session",),
 }
 

@@ -3,13 +3,17 @@
 Each function starts what it needs and frees it again. To keep a model loaded over several calls, make one
 `Session` and pass it as `engines`. A model whose `replicas` are 0 runs in this process; the defaults of
 the config start actors in Ray.
+
+Texts and numbers may come in any list, Series or 1-D array. What cannot be used is refused in one line, with
+the name of the argument, the position, the value seen and what is wanted.
 """
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,8 +35,9 @@ from hypsae_ray.config import (
     TrainSae,
 )
 from hypsae_ray.config_file import parse
-from hypsae_ray.core import rows, selection
+from hypsae_ray.core import arguments, columns, rows, selection
 from hypsae_ray.core import sae as saes
+from hypsae_ray.core.arguments import Rows, index_of
 from hypsae_ray.core.cuts import Cut
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.training import Shard
@@ -49,6 +54,7 @@ from hypsae_ray.stages.stored_labels import find_annotations
 from hypsae_ray.stages.texts import sentences_of
 from hypsae_ray.stages.tries import RetryingPool
 
+Kind = TypeVar("Kind")
 IN_THIS_PROCESS = Replicas(min=0, max=0)
 TEXTS_PER_TASK = 256
 
@@ -65,15 +71,17 @@ def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines |
     """Return the embeddings of texts, (n, d) float32.
 
     Args:
-        texts: n texts; equal ones go through the model once per task.
+        texts: n texts, none of them missing or blank; equal ones go through the model once per task.
         options: model and how to use it; None: the default model in this process.
         engines: a Session to keep the model loaded in.
 
     Raises:
+        InputError: some texts cannot be used.
         ModelError: the model is not found or does not load.
     """
-    options = options or Embed(replicas=IN_THIS_PROCESS)
-    tasks = [(start, list(texts[start : start + 2048])) for start in range(0, len(texts), 2048)]
+    options = _of_kind("options", options or Embed(replicas=IN_THIS_PROCESS), Embed)
+    given = arguments.texts("texts", texts).tolist()
+    tasks = [(start, given[start : start + 2048]) for start in range(0, len(given), 2048)]
     with _engines(engines) as held:
         parts = dict(held.embedder(options).map(_embed, tasks))
     done = [parts[start] for start in sorted(parts)]
@@ -90,18 +98,39 @@ def train_sae(
     """Train an SAE on embeddings (n, d) and return it with the weights of its best epoch.
 
     Args:
-        embeddings: training rows.
+        embeddings: training rows, an array, a DataFrame or a list of rows.
         val_embeddings: rows for early stopping; None: it looks at the training loss.
         options: sizes and training; None: the defaults of the config.
         engines: a Session.
 
     Raises:
-        InputError: there are no rows, or some are not finite.
+        InputError: there are no rows, some are not finite, or the two differ in d.
     """
-    empty = np.zeros((0, embeddings.shape[1]), dtype=np.float32)
-    load = _InMemory(embeddings, empty if val_embeddings is None else val_embeddings)
+    train = arguments.vectors("embeddings", embeddings)
+    val = np.zeros((0, train.shape[1]), dtype=np.float32)
+    if val_embeddings is not None:
+        val = arguments.vectors("val_embeddings", val_embeddings)
+    if val.shape[1] != train.shape[1]:
+        raise InputError(f"val_embeddings: {val.shape[1]} columns, but embeddings has {train.shape[1]}")
+    options = _of_kind("options", options or TrainSae(), TrainSae)
     with _engines(engines) as held:
-        return held.train_sae(load, options or TrainSae(), lambda _: None).sae
+        return held.train_sae(_InMemory(train, val), options, lambda _: None).sae
+
+
+def activations(
+    sae: saes.SparseAutoencoder, embeddings: np.ndarray, batch_size: int = 16_384
+) -> sp.csr_matrix:
+    """Return how strongly each neuron fires on each text: CSR (n, M) float32, only what is above 0 stored.
+
+    Args:
+        sae: of M neurons.
+        embeddings: (n, d), an array, a DataFrame or a list of rows.
+        batch_size: rows at a time.
+
+    Raises:
+        InputError: the SAE has another d, or some rows are not finite.
+    """
+    return saes.activations(sae, arguments.vectors("embeddings", embeddings), batch_size)
 
 
 def load_sae(place: str) -> saes.SparseAutoencoder:
@@ -110,6 +139,7 @@ def load_sae(place: str) -> saes.SparseAutoencoder:
     Raises:
         ModelError: it is neither.
     """
+    place = os.fspath(place)
     if place.endswith(".pt"):
         parent, _, name = place.rpartition("/")
         return saes.from_hypothesaes(Folder.at(parent or ".").read_bytes(name))
@@ -127,9 +157,9 @@ def interpret_neurons(
     """Name neurons, and score each name on other texts.
 
     Args:
-        texts: n texts.
-        activations: (n, M), as `hypsae_ray.activations` returns them.
-        neurons: which ones.
+        texts: n texts, none of them missing or blank.
+        activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
+        neurons: which ones, from 0 to M - 1.
         llm: the model that names and labels.
         settings: examples, wording, sampling.
         engines: a Session to keep the model loaded in.
@@ -140,9 +170,14 @@ def interpret_neurons(
         firing texts are as rare as in `texts`), with 95 % intervals f1_ci_low, f1_ci_high, and so on for
         precision, recall and f1_corpus. Of several candidates the best is measured on texts that had no part
         in the choice, where there are enough.
+
+    Raises:
+        InputError: parts cannot be used, or do not fit together.
     """
-    chosen = pd.DataFrame({"neuron_idx": list(neurons)})
-    table = _name(chosen, texts, activations, llm, settings or Settings(), engines)
+    given = arguments.texts("texts", texts)
+    fired = _fired(activations, _rows_of(texts, given))
+    chosen = pd.DataFrame({"neuron_idx": _neurons(neurons, fired.shape[1])})
+    table = _name(chosen, given.tolist(), fired, llm, settings or Settings(), engines)
     return table[["neuron_idx", "interpretation", "status", "f1_fidelity_score", *schema.MEASURES.names]]
 
 
@@ -158,9 +193,10 @@ def generate_hypotheses(
     """Select the neurons that predict the target, and name them.
 
     Args:
-        texts: n training texts.
-        target: (n,) finite numbers; all of them 0 or 1 makes it a classification.
-        activations: (n, M), as `hypsae_ray.activations` returns them.
+        texts: n training texts, none of them missing or blank.
+        target: (n,) finite numbers; all of them 0 or 1 makes it a classification. A Series is put into the
+            order of `texts` by its index, if both have one.
+        activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
         llm: the model that names and labels.
         select: how neurons are selected; None: the defaults of the config.
         settings: examples, wording, sampling.
@@ -168,15 +204,21 @@ def generate_hypotheses(
 
     Returns:
         The hypotheses table, best neuron first.
+
+    Raises:
+        InputError: parts cannot be used, or do not fit together.
     """
-    values = np.asarray(target, dtype=np.float64)
-    if not np.isfinite(values).all() or len(values) != len(texts):
-        raise InputError(f"target: expected {len(texts)} finite numbers, one per text")
-    options, task = select or Select(), rows.guess_task(values)
-    chosen = selection.select(activations, values, options, task)
-    table = selecting.to_table(chosen, selecting.target_correlation(activations, values, task)).to_pandas()
-    ranked = scoring.ranked(table, f"M={activations.shape[1]}", options.method)
-    return _name(ranked, texts, activations, llm, settings or Settings(), engines)
+    given = arguments.texts("texts", texts)
+    texts_rows = _rows_of(texts, given)
+    values = texts_rows.take("target", arguments.numbers("target", target), index_of(target))
+    if np.ptp(values) == 0:
+        raise InputError(f"target: it is {values[0]:g} on every row: nothing to predict")
+    fired = _fired(activations, texts_rows)
+    options, task = _of_kind("select", select or Select(), Select), rows.guess_task(values)
+    chosen = selection.select(fired, values, options, task)
+    table = selecting.to_table(chosen, selecting.target_correlation(fired, values, task)).to_pandas()
+    ranked = scoring.ranked(table, f"M={fired.shape[1]}", options.method)
+    return _name(ranked, given.tolist(), fired, llm, settings or Settings(), engines)
 
 
 def annotate(
@@ -189,22 +231,35 @@ def annotate(
 ) -> pd.DataFrame:
     """Return P(yes) of every text for every hypothesis: (n, H), NaN where there is no label.
 
+    Rows have the index of `texts`, if that is a Series. Columns have that of `hypotheses`, if that is a
+    Series or a table, else they are 0 to H - 1, and no sentences: two hypotheses may share one.
+
     Args:
-        texts: n texts.
-        hypotheses: H sentences, or a table with a column `interpretation` or `hypothesis`.
+        texts: n texts. As in files, one that is missing, blank or no text has no label, and does not end the
+            work: a warning counts them and shows the first.
+        hypotheses: H sentences, or a table with a column `interpretation` or `hypothesis`; None: no label.
         llm: the model that labels.
         max_words: texts are cut after this many words.
         engines: a Session to keep the model loaded in.
+
+    Raises:
+        InputError: no text can be used, a hypothesis is no text, or either is no list.
     """
     questions = tuple(sentences_of(hypotheses))
-    cut = [truncate_words(text, max_words) for text in texts]
-    _warn("annotate", Cut.at_words(texts, max_words), "labels are for their beginnings; see max_words")
+    given = arguments.column("texts", texts, arguments.TEXTS)
+    usable = _usable(given)
+    labelled = given[usable].tolist()
+    cut = [truncate_words(text, max_words) for text in labelled]
+    _warn("annotate", Cut.at_words(labelled, max_words), "labels are for their beginnings; see max_words")
     starts = range(0, len(cut), TEXTS_PER_TASK)
     tasks = [(start, cut[start : start + TEXTS_PER_TASK], questions) for start in starts]
     with _engines(engines) as held:
-        parts = dict(held.language_model(llm).map(_annotate, tasks))
-    p_yes = [parts[start] for start in sorted(parts)] or [np.zeros((0, len(questions)))]
-    return pd.DataFrame(np.concatenate(p_yes), columns=range(len(questions)))
+        parts = dict(held.language_model(_of_kind("llm", llm, Llm)).map(_annotate, tasks))
+    p_yes = np.full((len(given), len(questions)), np.nan, dtype=np.float32)
+    if parts:
+        p_yes[usable] = np.concatenate([parts[start] for start in sorted(parts)])
+    names = index_of(hypotheses)
+    return pd.DataFrame(p_yes, index=given.index, columns=range(len(questions)) if names is None else names)
 
 
 def load_annotations(out: str) -> pd.DataFrame:
@@ -227,6 +282,52 @@ def run(config: Config | dict[str, Any], out: str, *, until: str | None = None) 
     """Run the whole pipeline; a config may be nested dicts, as in YAML. See `runner.run`."""
     settings = config if isinstance(config, Config) else parse(config, "config")
     return runner.run(settings, out, until=until)
+
+
+def _usable(texts: "pd.Series[Any]") -> np.ndarray:
+    """Return which texts can be labelled, (n,); a warning tells of the others.
+
+    Raises:
+        InputError: none of them can.
+    """
+    typed = columns.texts(texts)
+    if said := arguments.complaint("texts", texts, typed.reasons, "such rows have no label"):
+        if not typed.usable.any():
+            raise InputError(said)
+        warnings.warn(said, stacklevel=3)
+    return typed.usable
+
+
+def _rows_of(texts: Any, given: "pd.Series[str]") -> Rows:
+    return Rows("texts", len(given), index_of(texts))
+
+
+def _fired(activations: Any, rows_of_texts: Rows) -> sp.csr_matrix:
+    """Return activations (n, M) as CSR, in the order of the texts."""
+    index, fired = index_of(activations), activations
+    if not sp.issparse(fired):
+        fired = arguments.vectors("activations", fired)
+    fired = sp.csr_matrix(fired)
+    bad = np.zeros(fired.shape[0], dtype=bool)
+    bad[
+        np.repeat(np.arange(len(bad)), np.diff(fired.indptr))[~(np.isfinite(fired.data) & (fired.data >= 0))]
+    ] = True
+    reason = "it holds NaN, infinite or negative values"
+    arguments.refuse_rows("activations", bad, pd.RangeIndex(len(bad)) if index is None else index, reason)
+    return fired[rows_of_texts.take("activations", np.arange(len(bad)), index)]
+
+
+def _neurons(neurons: Any, n_neurons: int) -> list[int]:
+    wanted, there = f"a neuron, 0 to {n_neurons - 1}", np.arange(n_neurons)
+    values = arguments.numbers("neurons", neurons, wanted, lambda values: np.isin(values, there))
+    return values.astype(np.int64).tolist()
+
+
+def _of_kind(name: str, value: Any, kind: type[Kind]) -> Kind:
+    if not isinstance(value, kind):
+        wanted = f"{kind.__module__}.{kind.__name__}"
+        raise InputError(f"{name}: wanted is a {wanted}, not {columns.shown(value)}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -277,7 +378,7 @@ def _name(
 ) -> pd.DataFrame:
     corpus = Corpus.of(np.arange(len(texts)), rows.text_ids(pd.Series(list(texts))), activations)
     by_id = dict(enumerate(texts))
-    options = settings.interpret.read_by(llm)
+    options = _of_kind("settings", settings, Settings).interpret.read_by(_of_kind("llm", llm, Llm))
     asks = naming.plan(corpus, chosen["neuron_idx"].tolist(), options)
     with _engines(engines) as held:
         pool = RetryingPool(held.language_model(llm))

@@ -75,9 +75,9 @@ def test_interpretation_of_named_neurons():
 
 
 def test_annotations_of_sentences_and_of_tables():
-    texts = ["a rude waiter", "a kind cook", ""]
+    texts = ["a rude waiter", "a kind cook"]
     direct = hr.annotate(texts, ['mentions "rude"', None], KEYWORDS)
-    assert direct[0].tolist() == [1.0, 0.0, 0.0]
+    assert direct[0].tolist() == [1.0, 0.0]
     assert direct[1].isna().all()
     table = pd.DataFrame({"interpretation": ['mentions "rude"', None]})
     pd.testing.assert_frame_equal(hr.annotate(texts, table, KEYWORDS), direct)
@@ -122,14 +122,13 @@ def test_covariates_of_text_are_compared_with_their_most_frequent_level():
     found = hr.evaluate_hypotheses(p_yes, target, task="regression", covariates=frame, **QUICK)
     assert [note for note in found.notes if note.startswith("covariate")] == [
         "covariate city: its levels are compared with 'Oslo', the most frequent one",
-        "covariate vip: its levels are compared with 'False', the most frequent one",
     ]
     columns = {"age": frame["age"], "Bonn": city == "Bonn", "Rome": city == "Rome", "vip": frame["vip"]}
     labels = pd.DataFrame(p_yes > 0.5).add_prefix("h")
     X = sm.add_constant(pd.concat([pd.DataFrame(columns), labels], axis=1).astype(float))
     expected = sm.OLS(target, X).fit(cov_type="HC3", use_t=True)
     covariates = found.details["covariates"].set_index("name")
-    by_level = covariates.loc[["age", "city=Bonn", "city=Rome", "vip=True"], ["coef", "se", "pval"]]
+    by_level = covariates.loc[["age", "city=Bonn", "city=Rome", "vip"], ["coef", "se", "pval"]]
     parts = np.column_stack([expected.params, expected.bse, expected.pvalues])
     np.testing.assert_allclose(by_level, parts[1:5], rtol=1e-7)
     np.testing.assert_allclose(found.table["regression_pval"], parts[5:, 2], rtol=1e-7)
@@ -217,7 +216,15 @@ def test_annotations_may_be_a_folder(tmp_path: Path):
     for one in (stored, finer):
         same(one.table, held.table)
         assert one.notes == held.notes
-    with pytest.raises(InputError, match="target has 3 rows, the labels have 240"):
+    order = np.random.default_rng(0).permutation(240)
+    by_row = pd.Series(target, index=pd.RangeIndex(240))
+    same(
+        hr.evaluate_hypotheses(out, by_row, task="regression", **QUICK).table,
+        held.table.drop(columns="hypothesis"),
+    )
+    with pytest.raises(InputError, match="target: its index is not that of annotations"):
+        hr.evaluate_hypotheses(str(out), by_row.iloc[order], task="regression")
+    with pytest.raises(InputError, match="target: 3 rows, but annotations has 240"):
         hr.evaluate_hypotheses(str(out), [1, 2, 3], task="regression")
     with pytest.raises(InputError, match="there are no annotations here"):
         hr.evaluate_hypotheses(str(tmp_path), target, task="regression")
@@ -242,17 +249,7 @@ def test_options_that_cannot_be(options: dict, complaint: str):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"annotations": np.full((240, 3), 1.5)}, "annotations must be within 0 and 1, or NaN"),
-        ({"annotations": np.full((240, 3), -1)}, "annotations must be within 0 and 1, or NaN"),
-        ({"annotations": np.ones(240)}, r"annotations \(240,\) must be a table \(n, H\)"),
-        ({"target": np.arange(239)}, "target has 239 rows, the labels have 240"),
-        ({"target": ["good"] * 240}, "could not convert string to float"),
-        ({"task": "classification"}, "in classification the target must be 0 or 1"),
         ({"task": "clasification"}, "task 'clasification' is none of regression, classification, count"),
-        ({"hypotheses": ["one", "two"]}, "2 hypotheses, but annotations of 3"),
-        ({"groups": [1, 2]}, "groups has 2 rows, the labels have 240"),
-        ({"weights": -np.ones(240)}, "weights must be finite and above 0"),
-        ({"covariates": pd.DataFrame({"x": [None] * 240})}, "covariate 'x' has missing values"),
         ({"covariates": pd.DataFrame({"#1": np.ones(240)})}, "a covariate cannot be called '#1'"),
         ({"task": "multiclass", "fixed_effects": np.ones(240)}, "absorbed in linear models only"),
     ],
