@@ -83,6 +83,8 @@ def evaluate_hypotheses(
     try:
         sample, notes = _sample(labels, index, read, {k: v for k, v in given.items() if v is not None})
         found = inference.evaluate(sample, task, settings, around)
+        if isinstance(labels, StoredLabels):
+            found = inference.note_mask(found, labels.unasked())
     except ValueError as error:
         raise InputError(f"evaluate_hypotheses: {error}") from None
     found.notes.extend(notes)

@@ -154,6 +154,8 @@ def make_design(sample: Sample, live: Ints, *, centred: bool) -> Design:
     """
     covariates = sample.covariates if sample.covariates is not None else np.zeros((sample.n, 0))
     spread = covariates.std(axis=0) if sample.n else np.ones(covariates.shape[1])
+    # The deviation of 0.1 on every row is not 0 but of the size of rounding.
+    spread = np.where((covariates == covariates[:1]).all(axis=0), 0.0, spread)
     scale = np.stack([covariates.mean(axis=0) if sample.n else spread, np.where(spread > 0, spread, 1.0)])
     absorbs = sample.effects is not None and sample.effects.shape[1] > 0
     constant = () if absorbs else ("constant",)
@@ -300,7 +302,9 @@ def find_independent(gram: Floats, names: Sequence[str], weight: float) -> Indep
 
     Returns:
         The kept positions, and per dropped position the reason: "it is 0 on every row", "it is the same on
-        these rows as #3", "it is the opposite of #3 on these rows", "it is a combination of #1, #2".
+        these rows as #3", "it is the opposite of #3 on these rows", "it is a combination of #1, #2"; of
+        covariates, which are centred and scaled, "it is constant", "it is equal to age, or a linear function
+        of it".
     """
     kept: list[int] = []
     dropped: dict[int, str] = {}
@@ -315,11 +319,9 @@ def find_independent(gram: Floats, names: Sequence[str], weight: float) -> Indep
             kept.append(j)
         else:
             weights = _weights(gram, j, kept) if gram[j, j] > _NOTHING * weight else {}
-            offset = weights.pop(0, 0.0) if names[0] == "constant" else 0.0
+            offset = weights.pop(0, 0.0) if names[0] == "constant" else None
             partners[j] = tuple(weights)
-            dropped[j] = _reason(
-                offset, {names[i]: one for i, one in weights.items()}, names[0] == "constant"
-            )
+            dropped[j] = _reason(names[j], offset, {names[i]: one for i, one in weights.items()})
     return Independent(tuple(kept), dropped, partners)
 
 
@@ -329,11 +331,20 @@ def _weights(gram: Floats, j: int, kept: list[int]) -> dict[int, float]:
     return {i: float(one) for i, one in zip(kept, weights, strict=True) if abs(one) > _ROUNDED}
 
 
-def _reason(offset: float, weights: dict[str, float], constant: bool) -> str:
-    """Say what a column is: the constant times `offset`, plus the named columns times their weights."""
+def _reason(name: str, offset: float | None, weights: dict[str, float]) -> str:
+    """Say what a column is: the constant times `offset`, plus the named columns times their weights.
+
+    Without a constant (offset None), it is what fixed effects leave of the column.
+    """
+    covariate = not name.startswith("#")
     if not weights:
-        return f"it is {offset:g} on every row" if constant else "it does not vary within the levels"
+        if offset is None:
+            return "it is constant within every level of the fixed effects"
+        return _constant(covariate, offset)
     who, values = ", ".join(weights), np.array(list(weights.values()))
+    if len(values) == 1 and (covariate or not who.startswith("#")):
+        return f"it is equal to {who}, or a linear function of it"
+    offset = offset or 0.0
     if len(values) == 1 and abs(values[0] - 1) < _ROUNDED and abs(offset) < _ROUNDED:
         return f"it is the same on these rows as {who}"
     if len(values) == 1 and abs(values[0] + 1) < _ROUNDED:
@@ -341,3 +352,10 @@ def _reason(offset: float, weights: dict[str, float], constant: bool) -> str:
     if abs(offset - 1) < _ROUNDED and (np.abs(values + 1) < _ROUNDED).all():
         return f"it is the reference level: each row has exactly one of it and {who}"
     return f"it is a combination of {who}"
+
+
+def _constant(covariate: bool, offset: float) -> str:
+    if not covariate:
+        return f"it is {offset:g} on every row"
+    # Centred on all rows, it is 0 where it never varies, and another number where rows are left out.
+    return "it is constant" if abs(offset) < _ROUNDED else "it is constant on the rows that have every label"

@@ -67,7 +67,8 @@ class Evaluation:
             alpha_per_test (Bonferroni only), adjusted_level, n, n_regression, n_groups, n_hypotheses,
             n_measured (those with labels on half of the rows or more), n_significant, r2 or auc and pseudo_r2
             (in-sample), r2_cross_fitted or auc_cross_fitted and auprc_cross_fitted with ci_low and ci_high,
-            share_of_ceiling, signal_r2, signal_pval, signal_draws.
+            share_of_ceiling, signal_r2, signal_pval, signal_draws; n_pairs and n_pairs_asked where a mask
+            left out pairs.
         notes: what was left out, did not hold, or was done otherwise, in words; "#3" is hypothesis_id 3.
         details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes.
     """
@@ -130,6 +131,30 @@ def evaluate(
     notes += diagnostics.dependence_notes(dependence, metrics["n_significant"])
     details = _details(analysis, value, around) | {"dependence": dependence}
     return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
+
+
+def note_mask(found: Evaluation, unasked: int) -> Evaluation:
+    """Return the same with a note beside every estimate, if a mask left out pairs of row and hypothesis.
+
+    Args:
+        found: on labels of which some are missing for that reason.
+        unasked: how many.
+    """
+    if not unasked:
+        return found
+    n, pairs = found.metrics["n"], found.metrics["n"] * found.metrics["n_hypotheses"]
+    note = (
+        f"a mask left out {unasked} of {pairs} pairs of text and hypothesis: the regression is on the "
+        f"{found.metrics['n_regression']} of {n} rows that have every label, a separation score on the rows "
+        "that were asked; if the choice of pairs has to do with the target or the property, every estimate "
+        "is biased, and nothing here corrects for it"
+    )
+    marks = [f"{said}; {_MASKED}" if said else _MASKED for said in found.table["note"]]
+    metrics = {**found.metrics, "n_pairs": pairs, "n_pairs_asked": pairs - unasked}
+    return replace(found, table=found.table.assign(note=marks), metrics=metrics, notes=[note, *found.notes])
+
+
+_MASKED = "pairs were chosen by a mask: biased if the choice has to do with the target"
 
 
 def _correct(analyses: list[Analysis], options: Evaluate) -> tuple[list[Corrected], list[Corrected]]:

@@ -193,7 +193,18 @@ def _joint_model(config: Config, metrics: Mapping[str, Any]) -> str:
     n = f" on {plural(metrics['n_regression'], 'text')}" if is_known(metrics.get("n_regression")) else ""
     errors = _errors(str(metrics.get("errors") or ""))
     which = "measured hypotheses" if unmeasured(metrics) else "hypotheses"
-    return f"All {which}{beside} entered one {_MODELS[kind]}{n}{_FITS.get(fit, '')}{errors}."
+    model = f"All {which}{beside} entered one {_MODELS[kind]}{n}{_FITS.get(fit, '')}{errors}."
+    return f"{model}{_masked(metrics)}"
+
+
+def _masked(metrics: Mapping[str, Any]) -> str:
+    asked, pairs = metrics.get("n_pairs_asked"), metrics.get("n_pairs")
+    if not is_known(asked, pairs):
+        return ""
+    return (
+        f" Only {count(asked)} of {count(pairs)} pairs of text and hypothesis were chosen to be labelled; no "
+        "estimate is corrected for that choice."
+    )
 
 
 def _errors(errors: str) -> str:

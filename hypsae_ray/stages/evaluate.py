@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.config import Config
-from hypsae_ray.core.inference import Surroundings, evaluate
+from hypsae_ray.core.inference import Surroundings, evaluate, note_mask
 from hypsae_ray.core.prediction import rows_that_fit
 from hypsae_ray.core.rows import few_texts
 from hypsae_ray.core.sample import Ints, Sample, codes_of
@@ -36,7 +36,7 @@ def run(work: Workspace) -> Outcome:
     sample = make_sample(labels, rows, work.config)
     around = _surroundings(work, rows, hypotheses["neuron_idx"].to_numpy())
     try:
-        result = evaluate(sample, data.facts["task"], options, around)
+        result = note_mask(evaluate(sample, data.facts["task"], options, around), labels.unasked())
     except ValueError as error:
         raise StageError(f"evaluate: {error}") from None
     table = hypotheses[FROM_HYPOTHESES].rename(columns={"interpretation": "hypothesis"})

@@ -11,7 +11,7 @@ from hypsae_ray.answers import matrix
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.core.sample import BLOCK_ROWS
 from hypsae_ray.errors import InputError
-from hypsae_ray.schema import USABLE
+from hypsae_ray.schema import USABLE, Status
 from hypsae_ray.stages.annotate import to_labels
 
 ANNOTATIONS = "annotations-"
@@ -62,6 +62,11 @@ class StoredLabels:
         return np.concatenate(
             [self.folder.read_table(name, ["row_id"])["row_id"].to_numpy() for name in self._names()]
         )
+
+    def unasked(self) -> int:
+        """Return how many pairs of row and hypothesis a mask left out."""
+        tables = (self.folder.read_table(name, ["status"]) for name in self._names())
+        return sum(int((matrix(table, "status") == Status.UNASKED).sum()) for table in tables)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time whatever the size of files."""

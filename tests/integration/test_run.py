@@ -249,11 +249,26 @@ def test_what_was_not_measured_is_not_counted_as_not_significant(
 ):
     code, out = masked({0: 200, 1: 200, 2: 100, 3: 99})
     assert code == 0
-    assert " of 3 measured hypotheses significant (" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert " of 3 measured hypotheses significant (" in said
+    # 599 of 200 x 8
+    assert (
+        said.count("note: a mask left out 1001 of 1600 pairs of text and hypothesis: the regression is on")
+        == 1
+    )
+    assert "is on the 100 of 200 rows that have every label" in said
+    assert "Only 599 of 1,600 pairs of text and hypothesis were chosen to be labelled" in " ".join(
+        (out / "methods.txt").read_text().split()
+    )
+    table = pd.read_csv(out / "evaluation.csv")
+    assert (
+        table["note"].str.endswith("chosen by a mask: biased if the choice has to do with the target").all()
+    )
     metrics = json.loads((out / "metrics.json").read_text())["main"]
     assert (metrics["n_hypotheses"], metrics["n_measured"], metrics["n_tests"]) == (8, 3, 8)
     report = " ".join((out / "report.html").read_text().split())
     assert "of 3 hypotheses held up on 200 texts" in report
+    assert "a mask left out 1001 of 1600 pairs" in report
     assert "5 more were not measured, for want of labels" in report
 
 

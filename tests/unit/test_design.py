@@ -52,6 +52,52 @@ def test_each_reason_is_said():
     assert found.partners == {2: (), 3: (), 5: (1,), 6: (4,), 8: (1, 4, 7), 11: (9, 10)}
 
 
+AGE = np.random.default_rng(5).uniform(20, 60, 60)
+
+
+@pytest.mark.parametrize(
+    ("covariates", "reasons"),
+    [
+        ({"year": np.full(60, 2020.0)}, {"year": "it is constant"}),
+        ({"share": np.full(60, 0.1)}, {"share": "it is constant"}),  # 0.1 is rounded, its deviation is not 0
+        ({"none": np.zeros(60)}, {"none": "it is constant"}),
+        (
+            {"late": (np.arange(60) < 6).astype(float)},  # the label is missing there
+            {"late": "it is constant on the rows that have every label"},
+        ),
+        ({"age": AGE, "years": AGE.copy()}, {"years": "it is equal to age, or a linear function of it"}),
+        ({"age": AGE, "born": 2020 - AGE}, {"born": "it is equal to age, or a linear function of it"}),
+        ({"a": AGE, "b": AGE**2, "c": AGE - 0.1 * AGE**2}, {"c": "it is a combination of a, b"}),
+        ({"asked": coins(60, 1, seed=8)[:, 0]}, {"#0": "it is equal to asked, or a linear function of it"}),
+    ],
+    ids=lambda value: "-".join(value),
+)
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_a_covariate_that_cannot_be_held_fixed_is_called_what_it_is(covariates, reasons, scale):
+    labels = coins(60, 1, seed=8)
+    labels[:6] = np.nan
+    values = scale * np.column_stack(list(covariates.values()))
+    target = np.random.default_rng(0).normal(size=60)
+    sample = Sample(LabelArray(labels), target, covariates=values, covariate_names=tuple(covariates))
+    design = design_of(sample)
+    found = fit(sample, "hc3")
+    assert {design.names[j]: why for j, why in found.reasons.items()} == reasons
+
+
+def test_a_covariate_that_fixed_effects_explain_is_constant_within_levels():
+    labels, target, effects, _ = leveled()
+    of_level, never = effects[:, 0] / 7, np.full(len(target), 3.3)
+    sample = Sample(
+        LabelArray(labels),
+        target,
+        covariates=np.column_stack([of_level, never]),
+        covariate_names=("of_level", "never"),
+        effects=effects[:, :1],
+    )
+    why = "it is constant within every level of the fixed effects"
+    assert {k: v for k, v in fit(sample, "classical").reasons.items() if k < 2} == {0: why, 1: why}
+
+
 def test_reasons_do_not_hang_on_weights():
     a, b = coins(60, 2).T
     table = np.column_stack([a, b, 1 - a, b, np.ones(60)])
@@ -70,7 +116,7 @@ def test_without_a_constant_a_column_of_zeros_does_not_vary_within_the_levels():
     found = sort_out(np.column_stack([a, np.zeros(60), b, a]), constant=False)
     assert found.kept == (0, 2)
     assert found.dropped == {
-        1: "it does not vary within the levels",
+        1: "it is constant within every level of the fixed effects",
         3: "it is the same on these rows as #0",
     }
 
@@ -252,7 +298,7 @@ def test_what_fixed_effects_explain_is_dropped_and_said():
         found = fit(Sample(LabelArray(labels), target, effects=sets), "classical")
         assert found.columns.tolist() == [0, 1]
         assert found.reasons == {
-            2: "it does not vary within the levels",
+            2: "it is constant within every level of the fixed effects",
             3: "it is the same on these rows as #0",
         }
 
@@ -267,7 +313,7 @@ def test_levels_that_few_rows_link_are_absorbed_all_the_same():
     target = labels[:, 0] + second / 10 + rng.normal(size=400)
     sample = Sample(LabelArray(labels), target, effects=np.column_stack([first, second]))
     found = fit(sample, "classical")
-    assert found.reasons == {1: "it does not vary within the levels"}
+    assert found.reasons == {1: "it is constant within every level of the fixed effects"}
     X = np.column_stack([labels[:, 0], dummies(first), dummies(second, all_levels=False)])
     expected = sm.OLS(target, X).fit()
     # The first and the last level of the chain hold rows enough to stay.

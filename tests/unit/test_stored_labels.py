@@ -11,6 +11,7 @@ from hypsae_ray.boundary import Scores
 from hypsae_ray.config import Evaluate
 from hypsae_ray.core.inference import evaluate
 from hypsae_ray.core.sample import BLOCK_ROWS, LabelArray, Sample
+from hypsae_ray.evaluation import evaluate_hypotheses
 from hypsae_ray.schema import Status, annotations
 from hypsae_ray.stages.stored_labels import StoredLabels
 
@@ -123,3 +124,48 @@ def test_an_evaluation_of_files_is_that_of_the_array(tmp_path, task, grouped):
     pd.testing.assert_series_equal(pd.Series(one.metrics), pd.Series(other.metrics), rtol=1e-9)
     assert one.notes == other.notes
     assert one.table["n"].tolist() == (~np.isnan(labels)).sum(axis=0).tolist()
+
+
+def test_estimates_from_pairs_that_a_mask_chose_have_a_note_beside_them(tmp_path):
+    """A mask that asks for hypothesis 1 only where the target is high, and one without any."""
+    p_yes, _, _ = draw(300)
+    target = np.random.default_rng(1).normal(size=300)
+    status = np.full((300, 3), Status.OK, dtype=np.int8)
+    whole = evaluate_hypotheses(store(tmp_path / "all", p_yes, status, [300]).path, target, task="regression")
+    assert not any("mask" in note for note in [*whole.notes, *whole.table["note"]])
+    assert "n_pairs" not in whole.metrics
+    low = target < np.median(target)
+    status[low, 1] = Status.UNASKED
+    status[:10, 0] = Status.UNSURE  # not left out by the mask
+    folder = store(tmp_path / "some", p_yes, status, [200, 100])
+    found = evaluate_hypotheses(folder.path, target, task="regression")
+    complete = 150 - int((~low[:10]).sum())
+    assert found.notes[0].startswith(
+        "a mask left out 150 of 900 pairs of text and hypothesis: the regression is on the "
+        f"{complete} of 300 rows that have every label"
+    )
+    assert sum("mask" in note for note in found.notes) == 1
+    assert found.table["note"].str.contains("chosen by a mask").all()
+    assert (found.metrics["n_pairs"], found.metrics["n_pairs_asked"]) == (900, 750)
+
+
+@pytest.mark.parametrize(("task", "values"), [("multiclass", 3), ("count", 5), ("classification", 2)])
+def test_a_mask_is_told_whatever_the_task(tmp_path, task: str, values: int):
+    p_yes, _, _ = draw(300)
+    status = np.where(np.random.default_rng(2).random((300, 3)) < 0.1, Status.UNASKED, Status.OK).astype(
+        np.int8
+    )
+    target = np.random.default_rng(1).integers(0, values, 300)
+    found = evaluate_hypotheses(store(tmp_path, p_yes, status, [300]).path, target, task=task, n_bootstrap=0)
+    assert f"a mask left out {(status == Status.UNASKED).sum()} of 900 pairs" in found.notes[0]
+    assert found.table["note"].str.contains("chosen by a mask").all()
+
+
+@pytest.mark.parametrize(("missing", "warned"), [(3, False), (60, True)])
+def test_labels_that_are_missing_in_an_array_are_counted_and_warned_of_where_many(missing: int, warned: bool):
+    labels = (np.random.default_rng(0).random((300, 2)) < 0.4).astype(float)
+    labels[:missing, 1] = np.nan
+    target = np.random.default_rng(1).normal(size=300)
+    notes = evaluate_hypotheses(labels, target, task="regression").notes
+    assert f"{missing} rows with a missing label are left out of the regression" in notes
+    assert any("20% of the rows: the results hold if what is missing" in note for note in notes) == warned
