@@ -25,6 +25,7 @@ from hypsae_ray.artifacts import Folder, Manifest, Outcome, content_hash
 from hypsae_ray.boundary import Engines
 from hypsae_ray.config import AnnotateJob, Config
 from hypsae_ray.errors import ConfigError, PartialResultError
+from hypsae_ray.inputs import find_files, remarks
 from hypsae_ray.pipeline import ANSWERS, Step, tracker
 from hypsae_ray.progress import read_beat
 from hypsae_ray.schema import USABLE
@@ -58,7 +59,7 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
         _point_to(target, folder)
         say(f"nothing to do: {target.path} is up to date")
         return there
-    _store_rows(settings, rows, rows_hash)
+    _store_rows(settings, rows, rows_hash, say)
     fingerprints.remember_commits(commits, folder)
     engines.check([settings.llm])
     job = _job(settings, folder, rows, questions, target)
@@ -104,14 +105,17 @@ def _job(
 def _rows_folder(settings: AnnotateJob, folder: Folder) -> tuple[Folder, str]:
     """Return the folder of the rows of this very data, and the hash that it is named by."""
     digests = fingerprints.file_digests({"data": settings.data}, folder)
-    digest = content_hash("rows", {"text": settings.text, "id": settings.id}, digests)
+    named = {name: getattr(settings, name) for name in ("text", "id", "encoding", "delimiter")}
+    digest = content_hash("rows", named, digests)
     return folder.sub(f"rows-{digest[:8]}"), digest
 
 
-def _store_rows(settings: AnnotateJob, rows: Folder, digest: str) -> None:
+def _store_rows(settings: AnnotateJob, rows: Folder, digest: str, say: Say) -> None:
     """Read the data into the folder of its rows, if they are not there."""
     if Manifest.load(rows) is None:
         started = time.monotonic()
+        for remark in remarks(find_files(settings.data, settings.encoding, settings.delimiter)):
+            say(f"annotate: {remark}")
         outcome = store_rows(settings, rows)
         Manifest("rows", digest, time.monotonic() - started, outcome).save(rows)
 
@@ -202,6 +206,8 @@ def job_of(config: Config) -> AnnotateJob:
         hypotheses="",
         data=config.data.holdout,
         text=config.data.text,
+        encoding=config.data.encoding,
+        delimiter=config.data.delimiter,
         llm=config.llm,
         label=config.label,
         annotate=config.annotate,

@@ -101,6 +101,8 @@ def _add_labelling(commands: Any) -> None:
         command.add_argument("--data", required=required, metavar="GLOB", help="the texts")
         command.add_argument("--text", default="text", help="column of the text (default: text)")
         command.add_argument("--id", help="column of an id to carry along")
+        command.add_argument("--encoding", help="of the texts, such as cp1252 (default: found)")
+        command.add_argument("--delimiter", help="of the texts, if they are CSV (default: found)")
         command.add_argument("--out", required=required, metavar="URI", help="folder of the result")
         _add_prices(command)
     annotate.set_defaults(do=_annotate, overrides=True)
@@ -147,7 +149,7 @@ def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
 def _job(options: argparse.Namespace, rest: list[str]) -> "AnnotateJob":
     from hypsae_ray import config_file
 
-    names = ("hypotheses", "data", "text", "id")
+    names = ("hypotheses", "data", "text", "id", "encoding", "delimiter")
     fields = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return config_file.load_job(options.config, fields, _overrides(options, rest))
 
@@ -203,7 +205,10 @@ def parse_overrides(words: Sequence[str]) -> dict[str, str]:
         name, has_value, value = name[2:].partition("=")
         if not has_value and not words:
             raise ConfigError(f"--{name}: its value is missing")
-        overrides[name] = value if has_value else words.pop(0)
+        value = value if has_value else words.pop(0)
+        if name in overrides:
+            raise ConfigError(f"--{name} is given twice, as {overrides[name]!r} and {value!r}: take one out")
+        overrides[name] = value
     return overrides
 
 

@@ -6,10 +6,11 @@ done, never what comes out of it: they are left out of the content hashes of sta
 the hash of a stage holds the content of its input files, not their place.)
 """
 
+import codecs
 import re
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from hypsae_ray.secrecy import find_secret
@@ -49,12 +50,45 @@ WITHOUT_EFFECT = frozenset((
 SECRET = "secret"  # type of the errors of pydantic whose input must not be shown
 
 
+def _encoding(name: str) -> str:
+    try:
+        known = codecs.lookup(name)
+        "".encode(name)  # not one of bytes to bytes, such as base64
+    except LookupError:
+        raise ValueError("no encoding that Python knows, such as utf-8, cp1252, shift_jis") from None
+    return known.name
+
+
+def _delimiter(sign: str) -> str:
+    sign = {"\\t": "\t", "tab": "\t"}.get(sign, sign)
+    if len(sign) != 1 or sign in '"\r\n':
+        raise ValueError("one sign is wanted, such as ; or tab")
+    return sign
+
+
+Encoding = Annotated[str, AfterValidator(_encoding)]
+Delimiter = Annotated[str, AfterValidator(_delimiter)]
+
+
 class Section(BaseModel):
     """Base of all sections: immutable; unknown keys and secrets are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_people_write(cls, tree: Any) -> Any:
+        """Take a section, list or mapping left empty for its defaults, and one value for a list of one."""
+        if not isinstance(tree, dict):
+            return tree
+        fields = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {
+            name: _listed(fields.get(name), value)
+            for name, value in tree.items()
+            if value is not None or not _may_be_left_empty(fields.get(name))
+        }
 
     @field_validator("*")
     @classmethod
@@ -73,6 +107,15 @@ class Section(BaseModel):
             elif isinstance(value, Section):
                 dumped[name] = value.content()
         return dumped
+
+
+def _may_be_left_empty(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, dict) or (isinstance(kind, type) and issubclass(kind, Section))
+
+
+def _listed(kind: Any, value: Any) -> Any:
+    is_list = get_origin(kind) is tuple and Ellipsis in get_args(kind)
+    return [value] if is_list and not isinstance(value, list | tuple | dict) else value
 
 
 class Replicas(Section):
@@ -126,8 +169,12 @@ class Data(Section):
     near_copy: Fraction | None = 0.8
     """Jaccard similarity of word 3-shingles from which two texts count as near copies; null: near copies are
     not looked for."""
+    encoding: Encoding | None = None
+    """Encoding of JSON and CSV files, in Python's words (utf-8, cp1252, shift_jis); null: found for each."""
+    delimiter: Delimiter | None = None
+    """What stands between the cells of CSV files: one sign, or tab; null: found for each."""
     text: str = "text"
-    """Column of the text."""
+    """Column of the text; of a nested field the dotted name (user.text)."""
     target: str
     """Column of the number that hypotheses are to predict."""
     id: str | None = None
@@ -586,6 +633,10 @@ class AnnotateJob(Section):
     """CSV, Parquet or JSONL file with a column interpretation or hypothesis."""
     data: Runtime[str]
     """File, glob or folder of JSONL, CSV or Parquet: the texts."""
+    encoding: Encoding | None = None
+    """Encoding of `data` if it is JSON or CSV; see `Data`."""
+    delimiter: Delimiter | None = None
+    """What stands between cells of `data` if it is CSV; see `Data`."""
     text: str = "text"
     """Column of the text."""
     id: str | None = None

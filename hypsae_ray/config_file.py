@@ -52,14 +52,58 @@ def load_job(path: str | Path | None, fields: Mapping[str, Any], overrides: Mapp
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        tree = read_yaml(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except KeyTwiceError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected sections such as data, embed, train_sae")
+        seen = "is empty" if tree is None else f"holds {json.dumps(tree, default=str)[:60]}"
+        raise ConfigError(f"{path}: {seen}; expected sections such as data, embed, train_sae")
     return tree
+
+
+class KeyTwiceError(yaml.YAMLError):
+    """A key stands twice in a mapping; the message names it and both lines."""
+
+
+def read_yaml(text: str) -> Any:
+    """Read one YAML document.
+
+    Raises:
+        KeyTwiceError: a key stands twice; YAML itself would let the last one win.
+        yaml.YAMLError: it is not YAML.
+
+    >>> read_yaml("{a: 1, b: {c: [2]}}")
+    {'a': 1, 'b': {'c': [2]}}
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _refuse_repeated(root, "", set())
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated(node: yaml.Node, place: str, seen: set[int]) -> None:
+    """Look at the nodes as written: when << is resolved, keys of one mapping do override those of another."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name, this, line = f"{place}{key.value}", (key.tag, str(key.value)), key.start_mark.line + 1
+        if this in lines:
+            raise KeyTwiceError(f"{name} stands twice, on lines {lines[this]} and {line}: take one out")
+        lines[this] = line
+        _refuse_repeated(value, f"{name}.", seen)
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        _refuse_repeated(item, place, seen)
 
 
 def parse(tree: Mapping[str, Any], source: str) -> Config:
@@ -94,7 +138,9 @@ def _override(tree: dict[str, Any], name: str, value: str, kind: type[Section]) 
 def _read_value(name: str, value: str, kind: type[Section]) -> Any:
     """Read a value as YAML; where the field is a text, what YAML takes for something else stays a text."""
     try:
-        read = yaml.safe_load(value)
+        read = read_yaml(value)
+    except KeyTwiceError as error:
+        raise ConfigError(f"--{name}: {error}") from None
     except yaml.YAMLError:
         if not _is_text(name, kind):
             raise ConfigError(f"--{name}: {json.dumps(value)} is not a YAML value") from None
@@ -121,13 +167,31 @@ def _place(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in loc) or "config"
 
 
+# What each kind of error of pydantic is in words of the config file, by the beginning of its type.
+_WANTED = {
+    "int": "a whole number is wanted",
+    "float": "a number is wanted",
+    "bool": "true or false is wanted",
+    "string_type": "a text is wanted",
+    "tuple": "a list is wanted",
+    "dict": "names and values are wanted",
+    "model": "a section is wanted, with fields of its own",
+    "invalid_key": "unknown key",
+}
+
+
 def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key"
     if error["type"] == "missing":
         return "required, but missing"
-    reason = error["msg"].removeprefix("Value error, ")
+    plain = next((words for kind, words in _WANTED.items() if error["type"].startswith(kind)), None)
+    reason = plain or error["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+    if error["input"] is None:
+        return f"{reason}, but nothing stands there; take the line out for the default"
     # The reason itself names the values of a section; those that are secret must not be named at all.
     if isinstance(error["input"], Mapping) or error["type"] == SECRET:
         return reason
-    return f"{reason} (got {without_secrets(json.dumps(error['input'], default=str))[:80]})"
+    quote = error["type"] == "string_type" and not isinstance(error["input"], list | tuple)
+    got = without_secrets(json.dumps(error["input"], default=str))[:80]
+    return f"{reason} (got {got}{': put it in quotes' if quote else ''})"

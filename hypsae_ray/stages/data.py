@@ -18,7 +18,7 @@ from hypsae_ray.config import Data
 from hypsae_ray.core import rows
 from hypsae_ray.core.values import COMMA, says_truth, shown
 from hypsae_ray.errors import InputError
-from hypsae_ray.inputs import DataFile, find_files, read_frames
+from hypsae_ray.inputs import DataFile, find_files, read_frames, remarks
 from hypsae_ray.stages.possible_groups import find_possible_groups
 from hypsae_ray.stages.splits import (
     SPLITS,
@@ -48,7 +48,10 @@ def run(work: Workspace) -> Outcome:
         InputError: a file, a row or a split cannot be used; nothing is written then.
     """
     options = work.config.data
-    files = {source: find_files(place) for source, place in places(options).items()}
+    how = (options.encoding, options.delimiter)
+    files = {source: find_files(place, *how) for source, place in places(options).items()}
+    for remark in remarks(file for found in files.values() for file in found):
+        work.say(f"data: {remark}")
     truth = _TruthValues(options)
     checks = {source: _check(_tracked(found, work), options, truth) for source, found in files.items()}
     _refuse(checks, options)

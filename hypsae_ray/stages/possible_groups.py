@@ -49,7 +49,8 @@ def _unused(dataset: Dataset) -> list[str]:
     """Return the columns that all files of the holdout have, and no part of the config uses."""
     if dataset.options.group is not None:
         return []
-    there = [columns_in(file) for file in dataset.files[dataset.source("holdout")]]
+    counts = [columns_in(file) for file in dataset.files[dataset.source("holdout")]]
+    there = [{name for name, times in count.items() if times == 1} for count in counts if count]
     return sorted(set.intersection(*there) - {"row_id", *columns_of(dataset.options).names})
 
 

@@ -56,7 +56,7 @@ def read_rows(job: AnnotateJob) -> Iterator[pd.DataFrame]:
     """
     columns = [job.text] if job.id is None else list(dict.fromkeys((job.text, job.id)))
     first = 0
-    for file in find_files(job.data):
+    for file in find_files(job.data, job.encoding, job.delimiter):
         for frame in read_frames(file, columns):
             yield _to_rows(frame, first, job, file.path)
             first += len(frame)

@@ -1,0 +1,58 @@
+"""Parquet: columns, and fields of structs by their dotted names."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hypsae_ray.inputs.files import DataFile
+from hypsae_ray.inputs.names import find_name
+
+Path = tuple[str, ...]
+
+
+def read(file: DataFile, columns: Sequence[str], rows_per_frame: int) -> Iterator[pd.DataFrame]:
+    """Yield frames of a file's rows."""
+    with file.filesystem.open_input_file(file.path) as source:
+        parquet = pq.ParquetFile(source)
+        if parquet.metadata.num_rows == 0:
+            return
+        leaves = list(_leaves(parquet.schema_arrow))
+        there, paths = _count(leaves), {".".join(path): path for path in leaves}
+        wanted = {name: paths[find_name(file, name, there)] for name in columns}
+        read = list(dict.fromkeys(".".join(path) for path in wanted.values()))
+        for batch in parquet.iter_batches(rows_per_frame, columns=read, use_threads=False):
+            values = {name: _column(batch, path).to_pylist() for name, path in wanted.items()}
+            yield pd.DataFrame(values, dtype=object)
+
+
+def columns_in(file: DataFile) -> Counter[str]:
+    """Return how often each name stands, that of a field of a struct being dotted."""
+    with file.filesystem.open_input_file(file.path) as source:
+        return _count(_leaves(pq.ParquetFile(source).schema_arrow))
+
+
+def _leaves(fields: Iterable[pa.Field], above: Path = ()) -> Iterator[Path]:
+    """Yield the path of each field that is no struct; whole columns last, so that they hide nested ones."""
+    for field in sorted(fields, key=lambda field: not pa.types.is_struct(field.type)):
+        if pa.types.is_struct(field.type):
+            yield from _leaves(field.type, (*above, field.name))
+        else:
+            yield (*above, field.name)
+
+
+def _count(leaves: Iterable[Path]) -> Counter[str]:
+    """Count names; a whole column of a dotted name is not the same as the nested field that it hides."""
+    by_depth = Counter((".".join(path), len(path)) for path in leaves)
+    shallowest: dict[str, int] = {}
+    for name, depth in by_depth:
+        shallowest[name] = min(depth, shallowest.get(name, depth))
+    return Counter({name: by_depth[name, depth] for name, depth in shallowest.items()})
+
+
+def _column(batch: pa.RecordBatch, path: Path) -> pa.Array:
+    column = batch.column(path[0])
+    return pc.struct_field(column, list(path[1:])) if len(path) > 1 else column
