@@ -112,6 +112,7 @@ class _Records:
             try:
                 cells = next(self._reader, None)
             except csv.Error as error:
+                self._row += bool(self.names)
                 raise self._refusal(_why(error, self._line)) from None
             if cells is None or len(cells) > 1 or (cells and (cells[0].strip() or len(self.names) == 1)):
                 return cells

@@ -55,4 +55,6 @@ def _count(leaves: Iterable[Path]) -> Counter[str]:
 
 def _column(batch: pa.RecordBatch, path: Path) -> pa.Array:
     column = batch.column(path[0])
-    return pc.struct_field(column, list(path[1:])) if len(path) > 1 else column
+    if len(path) == 1:
+        return column
+    return pc.struct_field(column, list(path[1:]))  # type: ignore[attr-defined]

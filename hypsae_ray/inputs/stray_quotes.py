@@ -33,7 +33,13 @@ def find_swallowed(
     if width < 2 or not suspects:
         return None
     others = (cells for n, cells in enumerate(rows) if n not in spans)
-    shapes = _regular_columns(list(islice(others, _MOST_EXAMPLES)))
+    examples = list(islice(others, _MOST_EXAMPLES))
+    if (
+        len(examples) < _FEWEST_EXAMPLES
+    ):  # nearly all rows are swallowed: the lines themselves show what is regular
+        inside = (line.rstrip("\r\n").split(delimiter) for n in suspects for line in spans[n][1:-1])
+        examples = list(islice(inside, _MOST_EXAMPLES))
+    shapes = _regular_columns(examples)
     return next((n for n in suspects if _is_several(rows[n], spans[n], delimiter, shapes)), None)
 
 

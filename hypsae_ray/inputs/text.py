@@ -82,7 +82,7 @@ def find_encoding(file: DataFile) -> str:
 def _utf16_without_mark(head: bytes) -> str | None:
     """Return which UTF-16 puts a NUL beside each ASCII letter, if the bytes look like it."""
     even, odd = head[0:4096:2].count(0), head[1:4096:2].count(0)
-    if max(even, odd) < min(len(head), 4096) / 10:
+    if max(even, odd) <= min(len(head), 4096) / 10:
         return None
     return "utf-16-le" if odd > even else "utf-16-be"
 
@@ -94,6 +94,7 @@ def _as_utf8(file: DataFile, head: bytes, stream: BinaryIO) -> str:
             wide += len(block) - len(decoder.decode(block, final=not block))
         except UnicodeDecodeError as error:
             start = error.object.rfind(b"\n", 0, error.start) + 1
+            wide += error.start - len(error.object[: error.start].decode())
             return _guess(file, _telling_lines(error.object[start:] + stream.read(_BLOCK)), wide)
     return "utf-8"
 

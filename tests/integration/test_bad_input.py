@@ -128,3 +128,42 @@ def test_unknown_stage_key_and_argument(run, tmp_path: Path):
                                                  "  select.nn: unknown key\n")  # fmt: skip
     assert "its value is missing" in run(train, "--select.n")[1]
     assert "no such stage" in run(train, "--until", "annotation")[1]
+
+
+def test_a_latin_1_export_with_semicolons_is_read_and_told(run, tmp_path: Path):
+    train = tmp_path / "train.CSV"
+    lines = [f"{row['id']};Größe {row['text']}, schön;{row['y']:g}" for row in good_rows()]
+    train.write_bytes("\r\n".join(["sep=;", "id;text;y", *lines]).encode("latin-1"))
+    code, message = run(train)
+    assert code == 0
+    assert f"data: {train}: not UTF-8, read as cp1252; where letters look wrong, set data.encoding" in message
+    code, message = run(train, "--data.delimiter", ",")
+    assert code == 2
+    assert f"hypsae: {train}: no column 'text'; it has id;text;y (delimiter ','" in message
+    assert "Traceback" not in message
+
+
+def test_a_stray_quote_ends_the_run_before_it_begins(run, tmp_path: Path):
+    train = tmp_path / "train.csv"
+    opened = {10: '"', 30: '"'}
+    lines = [f"{row['id']},{opened.get(i, '')}{row['text']},{row['y']}" for i, row in enumerate(good_rows())]
+    train.write_text("\n".join(["id,text,y", *lines]))
+    code, message = run(train)
+    assert code == 2
+    assert message.startswith(f"hypsae: {train}: row 11 (line 12): a quote opens a cell, and text follows")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["train.jsonl/a.csv", "folder", "x" * 300])
+def test_a_config_or_data_file_that_cannot_be_read_is_one_line(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture, place: str
+):
+    write(tmp_path, good_rows())
+    (tmp_path / "folder").mkdir()
+    code, message = run(tmp_path / place)
+    assert (code, message.count("\n")) == (2, 1)
+    assert message.startswith(f"hypsae: {tmp_path / place}: ")
+    assert cli.main(["run", "--config", str(tmp_path / place)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"hypsae: {tmp_path / place}: cannot be read: ")
+    assert message.count("\n") == 1

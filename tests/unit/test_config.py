@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from hypsae_ray import config, config_file
+from hypsae_ray import cli, config, config_file
 from hypsae_ray.errors import ConfigError
 
 MINIMAL = {"data": {"train": "a.csv", "holdout": "b.csv", "target": "y"}}
@@ -89,7 +89,7 @@ def test_defaults_are_filled_in():
             "gpus is 1.5: Ray gives a part of one GPU",
         ),
         ({"llm": {"replicas": {"gpus": 2}}}, "llm", "tensor_parallel_size x pipeline_parallel_size (1)"),
-        ({"embed": {"batch_size": "many"}}, "embed.batch_size", "integer"),
+        ({"embed": {"batch_size": "many"}}, "embed.batch_size", 'a whole number is wanted (got "many")'),
     ],
 )
 def test_refuses_and_names_the_field(tree: dict, place: str, reason: str):
@@ -203,3 +203,65 @@ def test_every_field_is_documented():
     own = [s for s in sections if s.__module__ == config.__name__ and s is not config.Config]
     assert len(own) >= 10
     assert [name for section in own for name in undocumented(section)] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("data:\n  text: a\n  target: y\n  text: b\n", "data.text stands twice, on lines 2 and 4"),
+        ("embed: {}\ndata: {}\nembed: {}\n", "embed stands twice, on lines 1 and 3"),
+        ("llm:\n  engine_args:\n    - {a: 1, 'a': 2}\n", "llm.engine_args.a stands twice, on lines 3 and 3"),
+        ("", "is empty; expected sections"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, content: str, reason: str):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=reason):
+        config_file.load(tmp_path / "c.yaml")
+
+
+def test_an_override_given_twice_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"--select\.n is given twice, as '8' and '9'"):
+        cli.parse_overrides(["--select.n", "8", "--select.n=9"])
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(MINIMAL))
+    with pytest.raises(ConfigError, match=r"--llm\.engine_args: a stands twice"):
+        config_file.load(tmp_path / "c.yaml", {"llm.engine_args": "{a: 1, a: 2}"})
+
+
+def test_merge_keys_still_work():
+    tree = config_file.read_yaml("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: [*a, *b], y: 5}\n")
+    assert (tree["b"], tree["c"]) == ({"x": 3, "y": 2}, {"x": 1, "y": 5})
+
+
+def test_what_is_left_empty_is_the_default_and_one_name_is_a_list(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "data: {train: a, holdout: b, target: y, covariates: age}\nembed:\n  replicas:\ntrain_sae:\n"
+        "  prefix_lengths: 64\nllm: {engine_args: }\nselect:\n"
+    )
+    loaded = config_file.load(tmp_path / "c.yaml")
+    assert loaded.data.covariates == ("age",)
+    assert loaded.train_sae.prefix_lengths == (64,)
+    assert loaded.model_copy(update={"data": None}) == config_file.parse(
+        {**MINIMAL, "train_sae": {"prefix_lengths": [64]}}, "c"
+    ).model_copy(update={"data": None})
+    loaded = config_file.load(tmp_path / "c.yaml", {"data.covariates": "sex", "select": ""})
+    assert loaded.data.covariates == ("sex",)
+
+
+@pytest.mark.parametrize(
+    ("tree", "reason"),
+    [
+        ({"embed": 5}, "embed: a section is wanted, with fields of its own (got 5)"),
+        ({"select": {"n": None}}, "select.n: a whole number is wanted, but nothing stands there"),
+        ({"embed": {"prompt": 2024}}, "embed.prompt: a text is wanted (got 2024: put it in quotes)"),
+        ({"data": {**MINIMAL["data"], "covariates": {"a": 1}}}, "data.covariates: a list is wanted"),
+        ({"data": None}, "data: required, but missing"),
+        ({"data": {**MINIMAL["data"], "encoding": "latin-99"}}, "no encoding that Python knows"),
+        ({"data": {**MINIMAL["data"], "delimiter": ";;"}}, "one sign is wanted, such as ; or tab"),
+        ({"evaluate": {"alpha": "small"}}, 'a number is wanted (got "small")'),
+    ],
+)
+def test_refusals_are_in_plain_words(tree: dict, reason: str):
+    message = refused(tree)
+    assert reason in message
+    assert not any(word in message for word in ("valid", "instance", "Input", "dictionary"))
