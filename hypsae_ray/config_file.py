@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import pydantic
 import yaml
@@ -137,6 +137,8 @@ def _override(tree: dict[str, Any], name: str, value: str, kind: type[Section]) 
 
 def _read_value(name: str, value: str, kind: type[Section]) -> Any:
     """Read a value as YAML; where the field is a text, what YAML takes for something else stays a text."""
+    if value in ("|", ">"):  # of which YAML would make an empty text
+        return value
     try:
         read = read_yaml(value)
     except KeyTwiceError as error:
@@ -158,6 +160,7 @@ def _is_text(name: str, kind: type[Section]) -> bool:
             return False
         is_union = get_origin(field.annotation) in (Union, UnionType)
         kinds = get_args(field.annotation) if is_union else (field.annotation,)
+        kinds = tuple(get_args(one)[0] if get_origin(one) is Annotated else one for one in kinds)
     return any(
         one is str or (get_origin(one) is Literal and isinstance(get_args(one)[0], str)) for one in kinds
     )

@@ -136,6 +136,8 @@ def test_texts_in_overrides_stay_texts(tmp_path):
         "data.text": '"quoted"',
         "interpret.instructions": "[note: a list",
         "interpret.llm.model": "7",
+        "data.delimiter": "|",
+        "data.encoding": "1252",
     }
     loaded = config_file.load(file, overrides)
     assert loaded.embed.prompt == "clustering: "
@@ -146,6 +148,8 @@ def test_texts_in_overrides_stay_texts(tmp_path):
     assert loaded.interpret.llm is not None
     assert loaded.interpret.llm.model == "7"
     assert loaded.data.text == "quoted"
+    assert (loaded.data.delimiter, loaded.data.encoding) == ("|", "cp1252")
+    assert config_file.load(file, {"data.delimiter": "tab"}).data.delimiter == "\t"
 
 
 @pytest.mark.parametrize(("content", "reason"), [("a: [", "not YAML"), ("- 1", "expected sections")])
