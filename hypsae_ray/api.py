@@ -80,7 +80,7 @@ def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines |
         ModelError: the model is not found or does not load.
     """
     options = _of_kind("options", options or Embed(replicas=IN_THIS_PROCESS), Embed)
-    given = arguments.texts("texts", texts).tolist()
+    given = arguments.texts("texts", texts)
     tasks = [(start, given[start : start + 2048]) for start in range(0, len(given), 2048)]
     with _engines(engines) as held:
         parts = dict(held.embedder(options).map(_embed, tasks))
@@ -177,7 +177,7 @@ def interpret_neurons(
     given = arguments.texts("texts", texts)
     fired = _fired(activations, _rows_of(texts, given))
     chosen = pd.DataFrame({"neuron_idx": _neurons(neurons, fired.shape[1])})
-    table = _name(chosen, given.tolist(), fired, llm, settings or Settings(), engines)
+    table = _name(chosen, given, fired, llm, settings or Settings(), engines)
     return table[["neuron_idx", "interpretation", "status", "f1_fidelity_score", *schema.MEASURES.names]]
 
 
@@ -218,7 +218,7 @@ def generate_hypotheses(
     chosen = selection.select(fired, values, options, task)
     table = selecting.to_table(chosen, selecting.target_correlation(fired, values, task)).to_pandas()
     ranked = scoring.ranked(table, f"M={fired.shape[1]}", options.method)
-    return _name(ranked, given.tolist(), fired, llm, settings or Settings(), engines)
+    return _name(ranked, given, fired, llm, settings or Settings(), engines)
 
 
 def annotate(
@@ -298,16 +298,16 @@ def _usable(texts: "pd.Series[Any]") -> np.ndarray:
     return typed.usable
 
 
-def _rows_of(texts: Any, given: "pd.Series[str]") -> Rows:
+def _rows_of(texts: Any, given: list[str]) -> Rows:
     return Rows("texts", len(given), index_of(texts))
 
 
 def _fired(activations: Any, rows_of_texts: Rows) -> sp.csr_matrix:
     """Return activations (n, M) as CSR, in the order of the texts."""
-    index, fired = index_of(activations), activations
-    if not sp.issparse(fired):
-        fired = arguments.vectors("activations", fired)
-    fired = sp.csr_matrix(fired)
+    index, table = index_of(activations), activations
+    if not sp.issparse(activations):
+        table = arguments.vectors("activations", activations)
+    fired = sp.csr_matrix(table)
     bad = np.zeros(fired.shape[0], dtype=bool)
     bad[
         np.repeat(np.arange(len(bad)), np.diff(fired.indptr))[~(np.isfinite(fired.data) & (fired.data >= 0))]

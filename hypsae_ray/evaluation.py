@@ -185,8 +185,8 @@ def _labels(annotations: Any, task: str, threshold: float) -> tuple[Labels, pd.I
     fits = np.isin(values, (-1, 0, 1)) if task == "pairwise" else (values >= 0) & (values <= 1)
     unfit = ~(fits | np.isnan(values))
     if unfit.any():
-        row, column = np.unravel_index(int(np.argmax(unfit)), unfit.shape)
-        place = f"column {columns.shown(frame.columns[column])}, {arguments.where(frame.index, int(row))}"
+        row, column = divmod(int(np.argmax(unfit)), unfit.shape[1])
+        place = f"column {columns.shown(frame.columns[column])}, {arguments.where(frame.index, row)}"
         wanted = "-1, 0, 1 or NaN" if task == "pairwise" else "within 0 and 1, or NaN"
         raise InputError(f"annotations, {place}: {values[row, column]:g}, but labels must be {wanted}")
     labels = LabelArray(values if task == "pairwise" else to_labels(values, threshold))

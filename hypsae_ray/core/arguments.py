@@ -57,14 +57,15 @@ def column(name: str, values: Any, wanted: str = VALUES) -> "pd.Series[Any]":
 
 def _no_column(values: Any) -> str:
     """Say what a value is that is no column; "" if it may be one."""
+    kind = type(values).__name__
     if isinstance(values, str):
         return f"the text {columns.shown(values)}"
     if isinstance(values, pd.DataFrame):
         return f"a DataFrame with the columns {columns.shown(values.columns.tolist())}: give one of them"
     if isinstance(values, Mapping | set | frozenset):
-        return f"a {type(values).__name__} ({columns.shown(values)})"
+        return f"a {kind} ({columns.shown(values)})"
     if isinstance(values, bytes | bytearray) or sp.issparse(values):
-        return f"a {type(values).__name__}"
+        return f"a {kind}"
     if hasattr(values, "read"):
         return "an open file: read its lines into a list"
     return "" if isinstance(values, Iterable) else columns.shown(values)
@@ -79,7 +80,7 @@ def table(name: str, values: Any, wanted: str) -> pd.DataFrame:
     if isinstance(values, pd.DataFrame):
         return values
     if sp.issparse(values):
-        return pd.DataFrame(values.toarray())
+        return pd.DataFrame(cast(Any, values).toarray())
     if isinstance(values, pd.Series):
         raise InputError(f"{name}: wanted is {wanted}, not a Series: give series.to_frame()")
     if seen := _no_column(values):
@@ -96,12 +97,12 @@ def table(name: str, values: Any, wanted: str) -> pd.DataFrame:
 def _unmasked(values: Any) -> npt.NDArray[Any]:
     """Return an array; what a masked one hides is None."""
     if isinstance(values, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(values), None, values.data)
+        return np.array(cast(Any, values).tolist(), dtype=object)
     return np.asarray(values)
 
 
-def texts(name: str, values: Any) -> "pd.Series[str]":
-    """Return n texts, each one with something in it; indexed as they were.
+def texts(name: str, values: Any) -> list[str]:
+    """Return n texts, each one with something in it.
 
     Raises:
         InputError: there are none, or some are missing, blank or no text.
@@ -111,7 +112,7 @@ def texts(name: str, values: Any) -> "pd.Series[str]":
         raise InputError(f"{name}: it is empty")
     typed = columns.texts(given)
     refuse(name, given, typed.reasons, "leave such rows out of all that belongs to the texts")
-    return pd.Series(typed.values, index=given.index)
+    return typed.values.tolist()
 
 
 def numbers(
@@ -172,10 +173,10 @@ def codes(name: str, values: Any) -> tuple[Ints, int]:
         places, found = pd.factorize(given)
         distinct = pd.Series(found)
     typed = columns.names(distinct)
-    reasons = np.append(typed.reasons.to_numpy(object), columns.MISSING)[places]
+    reasons = typed.reasons.reset_index(drop=True).reindex(places, fill_value=columns.MISSING)
     missing = reasons == columns.MISSING
-    refuse(name, given, np.where(missing, "", reasons), "give one text or number a row")
-    return codes_of(pd.Series(np.append(typed.values, None)[places], dtype=object)), int(missing.sum())
+    refuse(name, given, reasons.mask(missing, ""), "give one text or number a row")
+    return codes_of(pd.Series(typed.values, dtype=object).reindex(places)), int(missing.sum())
 
 
 def vectors(name: str, values: Any) -> npt.NDArray[Any]:

@@ -125,11 +125,12 @@ def sentences_of(hypotheses: Sequence[str | None] | pd.DataFrame) -> list[str | 
     Raises:
         InputError: the table has neither column, it is no list, or a sentence is no text.
     """
+    sentences: Any = hypotheses
     if isinstance(hypotheses, pd.DataFrame):
         column = next((name for name in SENTENCE_COLUMNS if name in hypotheses), None)
         if column is None:
             there = ", ".join(map(str, hypotheses.columns))
             raise InputError(f"hypotheses: no column 'interpretation' or 'hypothesis'; it has {there}")
-        hypotheses = hypotheses[column]
-    given = arguments.column("hypotheses", hypotheses, arguments.SENTENCES)
+        sentences = hypotheses[column]
+    given = arguments.column("hypotheses", sentences, arguments.SENTENCES)
     return _sentences_in(given.reset_index(drop=True), "hypotheses: position")
