@@ -133,13 +133,13 @@ def read_name(value: Any, bits: int = 53) -> str:
     _require(value)
     if isinstance(value, str):
         return _name_in_text(value)
-    if isinstance(value, np.floating):
-        bits = exact_bits(cast(Any, value).dtype)
+    if isinstance(value, _FLOATS):
+        return _name_of_float(
+            value, exact_bits(cast(Any, value).dtype) if isinstance(value, np.floating) else bits
+        )
     value = _python(value)
     if isinstance(value, int):
         return str(value)
-    if isinstance(value, float):
-        return _name_of_float(value, bits)
     if isinstance(value, Decimal):
         return _name_of_decimal(value)
     if isinstance(value, datetime.datetime):
@@ -174,7 +174,7 @@ def _name_of_float(value: float, bits: int) -> str:
         return str(value)
     if abs(value) >= 2**bits:
         raise ValueError(
-            f"{value!r} was stored as a float, which no longer tells such large ids apart: use texts"
+            f"{value} was stored as a float, which no longer tells such large ids apart: use texts"
         )
     return str(int(value))
 

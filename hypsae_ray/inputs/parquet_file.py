@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -25,8 +26,14 @@ def read(file: DataFile, columns: Sequence[str], rows_per_frame: int) -> Iterato
         wanted = {name: paths[find_name(file, name, there)] for name in columns}
         read = list(dict.fromkeys(".".join(path) for path in wanted.values()))
         for batch in parquet.iter_batches(rows_per_frame, columns=read, use_threads=False):
-            values = {name: _column(batch, path).to_pylist() for name, path in wanted.items()}
+            values = {name: _values(_column(batch, path)) for name, path in wanted.items()}
             yield pd.DataFrame(values, dtype=object)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return Python values; short floats keep their type, since it says which whole numbers they hold."""
+    is_short = pa.types.is_float32(column.type) or pa.types.is_float16(column.type)
+    return list(column.to_numpy(zero_copy_only=False)) if is_short else column.to_pylist()
 
 
 def columns_in(file: DataFile) -> Counter[str]:

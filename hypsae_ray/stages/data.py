@@ -93,7 +93,7 @@ def _check(files: Iterable[DataFile], options: Data, truth: "_TruthValues") -> _
     for file in files:
         reasons: list[pd.Series[str]] = []
         for frame in read_frames(file, columns.names):
-            read = read_rows(frame, options)
+            read = read_rows(file, frame, options)
             bad, good = read.bad, read.values.drop(read.bad.index)
             truth.see(file.path, frame, read.values)
             if options.id is not None:

@@ -13,7 +13,8 @@ import pandas as pd
 from hypsae_ray.config import Data
 from hypsae_ray.core import rows
 from hypsae_ray.core.near_copies import CopyIndex
-from hypsae_ray.inputs import DataFile, read_frames
+from hypsae_ray.core.values import Decimals
+from hypsae_ray.inputs import DataFile, dialect, read_frames
 
 SPLITS = ("train", "val", "holdout")
 TRAINING = ("train", "val")
@@ -75,7 +76,7 @@ class Dataset:
             for file, frame, row_ids in _numbered(files, self.options, extra):
                 bad = self.left_out[source].get(file.path, _NO_REASONS)
                 kept = ~frame.index.isin(bad.index)
-                texts = read_rows(frame, self.options).values.assign(row_id=row_ids)[kept]
+                texts = read_rows(file, frame, self.options).values.assign(row_id=row_ids)[kept]
                 texts["text_id"] = rows.text_ids(texts["text"])
                 place = self._place(texts, source)
                 for split in wanted:
@@ -129,9 +130,15 @@ def _numbered(
             offset += len(frame)
 
 
-def read_rows(frame: pd.DataFrame, options: Data) -> rows.Rows:
-    """Return what the rows of one frame mean."""
-    return rows.read_rows(frame, columns_of(options), task=options.task, decimal=options.decimal or ".")
+def read_rows(file: DataFile, frame: pd.DataFrame, options: Data) -> rows.Rows:
+    """Return what the rows of one frame of a file mean."""
+    return rows.read_rows(frame, columns_of(options), task=options.task, decimal=_decimal(file, options))
+
+
+def _decimal(file: DataFile, options: Data) -> Decimals:
+    """Return the decimal mark of a file: in doubt for a CSV that keeps its commas for something else."""
+    doubtful = options.decimal is None and file.format == "csv" and dialect(file).delimiter not in (",", None)
+    return None if doubtful else options.decimal or "."
 
 
 @dataclass

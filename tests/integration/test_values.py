@@ -16,6 +16,7 @@ from hypsae_ray.config import AnnotateJob
 from hypsae_ray.errors import InputError
 from hypsae_ray.stages.texts import read_hypotheses, read_rows, store_rows
 
+Data = pd.DataFrame | Path  # a path: a file that is there
 FORMATS = ("jsonl", "csv", "parquet")
 WORDS = np.array([f"word{i}" for i in range(50)])
 
@@ -57,12 +58,15 @@ class Stored:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Callable[..., Stored]:
-    """Run stage `data` on a training and a holdout file."""
+    """Run stage `data` on training and holdout data."""
 
-    def run(train: pd.DataFrame, holdout: pd.DataFrame, formats: tuple[str, str], **options: Any) -> Stored:
+    def run(train: Data, holdout: Data, formats: tuple[str, str], **options: Any) -> Stored:
+        def place(data: Data, name: str) -> str:
+            return str(data) if isinstance(data, Path) else write(data, tmp_path / name)
+
         data = {
-            "train": write(train, tmp_path / f"train.{formats[0]}"),
-            "holdout": write(holdout, tmp_path / f"holdout.{formats[1]}"),
+            "train": place(train, f"train.{formats[0]}"),
+            "holdout": place(holdout, f"holdout.{formats[1]}"),
             "target": "y",
             **options,
         }
@@ -177,6 +181,32 @@ def test_a_decimal_comma_is_asked_for_and_read(store, tmp_path: Path):
         assert "set data.decimal: ','" in advice
     stored = store(train, holdout, ("csv", "csv"), decimal=",")
     np.testing.assert_array_equal(stored.split("holdout")["target"], numbers)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_comma_is_in_doubt_where_the_delimiter_is_another(store, tmp_path: Path, delimiter: str):
+    """1,234 is a number of thousands where commas also part cells; else it may be one and a bit."""
+    numbers = np.arange(40) + 1000
+    train, holdout = (table(40, n, price=[f"{x:,}" for x in numbers]).assign(y=range(40)) for n in (0, 1))
+    options = {"covariates": ["price"]}
+    stored = store(train, holdout, ("csv", "csv"), **options)
+    np.testing.assert_array_equal(stored.split("holdout")["covariate_price"], numbers)
+    place = tmp_path / "other.csv"
+    holdout.to_csv(place, index=False, sep=delimiter)
+    with pytest.raises(InputError, match=r"'1,000' is 1000 or 1\.000 \(is the comma a decimal mark\?\)"):
+        store(place, train, ("csv", "csv"), **options)
+    for decimal, factor in ((".", 1), (",", 1000)):
+        stored = store(place, place, ("csv", "csv"), decimal=decimal, overlap="keep", **options)
+        np.testing.assert_array_equal(stored.split("holdout")["covariate_price"], numbers / factor)
+
+
+def test_ids_in_short_floats_of_parquet_are_refused_where_they_run_together(store):
+    train = table(40, 0, shop=np.arange(40, dtype="float32"))
+    holdout = table(40, 1, shop=np.arange(16_777_190, 16_777_230).astype("float32"))
+    stored = store(train, table(40, 1, shop=np.arange(20, 60)), ("parquet", "jsonl"), group="shop")
+    assert stored.facts["overlap"]["same_group"] == 20
+    with pytest.raises(InputError, match=r"row 27: column 'shop': 16777216\.0 was stored as a float"):
+        store(train, holdout, ("parquet", "parquet"), group="shop")
 
 
 def test_few_distinct_texts_are_counted_and_told(store, capsys: pytest.CaptureFixture):
