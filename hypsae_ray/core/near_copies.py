@@ -37,6 +37,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from hypsae_ray.core.scripts import UNSPACED
+
 Floats = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
@@ -54,11 +56,7 @@ _PLACES = 1_024
 _LARGEST = 1_024  # shingles of a set that is sketched whole
 _TEXTS = 1_000  # hashed at a time
 _QUERIES = 4_096  # compared at a time: 8 MiB of sketches on each side
-# Thai, Lao, Burmese, Khmer, kana, Han.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
+_WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}]+"
 # What is kept of a text, 264 bytes; with its place in each tree, 392.
 _TEXT = np.dtype(
     [

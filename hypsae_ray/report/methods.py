@@ -268,7 +268,7 @@ def _prediction(config: Config, metrics: Mapping[str, Any]) -> list[str]:
     interval = f" (95 % interval from {draws}: {ends})" if ends else ""
     groups = metrics.get("n_groups")
     whole = ", groups kept whole" if is_known(groups) else ""
-    folds = min(config.evaluate.folds, groups if is_known(groups) else config.evaluate.folds)
+    folds = min(config.evaluate.folds, groups) if groups is not None else config.evaluate.folds
     chance = " above chance" if found.key == "auc" else ""
     return [
         f"On texts left out of the fit ({folds}-fold cross-fitting{whole}), the hypotheses "
