@@ -7,7 +7,8 @@ What comes back is one of three:
 
 - a completion: `Reply`, read from plain JSON, so that a field that a server leaves out does no harm;
 - trouble that may pass (no connection, silence, 408, 409, 425, 429, 500 and above, an answer that is no
-  completion): the same request is sent again after a wait, by tenacity;
+  completion): the same request is sent again after a wait, by tenacity. Waits grow, but are short once its
+  call has nothing else to do and the server answers the harmless question;
 - anything else is `RefusalError`.
 
 A request that is refused, or fails each time, is at fault itself if the server answers others: one that was
@@ -23,19 +24,20 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 from hypsae_ray.config import Endpoint, Llm
-from hypsae_ray.core.scripts import estimate_tokens
 from hypsae_ray.engine.endpoint_account import Account
 from hypsae_ray.engine.endpoint_parameters import Parameters, Wish
 from hypsae_ray.engine.endpoint_reply import Reply, read_reply, retry_after, says_too_long
+from hypsae_ray.engine.endpoint_throttle import Messages, Throttle, estimate, share
 from hypsae_ray.errors import ModelError, TransientError
 
 Wait = Callable[[float], Awaitable[None]]
-Messages = Sequence[Mapping[str, str]]
 
 HARMLESS = "Answer with one word, Yes or No: is water wet?"
 _log = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ _log = logging.getLogger(__name__)
 _PASSING = (408, 409, 425, 429)
 _NEGOTIABLE = (400, 413, 422)
 _FINAL = (*_NEGOTIABLE, 403, 451)  # what a text is refused with; some moderate with the last two
-_LONGEST_BACKOFF = 60.0
+_SHORT_BACKOFF, _LONGEST_BACKOFF = 2.0, 60.0
 _SILENT_TRIES = 2  # each one takes timeout_s
 _QUOTED = 200
 
@@ -82,30 +84,19 @@ class NoAnswerError(Exception):
     """The server answers others, but not this one request, each time for a reason that may pass."""
 
 
-class Throttle:
-    """Lets units through at a steady rate, never more than a second's worth at once, in the order asked.
+@dataclass
+class _Patience:
+    """What decides how long one request waits for its next try.
 
-    Args:
-        per_minute: the rate; None lets everything through.
+    Attributes:
+        parameters: those of the harmless question.
+        ending: set when its call has nothing else to do.
+        well: whether the server answers the harmless question; None: not asked yet.
     """
 
-    def __init__(self, per_minute: float | None) -> None:
-        from aiolimiter import AsyncLimiter
-
-        self.per_minute = per_minute
-        rate = (per_minute or 1.0) / 60
-        second = max(1.0, rate)
-        self._limiter = AsyncLimiter(second, second / rate) if per_minute else None
-        self._turn = asyncio.Lock()
-
-    async def take(self, amount: float) -> None:
-        """Wait until `amount` more may pass; more than a minute's worth counts as a minute's worth."""
-        left = min(amount, max(1.0, self.per_minute or 0.0))
-        async with self._turn:
-            while self._limiter and left > 0:
-                part = min(left, self._limiter.max_rate)
-                await self._limiter.acquire(part)
-                left -= part
+    parameters: Parameters
+    ending: asyncio.Event
+    well: bool | None = None
 
 
 class ChatClient:
@@ -133,10 +124,13 @@ class ChatClient:
             max_retries=0,  # the library cannot send again what came back with 200
         )
         # Random up to 2, 4, 8 s and so on: replicas must not come back all at once.
-        self._backoff = self._tenacity.wait_random_exponential(multiplier=2, max=_LONGEST_BACKOFF)
+        self._backoff, self._short_backoff = (
+            self._tenacity.wait_random_exponential(multiplier=_SHORT_BACKOFF, max=longest)
+            for longest in (_LONGEST_BACKOFF, _SHORT_BACKOFF)
+        )
         self._slots = asyncio.Semaphore(endpoint.concurrency)
-        self._requests = Throttle(_share(endpoint.requests_per_minute, llm))
-        self._tokens = Throttle(_share(endpoint.tokens_per_minute, llm))
+        self._requests = Throttle(share(endpoint.requests_per_minute, llm))
+        self._tokens = Throttle(share(endpoint.tokens_per_minute, llm))
         self._handshake: asyncio.Future[Parameters] | None = None
         self._answered = 0
         self._warned = False
@@ -145,8 +139,13 @@ class ChatClient:
         """Close the connections."""
         await self._client.close()
 
-    async def complete(self, messages: Messages, wish: Wish) -> Reply:
+    async def complete(self, messages: Messages, wish: Wish, ending: asyncio.Event | None = None) -> Reply:
         """Ask for a completion, several times where needed.
+
+        Args:
+            messages: what is said.
+            wish: what is wanted.
+            ending: set when there is nothing else to do while this one waits for its next try.
 
         Raises:
             RefusalError: the server does not take this request.
@@ -156,7 +155,8 @@ class ChatClient:
         """
         parameters = await self._parameters()
         try:
-            return await self._send_until_answered(messages, parameters.of(wish))
+            patience = _Patience(parameters, ending or asyncio.Event())
+            return await self._send_until_answered(messages, parameters.of(wish), patience)
         except FaultError as error:
             failure = await self._blame(error, parameters)
         raise failure
@@ -216,11 +216,13 @@ class ChatClient:
         self._tell(parameters)
         return parameters
 
-    async def _send_until_answered(self, messages: Messages, options: Mapping[str, Any]) -> Reply:
+    async def _send_until_answered(
+        self, messages: Messages, options: Mapping[str, Any], patience: _Patience | None = None
+    ) -> Reply:
         retrying = self._tenacity.AsyncRetrying(
             retry=self._tenacity.retry_if_exception_type(TroubleError),
             stop=self._is_last,
-            wait=self._pause,
+            wait=partial(self._pause, patience),
             sleep=self._wait,
             reraise=True,
         )
@@ -232,9 +234,15 @@ class ChatClient:
     def _tries(self, trouble: TroubleError) -> int:
         return min(self._endpoint.tries, _SILENT_TRIES) if trouble.silent else self._endpoint.tries
 
-    def _pause(self, state: Any) -> float:
+    async def _pause(self, patience: _Patience | None, state: Any) -> float:
         asked = state.outcome.exception().pause
-        return self._backoff(state) if asked is None else asked
+        if asked is not None:
+            return asked
+        if patience is None or not patience.ending.is_set():
+            return self._backoff(state)
+        if patience.well is None:
+            patience.well = await self._fault(patience.parameters) is None
+        return self._short_backoff(state) if patience.well else self._backoff(state)
 
     async def _send(self, messages: Messages, options: Mapping[str, Any]) -> Reply:
         """Send once; our errors are raised outside `except`, so that none of the library's hangs on them."""
@@ -243,7 +251,7 @@ class ChatClient:
         create = self._client.chat.completions.with_raw_response.create
         async with self._slots:
             await self._requests.take(1)
-            await self._tokens.take(_estimate(messages, options))
+            await self._tokens.take(estimate(messages, options))
             before = self._answered
             try:
                 raw = await create(model=self._model, messages=messages, **own, extra_body=extra or None)
@@ -319,14 +327,3 @@ def _libraries() -> tuple[Any, Any]:
 
 def _harmless() -> Messages:
     return [{"role": "user", "content": HARMLESS}]
-
-
-def _share(per_minute: float | None, llm: Llm) -> float | None:
-    """Return what each replica may take of a limit for all of them."""
-    return per_minute and per_minute / max(1, llm.replicas.max)
-
-
-def _estimate(messages: Messages, options: Mapping[str, Any]) -> float:
-    """Tokens that a request takes, by estimate, and those that it may give."""
-    given = options.get("max_tokens", options.get("max_completion_tokens", 0))
-    return sum(estimate_tokens(message["content"]) for message in messages) + given

@@ -30,9 +30,10 @@ import numpy as np
 from hypsae_ray.boundary import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.core.prompts import answer_now, label_prompt, render_naming
-from hypsae_ray.engine.endpoint_client import ChatClient, Messages, NoAnswerError, RefusalError, Wait
+from hypsae_ray.engine.endpoint_client import ChatClient, NoAnswerError, RefusalError, Wait
 from hypsae_ray.engine.endpoint_parameters import Wish
 from hypsae_ray.engine.endpoint_reply import Reply
+from hypsae_ray.engine.endpoint_throttle import Messages
 from hypsae_ray.errors import ConfigError, ModelError
 from hypsae_ray.schema import Status
 
@@ -111,16 +112,19 @@ class EndpointModel:
             scores.p_yes[pair], scores.p_neither[pair], scores.status[pair] = found
 
         try:
-            seconds = self._run(_pairs(scores.status.shape, how, asked), label)
+            seconds = self._run(_pairs(scores.status.shape, how, asked), label, labelling.ending)
         except ModelError as error:
             raise error.after(labelling.told(scores)) from None
         return labelling.told(scores, seconds)
 
-    def _run(self, jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]]) -> float:
+    def _run(
+        self, jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]], ending: asyncio.Event | None = None
+    ) -> float:
         """Do all jobs in the thread of the loop; return the seconds, less those that another call counts."""
         if not self._end.alive:
             raise ModelError("this endpoint model is closed")
-        future = asyncio.run_coroutine_threadsafe(self._timed(_each(jobs, work, self._workers)), self._loop)
+        every = _each(jobs, work, self._workers, ending or asyncio.Event())
+        future = asyncio.run_coroutine_threadsafe(self._timed(every), self._loop)
         try:
             return future.result()
         except BaseException:  # Ctrl-C above all: nobody waits for the rest
@@ -158,6 +162,7 @@ class _Labelling:
     usage: Usage = field(default_factory=Usage)
     words: Counter[str] = field(default_factory=Counter)
     reason: str = ""
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     def told(self, scores: Scores, seconds: float = 0.0) -> Scores:
         """Return scores with what this call took, and why pairs have no label."""
@@ -194,12 +199,12 @@ class _Labelling:
         if not self.how.thinking:
             return messages
         wish = Wish(self.how.thinking_tokens, thinking=True)
-        reply = self._count(await self.client.complete(messages, wish))
+        reply = self._count(await self.client.complete(messages, wish, self.ending))
         said = f"{reply.thought}\n{reply.text}".strip()
         return [*messages, _message("assistant", said), _message("user", answer_now())] if said else messages
 
     async def _ask(self, messages: Messages) -> _Found:
-        reply = self._count(await self.client.complete(messages, Wish()))
+        reply = self._count(await self.client.complete(messages, Wish(), self.ending))
         found = _parse(reply.text) if reply.first is None else _weigh(reply.first, self.how.min_mass)
         if found.status != Status.OK:
             self.words[reply.begins] += 1
@@ -260,8 +265,13 @@ def _pairs(shape: tuple[int, ...], how: Label, asked: np.ndarray | None) -> Iter
     return ((int(i), int(j)) for i, j in np.argwhere(wanted))
 
 
-async def _each(jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]], workers: int) -> None:
-    """Do all jobs, up to `workers` at once, begun in order; when one cannot be done, no other is begun."""
+async def _each(
+    jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]], workers: int, ending: asyncio.Event
+) -> None:
+    """Do all jobs, up to `workers` at once, begun in order; when one cannot be done, no other is begun.
+
+    `ending` is set when all are begun.
+    """
     failures: list[ModelError] = []
 
     async def pull() -> None:
@@ -272,6 +282,7 @@ async def _each(jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]], wor
                 await work(job)
             except ModelError as error:
                 failures.append(error)
+        ending.set()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):

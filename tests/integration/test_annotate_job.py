@@ -241,6 +241,19 @@ def test_many_failures_in_a_row_end_the_job_and_keep_what_is_there(place: Place)
     assert len(engines.seen) == 216
 
 
+def test_more_failures_in_a_row_are_borne_where_more_replicas_meet_an_outage(place: Place):
+    rows, engines = texts(240), Counting(fails_on="", times=25)
+    job = place.job(rows)
+    replicas = job.llm.replicas.model_copy(update={"min": 1, "max": 4})
+    several = job.llm.model_copy(update={"replicas": replicas})
+    run(place, job.model_copy(update={"llm": several}), engines)
+    assert engines.published["shards", "failed"] == 25
+    np.testing.assert_array_equal(place.result()[0], expected(rows, 4))
+    with pytest.raises(StageError, match="40 shards failed in a row"):
+        more = place.job(texts(400, seed=1)).model_copy(update={"llm": several})
+        run(place, more, Counting(fails_on=""))
+
+
 def test_two_jobs_at_once_are_told_and_write_each_shard_once(place: Place):
     job, said = place.job(texts(40)), []
     with Progress(Folder.at(place.out).sub("answers"), "x", 5, 160):

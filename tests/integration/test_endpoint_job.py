@@ -42,7 +42,9 @@ def annotate(server: Server, tmp_path: Path) -> Annotate:
         place = ["--data", f"{tmp_path}/data.jsonl", "--hypotheses", f"{tmp_path}/h.csv"]
         engine = ["--llm.engine", "endpoint", "--llm.endpoint.url", server.url, "--llm.model", "tiny"]
         quick = ["--llm.replicas", "{min: 0, max: 0}", "--llm.endpoint.timeout_s", "0.5"]
-        tries = ["--llm.endpoint.tries", "2", "--annotate.tries", "1"]
+        tries = ["--annotate.tries", "1"]
+        if "--llm.endpoint.tries" not in more:
+            tries += ["--llm.endpoint.tries", "2"]
         return cli.main(["annotate", *place, "--out", f"{tmp_path}/out", *engine, *quick, *tries, *more])
 
     return run

@@ -96,6 +96,16 @@ def test_the_same_run_again_computes_nothing(finished: runner.Run, demo_config: 
     pd.testing.assert_frame_equal(again.evaluation, finished.evaluation)
 
 
+def test_answers_that_were_set_aside_are_asked_for_again(finished: runner.Run, demo_config: config.Config):
+    place = stage_folder(Path(finished.out.path), "annotate")
+    saved = place.read_json("manifest.json")
+    saved["facts"]["answers"]["set_aside"] = 1
+    place.write_json("manifest.json", saved)
+    again = runner.run(demo_config, finished.out.path)
+    assert computed(again) == ["annotate", "evaluate"]
+    assert computed(runner.run(demo_config, finished.out.path)) == []
+
+
 def test_with_nothing_to_do_neither_ray_nor_torch_is_loaded(
     finished: runner.Run, demo_tree: dict, tmp_path: Path
 ):

@@ -82,6 +82,9 @@ def test_an_answer_that_is_neither_yes_nor_no_is_unsure(model: VllmModel):
     assert (scores.status == Status.UNSURE).sum() == (all_of_it > 1 - floor).sum() > 0
     assert np.isnan(scores.p_yes[scores.status == Status.UNSURE]).all()
     assert np.isfinite(scores.p_neither).all()
+    nothing = model.score(TEXTS, QUESTIONS, Label(min_mass=0.9999))
+    assert 0 < sum(nothing.words.values()) <= (nothing.status == Status.UNSURE).sum()
+    assert all(word.strip() for word in nothing.words)
 
 
 def test_calls_from_two_threads_share_the_engine(model: VllmModel):
