@@ -49,8 +49,24 @@ def entry(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(main(argv))
 
 
+class _Once(argparse.Action):
+    """Store a value, and refuse a second one where argparse would let the last one win."""
+
+    def __call__(self, _parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        there = getattr(namespace, self.dest)
+        if there != self.default:
+            raise ConfigError(f"{option_string} is given twice, as {there!r} and {values!r}: take one out")
+        setattr(namespace, self.dest, values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("action", None, _Once)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hypsae", description="Tested hypotheses from texts with a target.")
+    parser = _Parser(prog="hypsae", description="Tested hypotheses from texts with a target.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser(

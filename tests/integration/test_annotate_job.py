@@ -307,6 +307,21 @@ def test_bad_input_is_refused(place: Place, capsys, name: str, content: str, rea
     assert not list(Path(place.out).glob("annotations*"))
 
 
+def test_an_export_in_another_encoding_is_told_and_can_be_set(place: Place, capsys: pytest.CaptureFixture):
+    place.job(["a text"], 2)
+    data, hypotheses = place.folder / "t.csv", place.folder / "one.csv"
+    data.write_bytes("id;note\n1;Größe und Farbe schön\n2;schlecht\n".encode("latin-1"))
+    hypotheses.write_text("hypothesis\nmentions size, or colour\n")
+    arguments = ["--data", str(data), "--hypotheses", str(hypotheses), "--out", place.out, "--text", "note"]
+    engine = ["--llm.engine", "keywords", "--llm.replicas", "{min: 0, max: 0}"]
+    assert cli.main(["annotate", *arguments, *engine]) == 0
+    assert f"{data}: not UTF-8, read as cp1252" in capsys.readouterr().err
+    assert cli.main(["annotate", *arguments, *engine, "--encoding", "cp850", "--delimiter", ";"]) == 0
+    told = capsys.readouterr()
+    assert "not UTF-8" not in told.err
+    assert "nothing to do" not in told.out + told.err  # another encoding is another content
+
+
 def test_plan_and_status_say_what_there_is(place: Place, capsys: pytest.CaptureFixture):
     job = place.job(texts(50), 4)
     arguments = ["--data", job.data, "--hypotheses", job.hypotheses, "--llm.engine", "keywords"]

@@ -224,9 +224,11 @@ def test_a_key_that_stands_twice_is_refused(tmp_path, content: str, reason: str)
         config_file.load(tmp_path / "c.yaml")
 
 
-def test_an_override_given_twice_is_refused(tmp_path):
+def test_an_override_given_twice_is_refused(tmp_path, capsys: pytest.CaptureFixture):
     with pytest.raises(ConfigError, match=r"--select\.n is given twice, as '8' and '9'"):
         cli.parse_overrides(["--select.n", "8", "--select.n=9"])
+    assert cli.main(["annotate", "--data", "a.csv", "--data=b.csv"]) == 2
+    assert "--data is given twice, as 'a.csv' and 'b.csv'" in capsys.readouterr().err
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(MINIMAL))
     with pytest.raises(ConfigError, match=r"--llm\.engine_args: a stands twice"):
         config_file.load(tmp_path / "c.yaml", {"llm.engine_args": "{a: 1, a: 2}"})
