@@ -31,7 +31,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., tuple[in
         data = {"train": str(train), "holdout": str(write(tmp_path, good_rows(first=100), "holdout.jsonl"))}
         tree = {"data": {**data, "text": "text", "target": "y", "id": "id", "task": "regression"}}
         (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
-        arguments = ["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), "--until", "data"]
+        arguments = ["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
+        arguments += [] if "--until" in options else ["--until", "data"]
         code = cli.main(["run", *arguments, *options])
         return code, capsys.readouterr().err.removeprefix("data ...\n")
 
