@@ -70,6 +70,8 @@ def evaluate_hypotheses(
     """
     settings = _options({"alpha": alpha, "correction": correction, **options})
     labels, index, names = _labels(annotations, task, settings.threshold)
+    if hypotheses is None and isinstance(labels, StoredLabels):
+        hypotheses = labels.hypotheses()
     sentences = _sentences(names, hypotheses, labels.shape[1])
     _check_surroundings(around or inference.Surroundings(), *labels.shape)
     read = read_target(target, task)

@@ -1,10 +1,12 @@
 """Stored annotations as labels for the statistics: read block by block, never all at once."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 
 from hypsae_ray.answers import matrix
@@ -67,6 +69,13 @@ class StoredLabels:
         """Return how many pairs of row and hypothesis a mask left out."""
         tables = (self.folder.read_table(name, ["status"]) for name in self._names())
         return sum(int((matrix(table, "status") == Status.UNASKED).sum()) for table in tables)
+
+    def hypotheses(self) -> list[str | None] | None:
+        """Return the sentence of each column, as `hypsae annotate` wrote them; None: none are there."""
+        if not self.folder.has("hypotheses.csv"):
+            return None
+        table = pd.read_csv(io.BytesIO(self.folder.read_bytes("hypotheses.csv")), keep_default_na=False)
+        return [sentence or None for sentence in table["hypothesis"].astype(str)]
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time whatever the size of files."""

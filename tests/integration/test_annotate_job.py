@@ -447,6 +447,15 @@ def test_jobs_with_other_hypotheses_or_texts_at_once_are_both_right(place: Place
     assert find_annotations(place.out).path in folders
 
 
+def test_stored_annotations_bring_the_names_of_their_hypotheses(place: Place):
+    rows = texts(60)
+    for h in (3, 2):
+        run(place, place.job(rows, h), Counting())
+        target = np.random.default_rng(0).normal(size=60)
+        found = hypsae_ray.evaluate_hypotheses(place.out, target, task="regression", n_bootstrap=20)
+        assert found.table["hypothesis"].tolist() == sentences(h)
+
+
 def test_a_partial_result_is_what_is_read_next(place: Place):
     run(place, place.job(texts(20), 2), Counting())
     rows = [*texts(20), "fails here"]
