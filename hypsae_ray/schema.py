@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import pyarrow as pa
 
-VERSION = 4
+VERSION = 5
 
 
 class Status(IntEnum):
