@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import scipy.sparse as sp
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.core.analysis import Analysis
@@ -124,7 +125,7 @@ def _chain(
     if not features:
         return pd.DataFrame(), []
     first = min(values.shape[0] for values in features.values())
-    first = min(first, rows_that_fit(max(int(values.shape[1]) for values in features.values())))
+    first = min(first, rows_that_fit(max((_dense_width(values) for values in features.values()), default=0)))
     inside = np.isfinite(predicted) & (np.arange(analysis.sample.n) < first)
     if not _can_judge(analysis, inside, options):
         return pd.DataFrame(), []
@@ -134,7 +135,8 @@ def _chain(
     for name in [*before, HYPOTHESES, *(name for name in features if name in _LAST)]:
         guess, width = predicted[inside], len(analysis.design.live)
         if name != HYPOTHESES:
-            values = features[name][np.flatnonzero(inside)]
+            # Nearly always all of the first rows: a slice of an array is no copy.
+            values = features[name][slice(first) if inside[:first].all() else np.flatnonzero(inside)]
             width = int(values.shape[1])
             guess = cross_fit_features(
                 values,
@@ -148,6 +150,10 @@ def _chain(
     left = int(np.isfinite(predicted).sum() - inside.sum())
     notes = [f"embedding and neurons are compared on the first {inside.sum()} rows: more do not fit memory"]
     return pd.DataFrame(rows), notes if left else []
+
+
+def _dense_width(values: Features) -> int:
+    return 0 if sp.issparse(values) else int(values.shape[1])
 
 
 def _row(found: Mapping[str, Measured]) -> dict[str, float]:

@@ -28,8 +28,8 @@ from hypsae_ray.core.sample import Floats, Ints
 Features = Floats | sp.csr_matrix
 # Weights of a bootstrap that are held at once, in numbers: 16 MB, as often as there are copies of them.
 _AT_ONCE = 2_000_000
-# Rows x features that a ridge model is given: 400 MB. Of more rows, the first ones.
-MAX_CELLS = 50_000_000
+# Rows x dense features that are compared: 80 MB in float32. Of more rows, the first ones.
+MAX_CELLS = 20_000_000
 
 
 def deal_folds(target: Floats, groups: Ints | None, n_folds: int, rng: np.random.Generator) -> Ints:
@@ -195,5 +195,5 @@ def _with_interval(value: float, drawn: list[Floats]) -> Measured:
 
 
 def rows_that_fit(widest: int) -> int:
-    """Return how many rows of features, the widest of which has so many columns, are compared at the most."""
+    """Return how many rows are compared at the most, where the widest dense features have so many columns."""
     return max(MAX_CELLS // max(widest, 1), 1)

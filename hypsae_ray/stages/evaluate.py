@@ -104,10 +104,10 @@ def _surroundings(work: Workspace, rows: pd.DataFrame, neurons: np.ndarray) -> S
     out, n_neurons = work.inputs["embed_holdout"].folder, work.config.train_sae.n_neurons
     row_ids, fired = read_activations(out, "holdout", n_neurons)
     fired = in_order(fired, np.searchsorted(row_ids, rows.index.to_numpy()))
-    vectors = _read_vectors(out, rows.index.to_numpy(), n_neurons)
+    vectors = _read_vectors(out, rows.index.to_numpy())
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
     selected = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"].to_numpy()
-    active = fired[: len(vectors)].toarray().astype(np.float64)
+    active = fired[: len(vectors)]
     features = {"embedding": vectors, "neurons": active, "selected neurons": active[:, selected]}
     grouped = work.config.data.group is not None
     return Surroundings(
@@ -117,17 +117,20 @@ def _surroundings(work: Workspace, rows: pd.DataFrame, neurons: np.ndarray) -> S
     )
 
 
-def _read_vectors(folder: Folder, row_ids: np.ndarray, n_neurons: int) -> np.ndarray:
-    """Return the embeddings of the first rows (m, d), as many as features fit memory."""
+def _read_vectors(folder: Folder, row_ids: np.ndarray) -> np.ndarray:
+    """Return the embeddings of the first rows (m, d) float32, as many as fit memory."""
     names = folder.names("holdout-", ".parquet")
     dim = folder.read_table(names[0])["embedding"].type.list_size
-    wanted = row_ids[: rows_that_fit(max(dim, n_neurons))]
-    vectors = np.zeros((len(wanted), dim))
-    place = pd.Series(np.arange(len(wanted)), index=wanted)
+    wanted = row_ids[: rows_that_fit(dim)]
+    vectors = np.zeros((len(wanted), dim), dtype=np.float32)
+    place, left = pd.Series(np.arange(len(wanted)), index=wanted), len(wanted)
     for name in names:
+        if not left:
+            break
         table = folder.read_table(name)
         mine = place.reindex(table["row_id"].to_numpy())
         there = mine.notna().to_numpy()
+        left -= int(there.sum())
         if there.any():
             vectors[mine[there].to_numpy(np.int64)] = to_vectors(table)[there]
     return vectors

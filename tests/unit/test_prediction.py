@@ -10,7 +10,14 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from hypsae_ray.core.design import make_design
 from hypsae_ray.core.likelihood import LOGIT, POISSON
 from hypsae_ray.core.linear import sum_moments
-from hypsae_ray.core.penalised import PENALTIES, STRENGTHS, cross_fit_features, fit_logistic, fit_ridge
+from hypsae_ray.core.penalised import (
+    LEFT_OUT,
+    PENALTIES,
+    STRENGTHS,
+    cross_fit_features,
+    fit_logistic,
+    fit_ridge,
+)
 from hypsae_ray.core.prediction import (
     Judge,
     cross_fit_glm,
@@ -151,6 +158,28 @@ def test_wide_features_predict_what_they_hold_and_nothing_else():
     ) == pytest.approx(0.5, abs=0.075)
 
 
+def test_features_of_any_scale_and_place_are_fitted_alike():
+    X, y, w = wide(np.random.default_rng(1).integers(0, 30, 400))
+    w, folds = w / w.mean(), np.arange(400) % 5
+    scale, shift = np.random.default_rng(2).uniform(0.01, 100, 40), np.linspace(-2, 2, 40)
+    for fit, target in ((fit_ridge, y), (fit_logistic, (y > 0).astype(float))):
+        before, after = fit(X, target, w, folds), fit((X + shift) * scale, target, w, folds)
+        np.testing.assert_allclose(after.coefficients * scale, before.coefficients, rtol=1e-4, atol=1e-6)
+        assert after.constant + after.coefficients @ (shift * scale) == pytest.approx(
+            before.constant, rel=1e-4
+        )
+
+
+def test_rows_that_are_not_used_are_as_if_they_were_not_there():
+    X, y, w = wide(np.random.default_rng(1).integers(0, 30, 400))
+    w, folds = w / w[100:].mean(), np.arange(400) % 5
+    folds[:100] = LEFT_OUT
+    for fit, target in ((fit_ridge, y), (fit_logistic, (y > 0).astype(float))):
+        found, alone = fit(X, target, w, folds), fit(X[100:], target[100:], w[100:], folds[100:])
+        np.testing.assert_allclose(found.coefficients, alone.coefficients)
+        assert (found.penalty, found.constant) == (alone.penalty, pytest.approx(alone.constant))
+
+
 def test_sparse_features_predict_as_dense_ones():
     rng = np.random.default_rng(0)
     features = rng.exponential(size=(200, 30)) * (rng.random((200, 30)) < 0.2)
@@ -161,12 +190,18 @@ def test_sparse_features_predict_as_dense_ones():
 
 
 def wide(groups: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features that tell groups apart, a target of groups that they say nothing more of, and weights."""
+    """Features that tell groups apart, a target of groups that they say nothing more of, and weights.
+
+    Features have weighted variance 1, in which penalties are measured.
+    """
     rng = np.random.default_rng(seed)
     n_groups = groups.max() + 1
     features = 2 * rng.normal(size=(n_groups, 40))[groups] + rng.normal(size=(len(groups), 40))
     target = rng.normal(size=n_groups)[groups] + 0.3 * features[:, 0] + 0.5 * rng.normal(size=len(groups))
-    return features, target, rng.uniform(0.2, 3, len(groups))
+    weights = rng.uniform(0.2, 3, len(groups))
+    means = np.average(features, axis=0, weights=weights)
+    features /= np.sqrt(np.average((features - means) ** 2, axis=0, weights=weights))
+    return features, target, weights
 
 
 @pytest.mark.parametrize("sparse", [False, True])
