@@ -28,8 +28,8 @@ from hypsae_ray.core.sample import Floats, Ints
 Features = Floats | sp.csr_matrix
 # Weights of a bootstrap that are held at once, in numbers: 16 MB, as often as there are copies of them.
 _AT_ONCE = 2_000_000
-# Rows x dense features that are compared: 80 MB in float32. Of more rows, the first ones.
-MAX_CELLS = 20_000_000
+# Rows x dense features that are compared: 64 MB in float32. Of more rows, the first ones.
+MAX_CELLS = 16_000_000
 
 
 def deal_folds(target: Floats, groups: Ints | None, n_folds: int, rng: np.random.Generator) -> Ints:

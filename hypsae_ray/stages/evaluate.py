@@ -68,7 +68,8 @@ def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
     for name in ("text_id", "group"):
         numbers = table[name].combine_chunks().dictionary_encode().indices
         table = table.set_column(table.column_names.index(name), name, numbers)
-    return table.to_pandas().set_index("row_id").loc[row_ids]
+    rows = table.to_pandas().set_index("row_id")
+    return rows if np.array_equal(rows.index, row_ids) else rows.loc[row_ids]  # which copies them
 
 
 def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sample:
