@@ -285,7 +285,7 @@ class Manifest:
 
     @property
     def is_final(self) -> bool:
-        """Whether no answer was set aside, to be asked for again by the next run."""
+        """Whether every answer came; those that did not are asked for again by the next run."""
         return not self.outcome.facts.get("answers", {}).get("set_aside")
 
     def save(self, folder: Folder) -> None:

@@ -250,7 +250,7 @@ class Embed(Section):
     max_tokens: Positive | None = None
     """Tokens that are read of a text, at the most the model's own limit; null: that limit."""
     long_texts: Literal["cut", "mean_of_chunks"] = "cut"
-    """Texts with more tokens than are read. cut: the rest is left out; how many texts were cut is told.
+    """Texts with more tokens than are read. cut: the rest is left out; how many texts were cut is reported.
     mean_of_chunks: such a text is read in chunks, and has their mean embedding, weighted by tokens."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Precision the model computes in."""
@@ -387,9 +387,9 @@ class Endpoint(Section):
     timeout_s: PositiveAmount = 60
     """Seconds after which a silent request counts as failed."""
     tries: Positive = 6
-    """Times that a request is sent (twice where the server stays silent) before its pair is set aside or, if
-    the server answers nothing else, its shard fails; waits between them are random, up to 2, 4, 8 and at most
-    60 s, or as long as the server's Retry-After says."""
+    """Times that a request is sent (twice where the server stays silent) before its pair is left for the next
+    run or, if the server answers nothing else, its shard fails; waits between them are random, up to 2, 4, 8
+    and at most 60 s, or as long as the server's Retry-After says."""
 
     @field_validator("key_env")
     @classmethod
@@ -532,7 +532,7 @@ class Interpret(Section):
     """percentile: the bin of firing texts, as percentiles of their activation."""
     max_words: Positive = 256
     """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
-    Thai) is one. How many were cut is told."""
+    Thai) is one. How many were cut is reported."""
     instructions: str = ""
     """What the texts are and what kind of feature is wanted, put into the prompt as it is."""
     temperature: Amount = 0.7
@@ -564,7 +564,7 @@ class ScoreFidelity(Section):
     """Texts per neuron, half of them firing."""
     max_words: Positive = 256
     """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
-    Thai) is one. How many were cut is told."""
+    Thai) is one. How many were cut is reported."""
     threshold: Fraction = 0.5
     """P(yes) from which a text counts as labelled yes."""
     seed: Count = 0
@@ -586,7 +586,8 @@ class Annotate(Section):
     shard_rows: Runtime[Positive] = 64
     """Texts per shard: what one actor computes and writes at a time, and what a crash can lose."""
     tries: Runtime[Positive] = 3
-    """Times that what is left of a shard is tried, the engine answering nothing, before it is set aside."""
+    """Times that the rest of a shard is tried, the engine answering nothing, until it is left for the next
+    run."""
     rate: Runtime[PositiveAmount | None] = None
     """Pairs per second of one replica, for the plan; null: as measured by the last job in the folder."""
     price_per_hour: Runtime[PositiveAmount | None] = None

@@ -1,8 +1,8 @@
 """Stage `annotate`: P(yes) of every text for every hypothesis, in shards that are never computed twice.
 
 1. Plan (`label_plan`): the distinct texts go into `answers/`; what is not answered yet is cut into shards.
-2. Ask (`label_shards`): actors compute shards and write them. One that fails is tried again, and set aside
-   after some tries.
+2. Ask (`label_shards`): actors compute shards and write them. One that fails is tried again, and
+   left for the next run after some tries.
 3. Assemble (`assembly`): one row per row of the data, with a value and a status per hypothesis.
 """
 
@@ -104,7 +104,7 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     if lacking:
         lines = [f"{lacking:,} of {sum(counts.values()):,} answers have no label: {counts}"]
         if counts.get("set_aside"):
-            lines.append("those set aside got no answer; the same command asks them again")
+            lines.append("set_aside: no answer came; the same command asks again")
         for line in [*lines, *tally.why_no_label]:
             say(f"annotate: {line}")
     if tally.failed:

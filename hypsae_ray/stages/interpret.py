@@ -128,7 +128,7 @@ def generate(model: LanguageModel, task: list[tuple[int, NamingPrompt]]) -> list
 
 
 def dump_answers(done: list[tuple[int, Answer]]) -> bytes | None:
-    """Return the answers of a task as JSON; None if it was set aside, for the next run to ask again."""
+    """Return the answers of a task as JSON; None if some got none: the next run asks again."""
     if any(answer.status in UNANSWERED for _, answer in done):
         return None
     rows = [(k, answer.text, int(answer.status), vars(answer.usage)) for k, answer in done]

@@ -155,7 +155,7 @@ def score_candidates(
 
 
 def dump_scores(done: tuple[int, Scores]) -> bytes | None:
-    """Return the scores of a task as JSON; None if pairs were set aside, for the next run to ask again."""
+    """Return the scores of a task as JSON; None if pairs got no answer: the next run asks again."""
     neuron, scores = done
     if np.isin(scores.status, UNANSWERED).any():
         return None

@@ -79,7 +79,7 @@ def test_one_request_in_a_hundred_answered_badly_costs_its_own_pair(
     assert len(server.bodies) + len(server.trials) <= 600 * 1.1
     told = capsys.readouterr()
     assert "600 answers" in told.err
-    assert "those set aside got no answer; the same command asks them again" in told.err
+    assert "set_aside: no answer came; the same command asks again" in told.err
     assert "588 ok" in told.out
 
     server.bad, before = {"refused": BAD["refused"]}, len(server.bodies)
