@@ -24,7 +24,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Guarded:
+class Attempt:
     """Work whose unforeseen errors are results."""
 
     work: Callable[[Any, Any], Any]
@@ -77,7 +77,7 @@ class RetryingPool(Generic[Model]):
         failed: list[Failure] = []
         for attempt in range(1, TRIES + 1):
             failed, in_a_row = [], 0
-            for result in self.pool.map(Guarded(work), left, Failure) if left else ():
+            for result in self.pool.map(Attempt(work), left, Failure) if left else ():
                 if isinstance(result, Failure):
                     failed.append(result)
                     in_a_row += 1
