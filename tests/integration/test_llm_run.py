@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -38,7 +39,7 @@ def test_every_pair_of_text_and_hypothesis_is_answered(run: runner.Run):
     labelled = facts["answers"].get("ok", 0) + facts["answers"].get("cut", 0)
     assert 0 < usage.cached < usage.prompt
     row_ids, p_yes, _ = read_annotations(annotate.step.folder)
-    assert row_ids.tolist() == list(range(8))
+    assert len(row_ids) == 8 and (np.diff(row_ids) > 0).all()  # drawn at random, in order
     assert ((p_yes >= 0) & (p_yes <= 1)).sum() == labelled
 
 
