@@ -18,8 +18,8 @@ from hypsae_ray.core.design import Design, Rows, find_independent
 from hypsae_ray.core.linear import Moments
 from hypsae_ray.core.sample import Floats, GroupSums
 
-# Numbers in a block of permuted targets, or of signs: 80 MB.
-_AT_ONCE = 10_000_000
+# Numbers in a block of permuted targets, or of signs: 16 MB.
+_AT_ONCE = 2_000_000
 # Rows x draws at the most, where draws are fewer than asked for: about two minutes.
 _MOST = 10_000_000_000
 
