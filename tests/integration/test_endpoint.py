@@ -585,7 +585,7 @@ BAD = {
 def test_one_requests_trouble_is_one_pairs(server: Server, connect: Connect, kind: str, concurrency: int):
     server.bad = {kind: BAD[kind]}
     texts = [f"{kind} wait", f"a {kind}", *["a wait"] * 20]
-    scores = connect(timeout_s=0.2, tries=3, concurrency=concurrency).score(texts, [WAIT])
+    scores = connect(timeout_s=1, tries=3, concurrency=concurrency).score(texts, [WAIT])
     lacks = Status.FAILED if kind in ("refused", "moderated") else Status.SET_ASIDE
     assert statuses(scores) == [[lacks]] * 2 + [[Status.OK]] * 20
     np.testing.assert_allclose(scores.p_yes[2:, 0], 8 / 9, rtol=1e-6)

@@ -41,7 +41,7 @@ def annotate(server: Server, tmp_path: Path) -> Annotate:
         pd.DataFrame({"hypothesis": hypotheses}).to_csv(tmp_path / "h.csv", index=False)
         place = ["--data", f"{tmp_path}/data.jsonl", "--hypotheses", f"{tmp_path}/h.csv"]
         engine = ["--llm.engine", "endpoint", "--llm.endpoint.url", server.url, "--llm.model", "tiny"]
-        quick = ["--llm.replicas", "{min: 0, max: 0}", "--llm.endpoint.timeout_s", "0.5"]
+        quick = ["--llm.replicas", "{min: 0, max: 0}", "--llm.endpoint.timeout_s", "2"]
         tries = ["--annotate.tries", "1"]
         if "--llm.endpoint.tries" not in more:
             tries += ["--llm.endpoint.tries", "2"]
