@@ -100,7 +100,7 @@ def evaluate_hypotheses(
 def _sample(
     labels: Labels, index: pd.Index | None, target: Target, given: Mapping[str, Any]
 ) -> tuple[Sample, list[str]]:
-    """Return labels and all that was given beside them, in one order; and notes on how it was read."""
+    """Return labels and all that was given with them, in one order; and notes on how it was read."""
     notes, names = list(target.notes), ()
     values: dict[str, np.ndarray] = {"target": target.values}
     if "groups" in given:

@@ -151,7 +151,7 @@ def _stored_numbers(column: "pd.Series[Any]") -> Floats | None:
 
 
 def _stray_words(column: "pd.Series[Any]", values: Floats) -> Bools:
-    """Return which values are truth values, if there are other numbers than 0 and 1 beside them."""
+    """Return which values are truth values, if the column also holds numbers other than 0 and 1."""
     stray = np.isin(values, (0, 1))
     if stray[~np.isnan(values)].all():
         return np.zeros(len(values), dtype=bool)

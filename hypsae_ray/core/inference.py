@@ -134,7 +134,7 @@ def evaluate(
 
 
 def note_mask(found: Evaluation, unasked: int) -> Evaluation:
-    """Return the same with a note beside every estimate, if a mask left out pairs of row and hypothesis.
+    """Return the same with a note on every estimate, if a mask left out pairs of row and hypothesis.
 
     Args:
         found: on labels of which some are missing for that reason.

@@ -14,7 +14,7 @@ from typing import Any
 
 from hypsae_ray.engine.endpoint_reply import Reply
 
-ROOM_TO_THINK = 2048  # tokens beside the answer, for a model that thinks whatever it is asked
+ROOM_TO_THINK = 2048  # tokens in addition to the answer, for a model that thinks whatever it is asked
 WORD_TOKENS = 8  # room for a quote, a mark or a blank before the word
 _FEWER = {20: 5, 5: 0}  # 20 is what OpenAI and vLLM allow, 5 what stricter servers do
 # What to do without first where a refusal names nothing: the less common, and the less it decides.

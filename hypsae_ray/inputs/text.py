@@ -80,7 +80,7 @@ def find_encoding(file: DataFile) -> str:
 
 
 def _utf16_without_mark(head: bytes) -> str | None:
-    """Return which UTF-16 puts a NUL beside each ASCII letter, if the bytes look like it."""
+    """Return which UTF-16 puts a NUL next to each ASCII letter, if the bytes look like it."""
     even, odd = head[0:4096:2].count(0), head[1:4096:2].count(0)
     if max(even, odd) <= min(len(head), 4096) / 10:
         return None

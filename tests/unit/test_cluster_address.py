@@ -1,4 +1,4 @@
-"""A cluster that is not there is told in one line, before Ray waits for it."""
+"""A cluster that is not there is reported in one line, before Ray waits for it."""
 
 import socket
 import threading
