@@ -258,15 +258,13 @@ class Engines(Protocol):
         """
         ...
 
-    def publish(
-        self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], busy_share: float | None
-    ) -> None:
+    def publish(self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, float]]) -> None:
         """Show what a labelling job has done since the last call, to whoever watches the machines.
 
         Args:
             job: "run" and "labeller", names of its folders.
-            counts: numbers to add: "shards" by outcome, "answers" by status, "tokens" and "errors" by kind.
-            busy_share: how much of the time so far its engines worked, 0 to 1; None if unknown.
+            counts: numbers to add: "shards" by outcome, "answers" by status, the others of
+                `engine.metrics.COUNTERS` by kind.
         """
         ...
 

@@ -6,7 +6,7 @@ Ray shows it beside its own metrics, on the metrics endpoint of the node where t
     ray_hypsae_answers_total  status: ok, cut, unsure, failed ..., the names of `schema.Status`
     ray_hypsae_tokens_total   kind: prompt, cached (of the prompts', read from the prefix cache), generated
     ray_hypsae_errors_total   kind: the name of the error that a shard failed with; lost: its process died
-    ray_hypsae_busy_share     0 to 1: how much of the time so far the engines worked
+    ray_hypsae_seconds_total  kind: engine (it worked), shard (all of it: texts read, asked, answers written)
 
 All have the labels run (the run folder's name) and labeller (the name of its folder in `answers/`). The
 driver sends them every 10 s and when it ends (Ray's metrics_report_interval_ms), so a job costs the
@@ -15,36 +15,32 @@ same whether anyone looks or not.
 
 from collections.abc import Mapping
 
-from ray.util.metrics import Counter, Gauge
+from ray.util.metrics import Counter
 
 JOB = ("run", "labeller")
 COUNTERS = {
-    "shards": ("outcome", "Shards of texts that labelling jobs are done with, or have tried in vain."),
+    "shards": ("outcome", "Shards of texts that labelling jobs are done with, or that failed."),
     "answers": ("status", "Answers, one per pair of text and question."),
     "tokens": ("kind", "Tokens that the answers took; cached ones are prompt tokens too."),
     "errors": ("kind", "Failures of shards, each of which is tried again or set aside."),
+    # A gauge of Ray is there for two reports after it was set: shards that take longer would leave gaps.
+    "seconds": ("kind", "Time that shards took, and that engines worked on them, added up over replicas."),
 }
 
 
 class Metrics:
-    """The counters and the gauge of all jobs of this process."""
+    """The counters of all jobs of this process."""
 
     def __init__(self) -> None:
         self._counters = {
             name: (label, Counter(f"hypsae_{name}", text, (*JOB, label)))
             for name, (label, text) in COUNTERS.items()
         }
-        text = "How much of the time since their first shard the engines of a labelling job worked, 0 to 1."
-        self._busy_share = Gauge("hypsae_busy_share", text, JOB)
 
-    def publish(
-        self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], busy_share: float | None
-    ) -> None:
-        """Add counts, by counter and label; set the busy share, if it is known."""
+    def publish(self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, float]]) -> None:
+        """Add counts, by counter and label."""
         for name, by_label in counts.items():
             label, counter = self._counters[name]
             for value, count in by_label.items():
                 if count:
                     counter.inc(count, {**job, label: value})
-        if busy_share is not None:
-            self._busy_share.set(busy_share, dict(job))

@@ -128,12 +128,10 @@ class Session:
         storage = Storage(snapshots.path, snapshots.filesystem) if snapshots else None
         return train_distributed(load, options, on_epoch, storage)
 
-    def publish(
-        self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], busy_share: float | None
-    ) -> None:
+    def publish(self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, float]]) -> None:
         """Show what a labelling job has done in Ray's metrics, while a pool in Ray is open."""
         if self._pool is not None and not isinstance(self._pool, LocalPool):
-            self._metrics.publish(job, counts, busy_share)
+            self._metrics.publish(job, counts)
 
     @cached_property
     def _metrics(self) -> "Metrics":

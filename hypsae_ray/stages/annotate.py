@@ -135,7 +135,7 @@ def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
         for attempt in range(1, job.options.tries + 1):
             for report in track(pool.map(work, shards, on_lost=work.lost), total, "shard"):
                 tally.add(report)
-                engines.publish(name, report.counts, tally.busy)
+                engines.publish(name, report.counts)
                 progress.count(report.pairs, report.started, tally.workers, shards=not report.failure)
                 _require_a_label(tally, plan, ENOUGH)
             if not tally.failed or attempt == job.options.tries:

@@ -67,7 +67,7 @@ class Report:
         return sum(self.answers.values())
 
     @property
-    def counts(self) -> dict[str, Mapping[str, int]]:
+    def counts(self) -> dict[str, Mapping[str, float]]:
         """What there is to add up over all shards, by kind (see `boundary.Engines.publish`)."""
         usage = self.usage
         return {
@@ -75,6 +75,7 @@ class Report:
             "answers": self.answers,
             "tokens": {"prompt": usage.prompt, "cached": usage.cached, "generated": usage.generated},
             "errors": {self.error: 1} if self.error else {},
+            "seconds": {"engine": usage.seconds, "shard": self.ended - self.started},
         }
 
 

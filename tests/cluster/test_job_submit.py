@@ -106,7 +106,6 @@ class Labelling:
         server: what it asks.
         folder: of data and result.
         seen: what others can see of it while it works: the arguments of all processes, and of all jobs.
-        busy_share: what the metrics say of it then.
         status: what `hypsae status` says when it is stopped.
         finished: shards that are finished then.
         asked: requests up to then.
@@ -116,7 +115,6 @@ class Labelling:
     server: Server
     folder: Path
     seen: str = ""
-    busy_share: float = 0
     status: str = ""
     finished: int = 0
     asked: int = 0
@@ -152,9 +150,9 @@ class Labelling:
         wait_for_condition(self._is_told, timeout=DEADLINE_S)
 
     def _is_told(self) -> bool:
-        """Whether the metrics know of all there is; a gauge is told for a few reports after it was set."""
-        self.busy_share = self.busy_share or self.count("busy_share")
-        return self.count("shards_total", outcome="done") == self.shards() > 0 and self.busy_share > 0
+        """Whether the metrics know of all there is, which they learn one after the other."""
+        done = self.count("shards_total", outcome="done")
+        return done == self.shards() > 0 and self.count("seconds_total", kind="shard") > 0
 
     def stop(self, job: str) -> None:
         """Stop the job, and note what it leaves."""
@@ -197,7 +195,7 @@ def test_metrics_tell_what_is_done_while_it_is_done(stopped: Labelling):
     assert stopped.count("tokens_total", kind="cached") == answers * CACHED_TOKENS
     assert stopped.count("tokens_total", kind="generated") == answers
     assert stopped.count("errors_total") == 0
-    assert 0 < stopped.busy_share <= 1
+    assert 0 < stopped.count("seconds_total", kind="engine") <= stopped.count("seconds_total", kind="shard")
 
 
 def test_the_same_command_finishes_a_stopped_job_and_asks_nothing_twice(head: Head, stopped: Labelling):

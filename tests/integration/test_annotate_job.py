@@ -59,10 +59,10 @@ class Counting:
 
     lengths = staticmethod(measure)
 
-    def publish(self, job, counts, busy_share) -> None:
+    def publish(self, job, counts) -> None:
         assert job.keys() == {"run", "labeller"}
-        assert busy_share is None  # keywords tell no seconds
-        for name, by_label in counts.items():
+        assert counts["seconds"]["engine"] == 0 <= counts["seconds"]["shard"]  # keywords tell none
+        for name, by_label in ((name, counts[name]) for name in counts if name != "seconds"):
             self.published.update({(name, label): n for label, n in by_label.items() if n})
 
     def score(self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None) -> Scores:
