@@ -263,8 +263,8 @@ class Engines(Protocol):
 
         Args:
             job: "run" and "labeller", names of its folders.
-            counts: numbers to add: "shards" by outcome, "answers" by status, the others of
-                `engine.metrics.COUNTERS` by kind.
+            counts: numbers to add: "shards" by outcome, "answers" by status, "tokens", "errors" and "seconds"
+                by kind.
         """
         ...
 

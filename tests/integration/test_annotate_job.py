@@ -62,8 +62,8 @@ class Counting:
     def publish(self, job, counts) -> None:
         assert job.keys() == {"run", "labeller"}
         assert counts["seconds"]["engine"] == 0 <= counts["seconds"]["shard"]  # keywords tell none
-        for name, by_label in ((name, counts[name]) for name in counts if name != "seconds"):
-            self.published.update({(name, label): n for label, n in by_label.items() if n})
+        for name in counts.keys() - {"seconds"}:
+            self.published.update({(name, label): n for label, n in counts[name].items() if n})
 
     def score(self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None) -> Scores:
         if self.times and any(self.fails_on in text for text in texts):
