@@ -602,7 +602,7 @@ def test_when_the_server_ends_what_it_answered_is_kept(
     server: Server, connect: Connect, broken: Fault, kind: type[ModelError]
 ):
     model = connect(tries=2, concurrency=4)
-    ended = threading.Thread(target=lambda: (server.wait_at_gate(4), end(server, broken)))
+    ended = threading.Thread(target=end, args=(server, broken, 4))
     server.raise_gate(10)
     ended.start()
     with pytest.raises(kind) as caught:
@@ -619,8 +619,12 @@ def test_when_the_server_ends_what_it_answered_is_kept(
     assert (model.score(TEXTS, QUESTIONS).status == Status.OK).all()
 
 
-def end(server: Server, broken: Fault) -> None:
+def end(server: Server, broken: Fault, at_once: int) -> None:
+    """Break a server that so many requests wait for, after it has answered them."""
+    server.wait_at_gate(at_once)
     server.broken = broken
+    server.raise_gate(0)
+    server.wait_at_gate(at_once)  # the client has the answers: it has sent the next ones
     server.raise_gate(10**6)
 
 
