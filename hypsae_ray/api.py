@@ -100,7 +100,7 @@ def train_sae(
     Args:
         embeddings: training rows, an array, a DataFrame or a list of rows.
         val_embeddings: rows for early stopping; None: it looks at the training loss.
-        options: sizes and training; None: the defaults of the config.
+        options: sizes and training; what of the sizes is left empty follows n. None: the defaults.
         engines: a Session.
 
     Raises:
@@ -114,7 +114,7 @@ def train_sae(
         raise InputError(f"val_embeddings: {val.shape[1]} columns, but embeddings has {train.shape[1]}")
     options = _of_kind("options", options or TrainSae(), TrainSae)
     with _engines(engines) as held:
-        return held.train_sae(_InMemory(train, val), options, lambda _: None).sae
+        return held.train_sae(_InMemory(train, val), options.sized(len(train)), lambda _: None).sae
 
 
 def activations(

@@ -7,8 +7,9 @@ the hash of a stage holds the content of its input files, not their place.)
 """
 
 import codecs
+import math
 import re
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -271,15 +272,35 @@ class Embed(Section):
         return self
 
 
+class SaeShape(NamedTuple):
+    """Sizes of an SAE: neurons, those that may fire per text, and prefix lengths."""
+
+    n_neurons: int
+    k: int
+    prefix_lengths: tuple[int, ...]
+
+
+# Up to so many training texts. The sizes are those that hypothesaes advises for 1,000, 10,000 and 100,000
+# texts, with the borders near the geometric means.
+SAE_SIZES = (
+    (3_000, SaeShape(64, 4, (16, 64))),
+    (30_000, SaeShape(256, 8, (32, 256))),
+    (math.inf, SaeShape(1024, 8, (128, 1024))),
+)
+
+
 class TrainSae(Section):
     """The Matryoshka top-k sparse autoencoder."""
 
-    n_neurons: Positive = 64
-    """Neurons in all (M)."""
-    k: Positive = 4
-    """Neurons that may fire per text (K); with `batch_topk`, on average over a batch."""
+    n_neurons: Positive | None = None
+    """Neurons in all (M); null: the last of prefix_lengths or, without them, by the number of training texts:
+    64 up to 3,000, 256 up to 30,000, 1024 above."""
+    k: Positive | None = None
+    """Neurons that may fire per text (K); with `batch_topk`, on average over a batch. null: 4 of up to 64
+    neurons, 8 of more."""
     prefix_lengths: tuple[Positive, ...] = ()
-    """Ascending prefix lengths of the Matryoshka loss, the last one n_neurons; empty: only n_neurons."""
+    """Ascending prefix lengths of the Matryoshka loss, the last one n_neurons; empty: only n_neurons, or
+    (16, 64), (32, 256) or (128, 1024) where n_neurons follows the number of texts."""
     batch_topk: bool = False
     """Keep the k x batch largest activations of a batch, and learn a threshold to use afterwards."""
     aux_k: Count | None = None
@@ -317,35 +338,66 @@ class TrainSae(Section):
     labels: Runtime[NodeLabels] = {}
     """Labels of the nodes that may hold a worker; see `replicas.labels`."""
 
+    def sized(self, n_texts: int) -> Self:
+        """Return these options with the sizes that were left empty filled in, for so many training texts.
+
+        >>> TrainSae().sized(2_000).shape
+        SaeShape(n_neurons=64, k=4, prefix_lengths=(16, 64))
+        """
+        shape = next(shape for most, shape in SAE_SIZES if n_texts <= most)
+        if (n_neurons := self.given_neurons) is not None:
+            k = min(4 if n_neurons <= 64 else 8, n_neurons)
+            shape = SaeShape(n_neurons, k, self.prefix_lengths or (n_neurons,))
+        return self.model_copy(update=shape._asdict() | {"k": self.k or shape.k})
+
     @property
-    def prefixes(self) -> tuple[int, ...]:
-        """Prefix lengths with the default filled in; the last one is n_neurons."""
-        return self.prefix_lengths or (self.n_neurons,)
+    def given_neurons(self) -> int | None:
+        """Neurons as given, by n_neurons or the last prefix length; None: neither is."""
+        return self.n_neurons or (self.prefix_lengths[-1] if self.prefix_lengths else None)
+
+    @property
+    def shape(self) -> "SaeShape":
+        """The sizes, where none is left empty; see `sized`."""
+        assert self.n_neurons is not None and self.k is not None, "sized() comes first"
+        return SaeShape(self.n_neurons, self.k, self.prefix_lengths or (self.n_neurons,))
 
     @property
     def n_aux(self) -> int:
         """aux_k with the default filled in."""
-        return min(2 * self.k, self.n_neurons) if self.aux_k is None else self.aux_k
+        shape = self.shape
+        return min(2 * shape.k, shape.n_neurons) if self.aux_k is None else self.aux_k
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.k > self.n_neurons:
-            raise ValueError(f"k ({self.k}) is above n_neurons ({self.n_neurons})")
-        if list(self.prefixes) != sorted(set(self.prefixes)):
-            raise ValueError(f"prefix_lengths {list(self.prefixes)} must ascend, each one once")
-        if self.prefixes[-1] != self.n_neurons:
-            raise ValueError(f"prefix_lengths end at {self.prefixes[-1]}, but n_neurons is {self.n_neurons}")
-        if self.multi_k is not None and not self.k < self.multi_k <= self.n_neurons:
-            raise ValueError(f"multi_k ({self.multi_k}) must lie above k ({self.k}) and up to n_neurons")
+        if self.given_neurons is None:
+            self._check_unsized()
+        else:
+            self._check_sizes(self.sized(0))
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"min_workers ({self.min_workers}) is above workers ({self.workers})")
         if self.gpus_per_worker and not self.workers:
             raise ValueError(
                 "gpus_per_worker needs workers: with 0, training runs in this process on the CPU"
             )
-        if self.n_aux > self.n_neurons:
-            raise ValueError(f"aux_k ({self.n_aux}) is above n_neurons ({self.n_neurons})")
         return self
+
+    def _check_unsized(self) -> None:
+        given = {"k": self.k, "multi_k": self.multi_k, "aux_k": self.aux_k}
+        if named := [name for name, value in given.items() if value]:
+            raise ValueError(f"{named[0]} is given without n_neurons: give n_neurons too")
+
+    def _check_sizes(self, sized: Self) -> None:
+        n_neurons, k, prefixes = sized.shape
+        if k > n_neurons:
+            raise ValueError(f"k ({k}) is above n_neurons ({n_neurons})")
+        if list(prefixes) != sorted(set(prefixes)):
+            raise ValueError(f"prefix_lengths {list(prefixes)} must ascend, each one once")
+        if prefixes[-1] != n_neurons:
+            raise ValueError(f"prefix_lengths end at {prefixes[-1]}, but n_neurons is {n_neurons}")
+        if self.multi_k is not None and not k < self.multi_k <= n_neurons:
+            raise ValueError(f"multi_k ({self.multi_k}) must lie above k ({k}) and up to n_neurons")
+        if sized.n_aux > n_neurons:
+            raise ValueError(f"aux_k ({sized.n_aux}) is above n_neurons ({n_neurons})")
 
 
 class Select(Section):
@@ -668,9 +720,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.select.n > self.train_sae.n_neurons:
+        n_neurons = self.train_sae.given_neurons or SAE_SIZES[0][1].n_neurons
+        if self.select.n > n_neurons:
             raise ValueError(
-                f"select.n ({self.select.n}) is above train_sae.n_neurons ({self.train_sae.n_neurons}): "
+                f"select.n ({self.select.n}) is above train_sae.n_neurons ({n_neurons}): "
                 "more neurons selected than exist"
             )
         namer = self.interpreter

@@ -11,6 +11,7 @@ from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.pipeline import MAIN
 from hypsae_ray.results import RUN
+from hypsae_ray.stages.train_sae import SHAPE
 from hypsae_ray.stages.workspace import read_activations, read_texts
 
 WORDS_SHOWN = 60
@@ -31,7 +32,7 @@ def describe_neurons(place: str, neurons: str = "selected", examples: int = 3, s
     """
     run = Folder.at(place)
     stages = _stage_folders(run)
-    n_neurons = int(run.read_json(RUN)["config"]["train_sae"]["n_neurons"])
+    n_neurons = int(stages["train_sae"].read_json(SHAPE)["n_neurons"])
     row_ids, fired = read_activations(stages["train_sae"], "train", n_neurons)
     sentences = _sentences(stages)
     chosen = choose_neurons(neurons, n_neurons, list(sentences), seed)

@@ -85,9 +85,8 @@ def run_theirs(x: np.ndarray, val: np.ndarray, options: TrainSae) -> tuple[np.nd
     with contextlib.redirect_stdout(sys.stderr):
         sae = train_sae(
             x,
-            options.n_neurons,
-            options.k,
-            matryoshka_prefix_lengths=list(options.prefixes),
+            *options.shape[:2],
+            matryoshka_prefix_lengths=list(options.shape.prefix_lengths),
             val_embeddings=val,
             n_epochs=options.max_epochs,
         )

@@ -156,7 +156,7 @@ class _Run:
         self.objective = _objective(self.rows, shard.total, options, collective)
         self.sae = _start(self.rows, shard.total, options, collective)
         self.optimizer = _adam(self.sae, options)
-        self.silent = torch.zeros(options.n_neurons, dtype=torch.int64, device=collective.device)
+        self.silent = torch.zeros(options.shape.n_neurons, dtype=torch.int64, device=collective.device)
         self.history: list[Epoch] = []
         self.best_weights: dict[str, Tensor] = {}
 
@@ -296,9 +296,8 @@ def _start(rows: Tensor, total: int, options: TrainSae, collective: Collective) 
     """Return the SAE before the first step."""
     sae = SparseAutoencoder(
         rows.shape[1],
-        options.n_neurons,
-        options.k,
-        prefix_lengths=options.prefixes,
+        *options.shape[:2],
+        prefix_lengths=options.shape.prefix_lengths,
         batch_topk=options.batch_topk,
     ).to(collective.device)
     # Draws 0, 1, ... order the epochs; the last two of the 32-bit range are kept for the start.

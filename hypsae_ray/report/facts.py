@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hypsae_ray.config import Config
+from hypsae_ray.config import Config, SaeShape
 from hypsae_ray.core.cuts import Cut
 from hypsae_ray.report.words import labels_cut
 from hypsae_ray.stages.embed import CUT_ADVICE
@@ -23,6 +23,7 @@ class MethodsFacts:
         versions: of Python and of each package, by name.
         rejected: rows left out as unusable.
         overlap: holdout texts that the training data had seen: same_text, near_copy, same_group, action.
+        sae: its n_neurons, k and prefix_lengths; empty: as the config says.
         dead_neurons: neurons of the SAE that never fire; None: not known.
         selected: neurons selected; None: not known.
         unnamed: selected neurons without a usable sentence.
@@ -40,6 +41,7 @@ class MethodsFacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     rejected: int = 0
     overlap: Mapping[str, Any] = field(default_factory=dict)
+    sae: Mapping[str, Any] = field(default_factory=dict)
     dead_neurons: int | None = None
     selected: int | None = None
     unnamed: int = 0
@@ -64,6 +66,7 @@ def methods_facts(
     """
     facts = {stage["stage"]: stage["facts"] for stage in stages}
     data, selected = facts.get("data", {}), facts.get("select", {})
+    sae = {name: facts["train_sae"][name] for name in SaeShape._fields} if "train_sae" in facts else {}
     labelled = chain.hypotheses.reindex(columns=["n"])["n"].dropna()
     tests = chain.evaluation.reindex(columns=["separation_test"])["separation_test"]
     return MethodsFacts(
@@ -72,6 +75,7 @@ def methods_facts(
         versions=versions,
         rejected=data.get("rejected", 0),
         overlap=data.get("overlap") or {},
+        sae={name: tuple(value) if isinstance(value, list) else value for name, value in sae.items()},
         dead_neurons=selected.get("dead"),
         selected=selected.get("selected"),
         unnamed=facts.get("score_fidelity", {}).get("unnamed", 0),

@@ -52,19 +52,20 @@ def _long_texts(config: Config, facts: MethodsFacts) -> str:
 
 
 def _sae(config: Config, facts: MethodsFacts) -> str:
-    options = config.train_sae
+    options = config.train_sae.model_copy(update=facts.sae)
+    shape = options.shape
     kind = "batch top-k" if options.batch_topk else "top-k"
-    nested = len(options.prefixes) > 1
-    lengths = f" and the prefix lengths {listed([count(n) for n in options.prefixes])}" if nested else ""
+    nested = len(shape.prefix_lengths) > 1
+    lengths = f" and the prefix lengths {listed([count(n) for n in shape.prefix_lengths])}" if nested else ""
     dead = facts.dead_neurons
     idle = f" {plural(dead, 'neuron')} never fired." if dead else ""
     mean = " on average" if options.batch_topk else ""
-    size = plural(options.n_neurons, "neuron")
+    size = plural(shape.n_neurons, "neuron")
     ended = f"until the validation loss had not fallen for {plural(options.patience, 'epoch')}"
     if facts.epochs == options.max_epochs:
         ended = f"for {plural(facts.epochs, 'epoch')}, of which that with the least validation loss was kept"
     return (
-        f"A {'Matryoshka ' if nested else ''}{kind} sparse autoencoder with {size}, k = {options.k} active "
+        f"A {'Matryoshka ' if nested else ''}{kind} sparse autoencoder with {size}, k = {shape.k} active "
         f"per text{mean}{lengths} was trained on the embeddings of the training texts {ended}.{idle}"
     )
 

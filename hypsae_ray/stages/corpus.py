@@ -35,8 +35,8 @@ class Corpus:
 
 def read_corpus(work: Workspace) -> Corpus:
     """Read the training texts' ids and activations of a run."""
-    sae = work.inputs["train_sae"].folder
-    row_ids, fired = read_activations(sae, "train", work.config.train_sae.n_neurons)
+    sae = work.inputs["train_sae"]
+    row_ids, fired = read_activations(sae.folder, "train", sae.facts["n_neurons"])
     text_ids = read_column(work.inputs["data"].folder, "train", "text_id")
     return Corpus.of(row_ids, text_ids.loc[row_ids], fired)
 

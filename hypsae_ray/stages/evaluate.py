@@ -113,7 +113,7 @@ def groupings(rows: pd.DataFrame, data: Folder, *, grouped: bool) -> dict[str, I
 
 def _surroundings(work: Workspace, rows: pd.DataFrame, neurons: np.ndarray) -> Surroundings:
     """Return what the hypotheses were made from: activations of all rows, and features of as many as fit."""
-    out, n_neurons = work.inputs["embed_holdout"].folder, work.config.train_sae.n_neurons
+    out, n_neurons = work.inputs["embed_holdout"].folder, work.inputs["train_sae"].facts["n_neurons"]
     row_ids, fired = read_activations(out, "holdout", n_neurons)
     fired = in_order(fired, np.searchsorted(row_ids, rows.index.to_numpy()))
     vectors = _read_vectors(out, rows.index.to_numpy())

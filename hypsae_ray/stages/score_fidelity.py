@@ -93,9 +93,9 @@ def run(work: Workspace) -> Outcome:
     kept = KeepingPool(pool, work.out, dump_scores, load_scores)
     scored, usage = score_candidates(kept, trials, texts, options, work.config.label, work.track)
     work.out.write_table("fidelity.parquet", to_table(scored))
-    shape = work.config.train_sae
+    shape = work.inputs["train_sae"].facts
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
-    chosen = ranked(selection, f"M={shape.n_neurons}, K={shape.k}", work.config.select.method)
+    chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
     hypotheses = choose(chosen, candidates, scored)
     table = pa.Table.from_pandas(hypotheses, schema=schema.HYPOTHESES, preserve_index=False)
     work.out.write_table("hypotheses.parquet", table)

@@ -16,7 +16,7 @@ from hypsae_ray.stages.workspace import Workspace, read_activations, read_column
 def run(work: Workspace) -> Outcome:
     """Write one row per neuron, ranked or not; facts: neurons selected, dead, constant."""
     data, sae = work.inputs["data"], work.inputs["train_sae"]
-    row_ids, fired = read_activations(sae.folder, "train", work.config.train_sae.n_neurons)
+    row_ids, fired = read_activations(sae.folder, "train", sae.facts["n_neurons"])
     target = read_column(data.folder, "train", "target").loc[row_ids].to_numpy()
     options, task = work.config.select, selection_task(data.facts["task"])
     chosen = select(fired, target, options, task)

@@ -38,9 +38,10 @@ class LoadEmbeddings:
 
 
 def run(work: Workspace) -> Outcome:
-    """Write weights, training history and sparse activations; facts: dim, epochs, losses, dead neurons."""
-    options = work.config.train_sae
+    """Write weights, training history and sparse activations; facts: dim, sizes, epochs, losses, dead."""
     embeddings = work.inputs["embed"].folder
+    n_texts = sum(embeddings.count_rows(name) for name in embeddings.names("train-", ".parquet"))
+    options = work.config.train_sae.sized(n_texts)
     snapshots = work.out.sub("snapshots")
     trained = work.engines.train_sae(LoadEmbeddings(embeddings), options, _report(work), snapshots)
     snapshots.delete()
@@ -51,7 +52,7 @@ def run(work: Workspace) -> Outcome:
     best = trained.best
     facts = {
         "dim": trained.sae.dim,
-        "n_neurons": options.n_neurons,
+        **options.shape._asdict(),
         "epochs": len(trained.history),
         "best_epoch": best.epoch,
         "val_loss": best.val_loss,

@@ -13,10 +13,21 @@ def refused(tree: dict) -> str:
     return str(error.value)
 
 
+def test_sizes_left_empty_follow_the_number_of_training_texts():
+    sizes = [tuple(config.TrainSae().sized(n).shape) for n in (300, 3_000, 10_000, 30_000, 1_000_000)]
+    small, middle, large = (64, 4, (16, 64)), (256, 8, (32, 256)), (1024, 8, (128, 1024))
+    assert sizes == [small, small, middle, middle, large]
+    assert tuple(config.TrainSae(n_neurons=100).sized(50_000).shape) == (100, 8, (100,))
+    assert tuple(config.TrainSae(n_neurons=12, k=2, prefix_lengths=(3, 12)).sized(50_000).shape) == (
+        12,
+        2,
+        (3, 12),
+    )
+
+
 def test_defaults_are_filled_in():
     parsed = config_file.parse(MINIMAL, "c.yaml")
-    assert parsed.train_sae.prefixes == (64,)
-    assert parsed.train_sae.n_aux == 8
+    assert parsed.train_sae.sized(1_000).n_aux == 8
     assert parsed.interpreter == parsed.llm
 
 
@@ -26,6 +37,7 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"n_neuron": 8}}, "train_sae.n_neuron", "unknown key"),
         ({"trainsae": {}}, "trainsae", "unknown key"),
         ({"data": {"train": "a"}}, "data.target", "required, but missing"),
+        ({"train_sae": {"k": 8}}, "train_sae", "k is given without n_neurons"),
         ({"train_sae": {"n_neurons": 64, "prefix_lengths": [16, 32]}}, "train_sae", "end at 32"),
         ({"train_sae": {"n_neurons": 64, "prefix_lengths": [32, 16, 64]}}, "train_sae", "must ascend"),
         ({"train_sae": {"n_neurons": 4, "k": 5}}, "train_sae", "k (5) is above n_neurons (4)"),

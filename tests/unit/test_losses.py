@@ -15,7 +15,9 @@ def setup(n: int = 64, **options) -> tuple[SparseAutoencoder, Tensor, Objective]
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, DIM, generator=generator) + 3
     config = TrainSae(n_neurons=M, k=K, **{"prefix_lengths": (4, M), "aux_weight": 0, **options})
-    sae = SparseAutoencoder(DIM, M, K, prefix_lengths=config.prefixes, batch_topk=config.batch_topk)
+    sae = SparseAutoencoder(
+        DIM, M, K, prefix_lengths=config.shape.prefix_lengths, batch_topk=config.batch_topk
+    )
     sae.initialize(x.median(0).values, generator)
     center = x.mean(0)
     return sae, x, Objective(config, center, (x - center).square().sum(1).mean(), Alone())

@@ -140,7 +140,9 @@ def test_the_best_weights_come_back() -> None:
     trained = run(x, config, val)
     assert losses(trained)[-1] > min(losses(trained))  # so that there is something to restore
     assert trained.best.loss == min(losses(trained))
-    assert unexplained(trained, val, config.prefixes) == pytest.approx(trained.best.loss, rel=1e-4)
+    assert unexplained(trained, val, config.shape.prefix_lengths) == pytest.approx(
+        trained.best.loss, rel=1e-4
+    )
 
 
 def test_patience_counts_epochs_without_a_lower_loss() -> None:
