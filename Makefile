@@ -11,9 +11,13 @@ COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 .PHONY: demo test test-cluster check clean
 
+# make demo LLM=NAME: a hub name, a folder, or the URL of a server and MODEL=NAME, if it has more than one.
+SERVER := --llm.engine endpoint --llm.endpoint.url '$(LLM)' --llm.model '$(or $(MODEL),auto)'
+CHOSEN := $(if $(findstring ://,$(LLM)),$(SERVER),$(if $(LLM),--llm.model '$(LLM)'))
+
 demo: .venv/installed
 	$(BIN)/hypsae demo-data demo-data
-	$(BIN)/hypsae run --config jobs/configs/demo.yaml --out runs/demo
+	$(BIN)/hypsae run --config jobs/configs/demo.yaml --out runs/demo $(CHOSEN)
 
 test: check
 	$(BIN)/pytest -m "not slow" --cov --cov-report=term

@@ -135,8 +135,9 @@ class Embedder(Protocol):
 class LanguageModel(Protocol):
     """Names neurons and labels texts.
 
-    An attribute `versions`, by name of the library, is kept with what it answers; a method `close` frees what
-    it holds. One with an attribute `thread_safe` that is true is called from several threads at once.
+    An attribute `versions`, by name of the library (and "precision"), is kept with what it answers; `remark`
+    is a line to show once it is loaded; a method `close` frees what it holds. One with an attribute
+    `thread_safe` that is true is called from several threads at once.
     """
 
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:

@@ -155,7 +155,7 @@ def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray.engine.session import Session
 
     settings, folder = _job(options, rest), Folder.at(options.out)
-    with Session(folder) as session:
+    with Session(folder, runner.say) as session:
         manifest = annotation.run(settings, options.out, session, runner.say)
     written = annotation.folder_of(folder, manifest.hash)
     print(f"{annotation.summary(manifest)}\nannotations, and hypotheses.csv: {written.path}")

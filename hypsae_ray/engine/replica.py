@@ -72,7 +72,8 @@ class Replica:
         """Do the one task in `batch`."""
         position, packed = batch["position"][0].as_py(), batch["task"][0].as_py()
         answer = pa.array([pickle.dumps(self._outcome(position, packed))], pa.binary())
-        return pa.table({"position": pa.array([position]), "result": answer})
+        remark = getattr(self._model, "remark", "")
+        return pa.table({"position": pa.array([position]), "result": answer, "remark": [remark]})
 
     def _load(self, factory: bytes) -> None:
         if reason := ray.get(self._feed.load_begins.remote()):

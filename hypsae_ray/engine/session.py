@@ -57,6 +57,7 @@ class LanguageModelFactory:
         return Guarded(VllmModel(self.options))
 
 
+Say = Callable[[str], None]
 RAY_START_ATTEMPTS = 3
 # What Ray Data reads when it is imported. Its own requests for nodes begin only when a first task has ended,
 # and hold idle nodes while a pool is open; actors that wait for room ask for nodes anyway.
@@ -74,10 +75,11 @@ class Session:
 
     Args:
         folder: of the run, which all nodes must reach; None: there is none, as in a notebook.
+        say: is given what models remark when they are loaded, a line each.
     """
 
-    def __init__(self, folder: Folder | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Folder | None = None, say: Say = lambda _: None) -> None:
+        self._folder, self._say = folder, say
         self._checked: list[Options] = []
         self._commits: dict[str, str] = {}
         self._factory: Callable[[], Any] | None = None
@@ -147,13 +149,16 @@ class Session:
 
     def _open(self, factory: Callable[[], Any], options: Embed | Llm) -> Any:
         if options.replicas.max == 0:
-            return LocalPool(factory())
+            model = factory()
+            if remark := getattr(model, "remark", ""):
+                self._say(remark)
+            return LocalPool(model)
         self.check([options])
         from hypsae_ray.engine.placement import placement_of
         from hypsae_ray.engine.pool import RayPool
 
         placement = placement_of(options) if isinstance(options, Llm) else None
-        return RayPool(factory, options.replicas, placement)
+        return RayPool(factory, options.replicas, placement, self._say)
 
     def release(self) -> None:
         """Close the pool in Ray, if one is open, and free what its actors reserve; a model here stays."""

@@ -22,6 +22,7 @@ from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.identity import versions_of
 from hypsae_ray.engine.label_prompts import CPU_BLOCK, LabelPrompts, Part, chat
 from hypsae_ray.engine.locate import locate
+from hypsae_ray.engine.precision import dtype_on_cpu
 from hypsae_ray.engine.vllm_thread import EngineThread
 from hypsae_ray.errors import ConfigError, ModelError
 from hypsae_ray.schema import USABLE, Status
@@ -49,7 +50,6 @@ class VllmModel:
     thread_safe = True
 
     def __init__(self, llm: Llm) -> None:
-        self.versions = versions_of("vllm", "torch", "transformers")
         set_environment(llm)
         import vllm
 
@@ -61,6 +61,9 @@ class VllmModel:
             raise
         except Exception as error:
             raise load_error("vLLM cannot load", llm, error) from error
+        dtype = str(self.engine.llm.model_config.dtype).removeprefix("torch.")
+        self.versions = {**versions_of("vllm", "torch", "transformers"), "precision": dtype}
+        self.remark = _dtype(llm)[1]
         self._tokenizer: Any = self.engine.llm.get_tokenizer()
         self._prompts: dict[tuple[bool, bool], LabelPrompts] = {}
         self._yes, self._no = yes_and_no(self._tokenizer, llm)
@@ -218,14 +221,12 @@ def sampling_params(**settings: Any) -> Any:
 
 def engine_arguments(llm: Llm) -> dict[str, Any]:
     """Return the arguments of vllm.LLM; `engine_args` of the config win over all others."""
-    from vllm.platforms import current_platform
-
-    on_cpu = _CPU_ARGUMENTS if current_platform.is_cpu() else {}
+    on_cpu = _CPU_ARGUMENTS if _is_on_cpu() else {}
     return {
         "model": locate(llm.model),
         "load_format": "safetensors",
         **code_arguments(llm),
-        "dtype": llm.dtype,
+        "dtype": _dtype(llm)[0],
         "max_model_len": llm.max_model_len,
         "tensor_parallel_size": llm.tensor_parallel_size,
         "pipeline_parallel_size": llm.pipeline_parallel_size,
@@ -246,9 +247,18 @@ def tokens_per_call(llm: Llm) -> int:
     On the CPU vLLM 0.29 ends when it cuts a seeded prompt into chunks ("CPU Generator does not use offset"),
     which it does to what exceeds one step.
     """
+    return max(llm.max_num_batched_tokens, llm.max_model_len) if _is_on_cpu() else 10**9
+
+
+def _is_on_cpu() -> bool:
     from vllm.platforms import current_platform
 
-    return max(llm.max_num_batched_tokens, llm.max_model_len) if current_platform.is_cpu() else 10**9
+    return current_platform.is_cpu()
+
+
+def _dtype(llm: Llm) -> tuple[str, str]:
+    """Return the dtype to give to vLLM, and a line that says why; "" where the config or vLLM decides."""
+    return dtype_on_cpu(llm) if _is_on_cpu() else (llm.dtype, "")
 
 
 def pack(numbers: Sequence[int], sizes: Sequence[int], room: int) -> list[list[int]]:

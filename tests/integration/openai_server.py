@@ -71,6 +71,7 @@ class Server:
         thought_in: field of the message in which thought stands.
         together: each request waits until so many are in flight,
         patience_s: but no longer than this.
+        models: names that /v1/models lists; None: there is no such page.
         faults: for the next requests; used up.
         gate: requests beyond so many wait until it is raised.
         held: requests whose prompt has this in it wait as well, until it is changed and the gate is raised.
@@ -94,6 +95,7 @@ class Server:
     thought_in: str = "reasoning_content"
     together: int = 1
     patience_s: float = PATIENCE_S
+    models: Collection[str] | None = ("served",)
     faults: deque[Fault] = field(default_factory=deque)
     gate: int = 10**9
     held: str | None = None
@@ -229,6 +231,16 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     chat: Server
+
+    def do_GET(self) -> None:
+        listed = self.chat.models if self.path.endswith("/v1/models") else None
+        models = [{"id": name, "object": "model"} for name in listed or ()]
+        content = json.dumps({"object": "list", "data": models}).encode()
+        self.send_response(404 if listed is None else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def do_POST(self) -> None:
         sent = self.rfile.read(int(self.headers["Content-Length"]))

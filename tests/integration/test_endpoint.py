@@ -18,6 +18,7 @@ from hypsae_ray.core.prompts import label_prompt, render_naming
 from hypsae_ray.engine.endpoint_model import EndpointModel
 from hypsae_ray.engine.endpoint_parameters import Parameters, Wish
 from hypsae_ray.engine.endpoint_reply import retry_after
+from hypsae_ray.engine.identity import content_of, pin
 from hypsae_ray.errors import ConfigError, ModelError, TransientError
 from hypsae_ray.schema import Status
 from tests.integration.openai_server import NAME, THOUGHT, Fault, Server, serve
@@ -73,6 +74,32 @@ def statuses(scores) -> list[list[Status]]:
 
 
 # Labels
+
+
+def of(server: Server, model: str) -> Llm:
+    return Llm(engine="endpoint", model=model, endpoint=Endpoint(url=server.url))
+
+
+def test_auto_is_the_only_model_of_a_server(server: Server):
+    pinned = pin(of(server, "auto"), {})
+    assert pinned == of(server, "served")
+    assert content_of(pinned)["model"] == "served"
+    assert pin(of(server, "named"), {}) == of(server, "named")  # and is not looked up
+
+
+@pytest.mark.parametrize(
+    ("models", "reason"),
+    [
+        (("one", "two"), r"has 2 models \(one, two\): name one"),
+        ((), "lists no model"),
+        (None, "does not list"),
+    ],
+)
+def test_a_server_without_just_one_model_is_refused_in_one_line(server: Server, models, reason: str):
+    server.models = models
+    with pytest.raises(ConfigError, match=f"llm.model auto: {server.url} .*{reason}") as refused:
+        pin(of(server, "auto"), {})
+    assert "\n" not in str(refused.value)
 
 
 def test_p_yes_is_the_share_of_yes_among_yes_and_no(server: Server, connect: Connect):

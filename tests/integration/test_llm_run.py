@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.llm, pytest.mark.cluster]
 
 @pytest.fixture(scope="module")
 def run(demo_tree: dict, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
-    """Two neurons, eight holdout texts in two shards."""
+    """Two neurons, eight holdout texts in two shards, on a CPU that is to do without bfloat16."""
     tree = {
         **demo_tree,
         "embed": {"max_tokens": 64},
@@ -26,13 +26,16 @@ def run(demo_tree: dict, tmp_path_factory: pytest.TempPathFactory) -> runner.Run
         "score_fidelity": {"n_examples": 4, "max_words": 20},
         "annotate": {"max_rows": 8, "max_words": 30, "shard_rows": 5},
     }
-    return runner.run(config_file.parse(tree, "llm"), str(tmp_path_factory.mktemp("llm") / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATEN_CPU_CAPABILITY", "avx2")  # for processes that are started from here
+        return runner.run(config_file.parse(tree, "llm"), str(tmp_path_factory.mktemp("llm") / "run"))
 
 
 def test_every_pair_of_text_and_hypothesis_is_answered(run: runner.Run):
     (annotate,) = [r for r in run.records if r.step.stage.name == "annotate" and r.step.chain == "main"]
     facts, usage = annotate.manifest.outcome.facts, annotate.manifest.outcome.usage
     assert facts["shards"] == 2
+    assert [line.rpartition(", ")[2] for line in facts["made_with"]] == ["precision float32"]
     assert sum(facts["answers"].values()) == 8 * 2
     sentences = run.chains[pipeline.MAIN].hypotheses["interpretation"].dropna().unique()
     assert usage.generated == 8 * len(sentences) > 0  # one token for each answer, equal sentences asked once

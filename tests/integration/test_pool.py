@@ -27,15 +27,21 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+class Process(int):
+    """The number of a process, as a model that remarks something."""
+
+    remark = "llm: float32, since this CPU has no bfloat16 instructions"
+
+
 @dataclass(frozen=True)
 class Counter:
     """Makes a model that knows its process, and leaves a file each time it is made."""
 
     folder: str
 
-    def __call__(self) -> int:
+    def __call__(self) -> Process:
         Path(self.folder, uuid.uuid4().hex).touch()
-        return os.getpid()
+        return Process(os.getpid())
 
 
 def test_the_address_of_a_living_cluster_answers():
@@ -47,19 +53,25 @@ def square(pid: int, task: int) -> tuple[int, int]:
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[RayPool[int]]:
-    pool = RayPool(Counter(str(tmp_path)), Replicas(min=1, max=1, cpus=2))
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def pool(tmp_path: Path, said: list[str]) -> Iterator[RayPool[int]]:
+    pool = RayPool(Counter(str(tmp_path)), Replicas(min=1, max=1, cpus=2), say=said.append)
     yield pool
     pool.close()
 
 
-def test_one_model_serves_call_after_call(pool: RayPool[int], tmp_path: Path):
+def test_one_model_serves_call_after_call(pool: RayPool[int], said: list[str], tmp_path: Path):
     first = list(pool.map(square, range(20)))
     second = list(pool.map(square, [30]))
     assert sorted(result for _, result in first) == [i**2 for i in range(20)]
     assert second[0][1] == 900
     assert {pid for pid, _ in first} == {second[0][0]}
     assert len(list(tmp_path.iterdir())) == 1
+    assert said == [Process.remark]
     # The settings of the pool are not those of the user's own datasets.
     assert (ray.data.DataContext.get_current().target_max_block_size or 0) > 1
 

@@ -177,15 +177,20 @@ def test_an_engine_whose_process_is_killed_ends_the_call(monkeypatch: pytest.Mon
     assert not process.is_alive()
 
 
-def test_a_model_in_this_process_gives_its_memory_back_before_the_next_one_loads():
-    held = LLM.model_copy(update={"replicas": Replicas(min=0, max=0)})
-    with Session() as session:
+def test_a_model_in_this_process_gives_its_memory_back_before_the_next_one_loads(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    held = LLM.model_copy(update={"dtype": "auto", "replicas": Replicas(min=0, max=0)})
+    said: list[str] = []
+    with Session(say=said.append) as session:
         pool = session.language_model(held)
         before = list(pool.map(_score, [QUESTIONS]))
         engine = weakref.ref(pool._model.model.engine.llm)  # the model of the pool stands behind a guard
         session.language_model(Llm(engine="keywords", replicas=held.replicas))
         assert engine() is None
         assert list(session.language_model(held).map(_score, [QUESTIONS])) == before
+    assert len(said) == 2 and all(line.startswith("llm: float32, since ") for line in said)
 
 
 def _score(model, questions: list[str]) -> list[float]:
