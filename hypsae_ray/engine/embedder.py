@@ -12,6 +12,7 @@ from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.identity import versions_of
 from hypsae_ray.engine.locate import locate
+from hypsae_ray.engine.shortening import scaled, shortened
 from hypsae_ray.engine.token_limit import TokenLimit
 from hypsae_ray.errors import ConfigError
 
@@ -67,11 +68,12 @@ class SentenceEmbedder:
         weights = np.array([n for its in pieces for _, n in its], dtype=np.float32)[:, None]
         starts = np.cumsum([0, *map(len, pieces[:-1])])
         means = np.add.reduceat(vectors * weights, starts) / np.add.reduceat(weights, starts)
-        if self._options.normalize:
-            means /= np.linalg.norm(means, axis=1, keepdims=True)
-        return means
+        return scaled(means) if self._options.normalize else means
 
     def _forward(self, texts: list[str]) -> np.ndarray:
+        return shortened(self._computed(texts), self._options)
+
+    def _computed(self, texts: list[str]) -> np.ndarray:
         texts = [self._options.prompt + text for text in texts]
         if self._pooled is None:
             encoded = self._model.encode(  # sorts by length itself

@@ -67,7 +67,7 @@ def versions_of(*libraries: str) -> dict[str, str]:
 
 def _is_loaded(options: Embed | Llm) -> bool:
     """Whether these options load weights: an endpoint and keywords load none."""
-    return isinstance(options, Embed) or options.engine == "vllm"
+    return options.engine in ("sentence_transformers", "vllm")
 
 
 def _is_commit(revision: str) -> bool:

