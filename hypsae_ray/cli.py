@@ -69,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="hypsae", description="Tested hypotheses from texts with a target.")
     commands = parser.add_subparsers(dest="command", required=True)
 
+    init = commands.add_parser("init", help="look at a data file, and write a config for it")
+    init.add_argument("data", metavar="FILE", help="file, glob or folder of JSONL, CSV or Parquet")
+    init.add_argument("--out", metavar="FILE", help="the config (default: named after the data, here)")
+    for column in ("text", "target", "group"):
+        init.add_argument(f"--{column}", metavar="COLUMN", help=f"column of the {column} (default: found)")
+    init.set_defaults(do=_init, overrides=False)
+
     run = commands.add_parser(
         "run",
         help="run all stages that are not done yet",
@@ -137,6 +144,15 @@ def _overrides(options: argparse.Namespace, rest: list[str]) -> dict[str, str]:
     """Return the fields of the config that the command line sets."""
     prices = {"annotate.rate": options.rate, "annotate.price_per_hour": options.price_per_hour}
     return {**{name: value for name, value in prices.items() if value is not None}, **parse_overrides(rest)}
+
+
+def _init(options: argparse.Namespace, _: list[str]) -> int:
+    from hypsae_ray.first_config import write_config
+
+    known = {name: getattr(options, name) for name in ("text", "target", "group")}
+    path, text = write_config(options.data, options.out, **known)
+    print(f"{text}\nwritten to {path}; look it over, then: hypsae run --config {path}")
+    return 0
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
