@@ -593,7 +593,8 @@ class Interpret(Section):
     """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
     Thai) is one. How many were cut is reported."""
     instructions: str = ""
-    """What the texts are and what kind of feature is wanted, put into the prompt as it is."""
+    """What the texts are and what kind of feature is wanted, put into the prompt as it is. Without examples:
+    a candidate that repeats five of these words in a row, or only says that a text is one, is no finding."""
     temperature: Amount = 0.7
     """Sampling temperature."""
     max_tokens: Positive = 64

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import pyarrow as pa
 
-VERSION = 5
+VERSION = 6
 
 
 class Status(IntEnum):
@@ -36,6 +36,8 @@ class Status(IntEnum):
     """The row holds no usable text."""
     SET_ASIDE = 10
     """It got no answer as often as is allowed, for a reason that may pass; another run asks again."""
+    NO_FINDING = 11
+    """Each sentence that came repeats the prompt, names a group of texts, or says nothing of a text."""
 
 
 USABLE = (Status.OK, Status.CUT)
@@ -118,6 +120,7 @@ CANDIDATES = pa.schema(
         ("candidate", pa.int64()),
         ("interpretation", pa.string()),
         ("status", pa.int8()),
+        ("tries", pa.int8()),  # how often it was asked for; 0: there was nothing to ask about
         ("positives", pa.list_(pa.int64())),
         ("negatives", pa.list_(pa.int64())),
     ]

@@ -1,15 +1,15 @@
-"""What a language model is asked, and the one place where its sentences are read.
+"""What a language model is asked.
 
 The wording lies in hypsae_ray/prompts/*.txt. A label prompt has four parts, each of which ends in a newline:
 instruction, text and property in either order, closing. Prompts that share their first parts share an
-engine's prefix cache.
+engine's prefix cache. A naming prompt ends with the beginning of its answer, which a model goes on with where
+its engine can; `core.names` reads what comes.
 
 A text may hold orders for the model that reads it, or what looks like the end of the text and the next part.
 With `guard` each line of a text is quoted after "> ", so that no line of it can be one of the prompt's own.
 """
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -18,10 +18,12 @@ from itertools import islice
 from string import Template
 
 from hypsae_ray.boundary import NamingPrompt
-from hypsae_ray.core.scripts import WORD, count_unspaced
+from hypsae_ray.core.scripts import WORD
 
 _TEMPLATES = (
     "naming",
+    "naming_begun",
+    "naming_form",
     "label_instruction",
     "label_text",
     "label_property",
@@ -31,20 +33,6 @@ _TEMPLATES = (
     "null_text",
     "answer_now",
 )
-_MAX_NAME_WORDS = 50
-
-_THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_THINKING_END = re.compile(r".*</(think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
-_BULLET = re.compile(r"([-–—•*#>]+|\(?\d{1,2}[.):])\s+|[-–—•](?=[\"“'`A-Za-z])")
-_CHATTER = re.compile(r"(sure|okay|ok|certainly|of course)[,.!]+\s*", re.IGNORECASE)
-_LEAD_IN = re.compile(
-    r"((the|one|a|my|here is|here's)\s+)*((shared|common|suggested|specific|distinguishing|best)\s+)*"
-    r"((feature|property|answer|hypothesis|concept|name|response|output)\b[^:\"]{0,40}?:"
-    r"|(feature|property|answer|hypothesis)\b[^:\"]{0,40}?\bis\b( that\b)?:?(?! (present|found|absent)))\s*",
-    re.IGNORECASE,
-)
-_QUOTED_THEN_WHY = re.compile(r"[\"“]([^\"“”]+)[\"”]\s*([-–—:(.]|because\b|since\b|as\b).*", re.IGNORECASE)
-_NO_NAME = frozenset({"none", "n/a", "na", "null", "unknown", "yes", "no", "no feature", "no property"})
 
 
 def truncate_words(text: str, n: int) -> str:
@@ -65,14 +53,30 @@ def truncate_words(text: str, n: int) -> str:
     return text if end == len(text) else f"{text[:end]} …"
 
 
-def render_naming(prompt: NamingPrompt) -> str:
-    """Return the question "what tells these texts from those?" as prose, the texts as numbered lists."""
+def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
+    """Return the question "what is said in these texts and not in those?", the texts as numbered lists.
+
+    Args:
+        prompt: the texts, and what the user says of them.
+        begun: the answer will be begun for the model with `naming_begun`; else it is asked to begin it so.
+    """
     instructions = prompt.instructions.strip()
-    return _template("naming").substitute(
-        instructions=f"\n{instructions}\n" if instructions else "",
+    asked = _template("naming").substitute(
+        instructions=f"{instructions}\n\n" if instructions else "",
         positives=_numbered(prompt.positives),
         negatives=_numbered(prompt.negatives),
     )
+    return asked if begun else asked + _template("naming_form").substitute(begun=naming_begun())
+
+
+def naming_begun() -> str:
+    """Return the beginning of an answer to a naming prompt, which a verb is to follow."""
+    return _template("naming_begun").template.strip()
+
+
+def naming_words() -> str:
+    """Return all wording of naming, without texts and instructions."""
+    return render_naming(NamingPrompt(("",), ("",)), begun=False)
 
 
 def label_prompt(text: str, question: str, *, text_first: bool = True, guard: bool = False) -> str:
@@ -118,26 +122,6 @@ def answer_now() -> str:
     return _template("answer_now").template.strip()
 
 
-def parse_name(raw: str) -> str | None:
-    r"""Read the sentence out of a model's answer to a naming prompt.
-
-    Leaves out thinking, whether closed or not, list marks, quotes around the whole, lead-ins such as
-    "Feature:", and takes the first line that is left with a plausible sentence in it.
-
-    Returns:
-        The sentence on one line, or None if there is none of at most 50 words.
-
-    >>> parse_name('<think>dogs?</think>\n- "mentions dogs"')
-    'mentions dogs'
-    """
-    answer = _THINKING_END.sub("", _THINKING.sub("", raw)) if "<" in raw else raw
-    for line in answer.splitlines():
-        name = _clean(line)
-        if _is_name(name):
-            return name
-    return None
-
-
 def template_fingerprint() -> str:
     """Return a hash of all prompt wording, hexadecimal, for the content hashes of stages."""
     digest = hashlib.sha256()
@@ -163,41 +147,3 @@ def _quoted(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _clean(line: str) -> str:
-    """Peel marks, lead-ins and quotes off a line until none is left."""
-    name, before = _one_line(line), None
-    while name != before:
-        before = name
-        for pattern in (_BULLET, _CHATTER, _LEAD_IN):
-            found = pattern.match(name)
-            name = name[found.end() :] if found else name
-        name = _unquoted(name.strip("*_ "))
-    return name.rstrip(".")
-
-
-def _unquoted(name: str) -> str:
-    """Take off quotes around the whole name, closed or not, but not those of a term inside it."""
-    reason = _QUOTED_THEN_WHY.fullmatch(name)
-    if reason:
-        return reason[1]
-    marks = re.findall(r"[\"“”]", name)
-    opened, closed = name[:1] in tuple('"“'), name[-1:] in tuple('"”')
-    if len(marks) % 2:
-        return name[1:] if opened else name[:-1] if closed else name
-    inner = re.search(r"[\"“”]", name[1:-1])
-    if opened and closed and (inner is None or name[inner.start()].isspace()):
-        return name[1:-1]
-    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "'`" else name
-
-
-def _is_name(name: str) -> bool:
-    lower = name.lower().strip("\"' ")
-    letters = sum(character.isalpha() for character in name) + count_unspaced(name)  # two of those are a word
-    return (
-        letters > 2
-        and lower not in _NO_NAME
-        and not name.endswith(":")
-        and len(name.split()) <= _MAX_NAME_WORDS
-    )

@@ -1,9 +1,11 @@
 """One OpenAI-compatible chat server: limits, retries, and what its refusals mean.
 
 The first thing asked is a harmless question, until the server takes it: the parameters it is taken with are
-used from then on (`endpoint_parameters`). A request waits for a slot (at most `Endpoint.concurrency` are in
-flight), then for its share of the two rates, and goes out; all who wait go in the order in which they came.
-What comes back is one of three:
+used from then on (`endpoint_parameters`). Before any answer is begun for the model, that of the harmless
+question is: where the server refuses it, or then says nothing, no other is. A request waits for a slot (at
+most `Endpoint.concurrency` are in flight), then for its share of the two rates, and goes out; all who wait go
+in the order in which they came. What comes
+back is one of three:
 
 - a completion: `Reply`, read from plain JSON, so that a field that a server leaves out does no harm;
 - trouble that may pass (no connection, silence, 408, 409, 425, 429, 500 and above, an answer that is no
@@ -24,7 +26,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,7 +34,7 @@ from urllib.parse import parse_qsl
 
 from hypsae_ray.config import Endpoint, Llm
 from hypsae_ray.engine.endpoint_account import Account
-from hypsae_ray.engine.endpoint_parameters import Parameters, Wish
+from hypsae_ray.engine.endpoint_parameters import EXTRA, WORD_TOKENS, Parameters, Wish
 from hypsae_ray.engine.endpoint_reply import Reply, read_reply, retry_after, says_too_long
 from hypsae_ray.engine.endpoint_throttle import Messages, Throttle, estimate, share
 from hypsae_ray.errors import ModelError, TransientError
@@ -131,7 +133,7 @@ class ChatClient:
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._requests = Throttle(share(endpoint.requests_per_minute, llm))
         self._tokens = Throttle(share(endpoint.tokens_per_minute, llm))
-        self._handshake: asyncio.Future[Parameters] | None = None
+        self._found: dict[str, asyncio.Future[Any]] = {}
         self._answered = 0
         self._warned = False
 
@@ -186,12 +188,31 @@ class ChatClient:
             return error
         return None
 
+    async def goes_on(self) -> bool:
+        """Whether the server goes on with an answer that is begun for it, and does not think first."""
+        return await self._once("goes_on", self._try_begun)
+
     async def _parameters(self) -> Parameters:
-        """Return what the server takes; all requests wait for one handshake."""
-        shaken = self._handshake
-        if shaken is None or (shaken.done() and (shaken.cancelled() or shaken.exception())):
-            shaken = self._handshake = asyncio.ensure_future(self._shake_hands())
-        return await asyncio.shield(shaken)
+        """Return what the server takes."""
+        return await self._once("parameters", self._shake_hands)
+
+    async def _once(self, name: str, ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Return what was found out under this name; all requests wait for one asking."""
+        found = self._found.get(name)
+        if found is None or (found.done() and (found.cancelled() or found.exception())):
+            found = self._found[name] = asyncio.ensure_future(ask())
+        return await asyncio.shield(found)
+
+    async def _try_begun(self) -> bool:
+        parameters = await self._parameters()
+        if parameters.thinks:
+            return False
+        begun = [*_harmless(), {"role": "assistant", "content": "The word is"}]
+        try:
+            reply = await self._send_until_answered(begun, parameters.of(Wish(WORD_TOKENS, begun=True)))
+        except FaultError:
+            return False
+        return bool(reply.text.strip())
 
     async def _shake_hands(self) -> Parameters:
         """Ask the harmless question with fewer parameters each time, until the server takes them."""
@@ -246,8 +267,8 @@ class ChatClient:
 
     async def _send(self, messages: Messages, options: Mapping[str, Any]) -> Reply:
         """Send once; our errors are raised outside `except`, so that none of the library's hangs on them."""
-        own = {name: value for name, value in options.items() if name != "chat_template_kwargs"}
-        extra = {name: value for name, value in options.items() if name not in own}
+        own = {name: value for name, value in options.items() if name not in EXTRA}
+        extra = {name: value for name, value in options.items() if name in EXTRA}
         create = self._client.chat.completions.with_raw_response.create
         async with self._slots:
             await self._requests.take(1)

@@ -29,7 +29,7 @@ import numpy as np
 
 from hypsae_ray.boundary import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Label, Llm
-from hypsae_ray.core.prompts import answer_now, label_prompt, render_naming
+from hypsae_ray.core.prompts import answer_now, label_prompt, naming_begun, render_naming
 from hypsae_ray.engine.endpoint_client import ChatClient, NoAnswerError, RefusalError, Wait
 from hypsae_ray.engine.endpoint_parameters import Wish
 from hypsae_ray.engine.endpoint_reply import Reply
@@ -217,9 +217,12 @@ class _Labelling:
 
 async def _name(client: ChatClient, prompt: NamingPrompt) -> Answer:
     drawn = prompt.sampling
-    wish = Wish(drawn.max_tokens, drawn.temperature, drawn.seed, drawn.thinking)
+    begun = not drawn.thinking and await client.goes_on()
+    wish = Wish(drawn.max_tokens, drawn.temperature, drawn.seed, drawn.thinking, begun)
+    messages = [_message("user", render_naming(prompt, begun=begun))]
+    messages += [_message("assistant", naming_begun())] if begun else []
     try:
-        reply = await client.complete([_message("user", render_naming(prompt))], wish)
+        reply = await client.complete(messages, wish)
     except (RefusalError, NoAnswerError) as error:
         too_long = isinstance(error, RefusalError) and error.too_long
         return Answer("", Status.TOO_LONG if too_long else Status.FAILED)

@@ -15,6 +15,8 @@ from typing import Any
 from hypsae_ray.engine.endpoint_reply import Reply
 
 ROOM_TO_THINK = 2048  # tokens in addition to the answer, for a model that thinks whatever it is asked
+BEGUN = {"continue_final_message": True, "add_generation_prompt": False}  # as vLLM and SGLang call it
+EXTRA = (*BEGUN, "chat_template_kwargs")  # what the OpenAI API does not know
 WORD_TOKENS = 8  # room for a quote, a mark or a blank before the word
 _FEWER = {20: 5, 5: 0}  # 20 is what OpenAI and vLLM allow, 5 what stricter servers do
 # What to do without first where a refusal names nothing: the less common, and the less it decides.
@@ -33,12 +35,14 @@ class Wish:
         temperature: 0 is greedy.
         seed: of the sampling; None: any.
         thinking: whether the model is to think before it answers.
+        begun: whether the last message is the beginning of the answer.
     """
 
     tokens: int | None = None
     temperature: float = 0.0
     seed: int | None = None
     thinking: bool = False
+    begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Parameters:
             sent["seed"] = wish.seed
         if wish.tokens is None and self.rivals:
             sent |= {"logprobs": True, "top_logprobs": self.rivals}
+        sent |= BEGUN if wish.begun else {}
         sent["chat_template_kwargs"] = {"enable_thinking": wish.thinking}
         return {name: value for name, value in sent.items() if name not in self.left_out}
 

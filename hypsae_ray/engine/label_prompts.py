@@ -130,16 +130,20 @@ class LabelPrompts:
         return [(self.head, text, question, self.tail), (self.head, question, text, self.tail)]
 
 
-def chat(tokenizer: Any, content: str, *, thinking: bool = False) -> str:
-    """Return a user's words in the model's chat template, or as they are if it has none."""
+def chat(tokenizer: Any, content: str, *, thinking: bool = False, begun: str = "") -> str:
+    """Return a user's words in the model's chat template, or as they are if it has none.
+
+    What follows is the model's; `begun` is the beginning of its answer.
+    """
     if not tokenizer.chat_template:
-        return content
-    return tokenizer.apply_chat_template(
+        return content + begun
+    before = tokenizer.apply_chat_template(
         [{"role": "user", "content": content}],
         tokenize=False,
         add_generation_prompt=True,
         enable_thinking=thinking,
     )
+    return before + begun
 
 
 def measure(llm: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:

@@ -196,12 +196,21 @@ class VllmModel:
         return yes, no
 
     def _naming_ids(self, prompt: NamingPrompt) -> list[int]:
-        text = chat(self._tokenizer, wording.render_naming(prompt), thinking=prompt.sampling.thinking)
+        """Return the question with its answer begun, unless the model is to think first."""
+        thinking = prompt.sampling.thinking
+        asked = wording.render_naming(prompt, begun=not thinking)
+        begun = "" if thinking else wording.naming_begun()
+        text = chat(self._tokenizer, asked, thinking=thinking, begun=begun)
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _naming_params(self, prompt: NamingPrompt) -> Any:
         drawn = prompt.sampling
-        return sampling_params(max_tokens=drawn.max_tokens, temperature=drawn.temperature, seed=drawn.seed)
+        return sampling_params(
+            max_tokens=drawn.max_tokens,
+            temperature=drawn.temperature,
+            seed=drawn.seed,
+            stop=None if drawn.thinking else ["\n"],  # a begun answer is one line
+        )
 
 
 def label_params(yes: Sequence[int], no: Sequence[int]) -> Any:

@@ -26,6 +26,7 @@ class MethodsFacts:
         sae: its n_neurons, k and prefix_lengths; empty: as the config says.
         dead_neurons: neurons of the SAE that never fire; None: not known.
         selected: neurons selected; None: not known.
+        asked_again: answers that were asked for since one before them was no finding.
         unnamed: selected neurons without a usable sentence.
         fidelity_texts: median of the labelled texts that a fidelity rests on; None: not known.
         tests: how many separation scores were tested by each test.
@@ -44,6 +45,7 @@ class MethodsFacts:
     sae: Mapping[str, Any] = field(default_factory=dict)
     dead_neurons: int | None = None
     selected: int | None = None
+    asked_again: int = 0
     unnamed: int = 0
     fidelity_texts: float | None = None
     tests: Mapping[str, int] = field(default_factory=dict)
@@ -78,6 +80,7 @@ def methods_facts(
         sae={name: tuple(value) if isinstance(value, list) else value for name, value in sae.items()},
         dead_neurons=selected.get("dead"),
         selected=selected.get("selected"),
+        asked_again=facts.get("interpret", {}).get("asked_again", 0),
         unnamed=facts.get("score_fidelity", {}).get("unnamed", 0),
         fidelity_texts=float(labelled.median()) if len(labelled) else None,
         cuts=cuts_of(stages),

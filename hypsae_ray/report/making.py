@@ -76,12 +76,18 @@ def _naming(config: Config, facts: MethodsFacts) -> str:
     who = "a keyword baseline without a language model (class-based TF-IDF)"
     who = who if llm.engine == "keywords" else f"{model_in_use(llm)} at temperature {options.temperature:g}"
     top = "that activate it most" if options.sampling == "top" else "drawn from a range of its activation"
+    again = (
+        f" {plural(facts.asked_again, 'answer')} {was(facts.asked_again)} asked for anew, up to twice each, "
+        "as the one before repeated the prompt, named a group of texts or said nothing that a text can show."
+        if facts.asked_again
+        else ""
+    )
     none = f" {plural(facts.unnamed, 'neuron')} got no usable sentence." if facts.unnamed else ""
     shown = facts.texts_shown or options.n_examples
     return (
         f"Each neuron was described by {who}, from {count(shown)} training texts, half of them texts "
         f"{top} and half texts on which it is silent; {plural(options.n_candidates, 'candidate sentence')} "
-        f"{was(options.n_candidates)} written.{_cut_of('interpret', facts)}{none}"
+        f"{was(options.n_candidates)} written.{_cut_of('interpret', facts)}{again}{none}"
     )
 
 

@@ -1,14 +1,14 @@
 """Stage `interpret`: candidate sentences for each selected neuron, written from texts that make it fire.
 
-What a model wrote is kept as it comes, a file per task, so that a run that is stopped asks only for the rest.
+A candidate that is no finding (`core.names.says_something`) is asked for again, from the same texts in
+another order and with another seed. What a model wrote is kept as it comes, a file per task, so that a run
+that is stopped asks only for the rest.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from hypsae_ray.artifacts import Outcome
 from hypsae_ray.boundary import Answer, LanguageModel, NamingPrompt, Pool, Sampling, Usage
 from hypsae_ray.config import Interpret
 from hypsae_ray.core.cuts import Cut
-from hypsae_ray.core.prompts import parse_name, truncate_words
+from hypsae_ray.core.names import parse_name, says_something
+from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sampling import naming_examples
 from hypsae_ray.schema import UNANSWERED, Status
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
@@ -28,6 +29,9 @@ from hypsae_ray.stages.tries import KeepingPool, RetryingPool
 from hypsae_ray.stages.workspace import Track, Workspace
 
 PROMPTS_PER_TASK = 32
+TRIES = 3  # of a candidate
+ASKED_AGAIN = (Status.NO_FINDING, Status.UNPARSABLE, Status.TRUNCATED)
+Prompts = list[tuple[int, NamingPrompt]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,15 @@ class Ask:
         return bool(self.positives and self.negatives)
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What came of one ask: a sentence, or a status that says why there is none, after so many tries."""
+
+    sentence: str | None
+    status: Status
+    tries: int = 0
+
+
 def run(work: Workspace) -> Outcome:
     """Write candidates with the rows each was written from; facts: how many of each status, texts shown."""
     options = work.config.naming
@@ -59,8 +72,11 @@ def run(work: Workspace) -> Outcome:
     table = pa.Table.from_pandas(candidates, schema=schema.CANDIDATES, preserve_index=False)
     work.out.write_table("candidates.parquet", table)
     shown = [len(ask.positives) + len(ask.negatives) for ask in asks if ask.possible]
+    if unusable := int(candidates["status"].isin(ASKED_AGAIN).sum()):
+        work.say(f"interpret: {unusable} of {len(candidates)} candidates are no finding after {TRIES} tries")
     facts = {
         "statuses": count_statuses(candidates["status"]),
+        "asked_again": int((candidates["tries"] - 1).clip(lower=0).sum()),
         "texts_shown": float(np.median(shown)) if shown else None,
         "cut": Cut.at_words(texts.values(), options.max_words).facts(),
     }
@@ -96,32 +112,45 @@ def write_candidates(
 
     Returns:
         The candidates table, in the order of `asks`, and the tokens used. Candidates of a task that failed
-        each time are SET_ASIDE.
+        each time are SET_ASIDE; those that are no finding after `TRIES` tries have a status that says so.
     """
-    possible = [k for k, ask in enumerate(asks) if ask.possible]
-    prompts = [(k, to_prompt(asks[k], texts, options)) for k in possible]
-    chunks = [prompts[i : i + PROMPTS_PER_TASK] for i in range(0, len(prompts), PROMPTS_PER_TASK)]
-    answers = [Answer("", Status.NO_EXAMPLES)] * len(asks)
-    for done in track(pool.map(generate, chunks, _set_aside) if chunks else (), len(chunks), "task"):
-        for k, answer in done:
-            answers[k] = answer
-    rows = [_row(ask, answer) for ask, answer in zip(asks, answers, strict=True)]
-    usage = reduce(add, (answer.usage for answer in answers), Usage())
+    found = [Candidate(None, Status.NO_EXAMPLES)] * len(asks)
+    left, usage = [k for k, ask in enumerate(asks) if ask.possible], Usage()
+    for attempt in range(TRIES):
+        prompts = [(k, to_prompt(asks[k], texts, options, attempt)) for k in left]
+        for k, answer in _ask(pool, prompts, track):
+            found[k] = Candidate(*read_answer(answer, options.instructions), attempt + 1)
+            usage += answer.usage
+        left = [k for k in left if found[k].status in ASKED_AGAIN]
+    rows = [_row(ask, candidate) for ask, candidate in zip(asks, found, strict=True)]
     return pd.DataFrame(rows, columns=schema.CANDIDATES.names), usage
 
 
-def to_prompt(ask: Ask, texts: Mapping[int, str], options: Interpret) -> NamingPrompt:
-    """Return the prompt of one candidate, with a sampling seed of its own."""
-    seed = int(np.random.SeedSequence([options.seed, ask.neuron_idx, ask.candidate]).generate_state(1)[0])
+def _ask(pool: Pool[LanguageModel], prompts: Prompts, track: Track) -> Iterator[tuple[int, Answer]]:
+    """Yield the answer to each prompt by its number."""
+    chunks = [prompts[i : i + PROMPTS_PER_TASK] for i in range(0, len(prompts), PROMPTS_PER_TASK)]
+    for done in track(pool.map(generate, chunks, _set_aside), len(chunks), "task") if chunks else ():
+        yield from done
+
+
+def to_prompt(ask: Ask, texts: Mapping[int, str], options: Interpret, attempt: int = 0) -> NamingPrompt:
+    """Return the prompt of one candidate, with a sampling seed of its own; another one for each attempt."""
+    entropy = np.random.SeedSequence([options.seed, ask.neuron_idx, ask.candidate, attempt])
+    seed, rng = int(entropy.generate_state(1)[0]), np.random.default_rng(entropy)
+
+    def shown(rows: tuple[int, ...]) -> tuple[str, ...]:
+        order = rng.permutation(len(rows)) if attempt else range(len(rows))
+        return tuple(truncate_words(texts[rows[i]], options.max_words) for i in order)
+
     return NamingPrompt(
-        positives=tuple(truncate_words(texts[i], options.max_words) for i in ask.positives),
-        negatives=tuple(truncate_words(texts[i], options.max_words) for i in ask.negatives),
+        positives=shown(ask.positives),
+        negatives=shown(ask.negatives),
         instructions=options.instructions,
         sampling=Sampling(options.temperature, options.max_tokens, seed % 2**31, options.thinking),
     )
 
 
-def generate(model: LanguageModel, task: list[tuple[int, NamingPrompt]]) -> list[tuple[int, Answer]]:
+def generate(model: LanguageModel, task: Prompts) -> list[tuple[int, Answer]]:
     """Answer the prompts of one task; each keeps its number."""
     answers = model.generate([prompt for _, prompt in task])
     return [(k, answer) for (k, _), answer in zip(task, answers, strict=True)]
@@ -141,18 +170,19 @@ def load_answers(content: bytes) -> list[tuple[int, Answer]]:
     return [(k, Answer(text, Status(status), Usage(**usage))) for k, text, status, usage in rows]
 
 
-def _set_aside(task: list[tuple[int, NamingPrompt]], _reason: str) -> list[tuple[int, Answer]]:
+def _set_aside(task: Prompts, _reason: str) -> list[tuple[int, Answer]]:
     return [(k, Answer("", Status.SET_ASIDE)) for k, _ in task]
 
 
-def _describe(task: list[tuple[int, NamingPrompt]]) -> str:
+def _describe(task: Prompts) -> str:
     return f"{len(task)} candidates"
 
 
-def read_answer(answer: Answer) -> tuple[str | None, Status]:
+def read_answer(answer: Answer, instructions: str = "") -> tuple[str | None, Status]:
     """Return the sentence in an answer, and a status that says why there is none.
 
-    Of an answer that hit its token limit, the lines that had ended are still good.
+    Of an answer that hit its token limit, the lines that had ended are still good. `instructions` are the
+    user's part of the prompt, which an answer must not repeat either.
     """
     if answer.status not in (Status.OK, Status.TRUNCATED):
         return None, answer.status
@@ -160,16 +190,16 @@ def read_answer(answer: Answer) -> tuple[str | None, Status]:
     name = parse_name(answer.text.rpartition("\n")[0] if cut else answer.text)
     if name is None:
         return None, Status.TRUNCATED if cut else Status.UNPARSABLE
-    return name, Status.OK
+    return (name, Status.OK) if says_something(name, instructions) else (None, Status.NO_FINDING)
 
 
-def _row(ask: Ask, answer: Answer) -> dict[str, Any]:
-    name, status = read_answer(answer)
+def _row(ask: Ask, candidate: Candidate) -> dict[str, Any]:
     return {
         "neuron_idx": ask.neuron_idx,
         "candidate": ask.candidate,
-        "interpretation": name,
-        "status": int(status),
+        "interpretation": candidate.sentence,
+        "status": int(candidate.status),
+        "tries": candidate.tries,
         "positives": list(ask.positives),
         "negatives": list(ask.negatives),
     }

@@ -63,6 +63,7 @@ class Server:
         word: what labels say, cut at max_tokens; None: the likeliest token.
         refuses: parameters that are refused, in OpenAI's words.
         thinks: nothing is said within 1,000 tokens, but thought.
+        silent_after_begun: an answer that is begun for it is its whole answer.
         thinks_unless_told: answers begin with <think> unless `enable_thinking` is false.
         broken: what becomes of every request.
         bad: what becomes of requests whose prompt has a word in it.
@@ -87,6 +88,7 @@ class Server:
     word: str | None = None
     refuses: Collection[str] = ()
     thinks: bool = False
+    silent_after_begun: bool = False
     thinks_unless_told: bool = False
     broken: Fault | None = None
     bad: dict[str, Fault] = field(default_factory=dict)
@@ -175,6 +177,8 @@ class Server:
             return Fault.error(400, words, param=refused, code="unsupported_parameter")
         if body.get("top_logprobs", 0) > self.most_logprobs:
             return Fault.error(400, f"top_logprobs must be at most {self.most_logprobs}")
+        if self.silent_after_begun and body["messages"][-1]["role"] == "assistant":
+            return Fault.says("")
         if self.thinks and _limit(body) < 1000:
             return Fault.says("", finish="length")
         if self.thinks_unless_told and body.get("chat_template_kwargs") != {"enable_thinking": False}:

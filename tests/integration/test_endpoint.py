@@ -418,13 +418,43 @@ def test_generate_asks_for_a_name_with_its_sampling(server: Server, connect: Con
     assert server.bodies == [
         {
             "model": "tiny",
-            "messages": [{"role": "user", "content": asked}],
+            "messages": [
+                {"role": "user", "content": asked},
+                {"role": "assistant", "content": "Each text of group A"},
+            ],
             "temperature": 0.7,
             "max_tokens": 33,
             "seed": 5,
+            "continue_final_message": True,
+            "add_generation_prompt": False,
             "chat_template_kwargs": {"enable_thinking": False},
         }
     ]
+
+
+@pytest.mark.parametrize("refused", ["continue_final_message", "add_generation_prompt", "seed"])
+def test_an_answer_is_begun_only_where_the_server_goes_on_with_it(
+    server: Server, connect: Connect, refused: str
+):
+    server.refuses = (refused,)
+    model = connect()
+    assert [answer.text for answer in model.generate([NAMING] * 3)] == [NAME] * 3
+    roles = [[message["role"] for message in body["messages"]] for body in server.bodies]
+    begun = refused == "seed"
+    assert roles == [["user", "assistant"] if begun else ["user"]] * 3
+    assert ["continue_final_message" in body for body in server.bodies] == [begun] * 3
+    tried = [body for body in server.trials if len(body["messages"]) == 2]
+    assert len(tried) == 1, "found out once"
+
+
+def test_an_answer_is_not_begun_for_a_model_that_thinks_or_says_nothing_then(
+    server: Server, connect: Connect
+):
+    thinking = NamingPrompt(("a wait",), ("none",), sampling=Sampling(thinking=True))
+    connect().generate([thinking])
+    server.silent_after_begun = True
+    connect().generate([NAMING])
+    assert [len(body["messages"]) for body in server.bodies] == [1, 1]
 
 
 def test_each_prompt_has_a_status_of_its_own(server: Server, connect: Connect):

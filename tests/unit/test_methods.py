@@ -223,6 +223,12 @@ def test_naming_is_described_as_the_stage_did_it():
     assert "from 120 training texts" in text(settings, replace(FACTS, texts_shown=120.0))
 
 
+def test_answers_that_were_no_finding_are_told():
+    said = text(facts=replace(FACTS, asked_again=3))
+    assert "3 answers were asked for anew, up to twice each, as the one before repeated the prompt" in said
+    assert "anew" not in text()
+
+
 def test_what_stages_settled_for_themselves_is_told_as_they_settled_it():
     settings = config(train_sae={"max_epochs": 50}, label={"guard": True, "thinking": True})
     said = text(settings, replace(FACTS, epochs=50, layout="question_first"), n_groups=3)

@@ -6,13 +6,13 @@ import pytest
 
 from hypsae_ray.boundary import NamingPrompt
 from hypsae_ray.core import prompts
+from hypsae_ray.core.names import parse_name
 from hypsae_ray.core.prompts import (
     label_closing,
     label_instruction,
     label_prompt,
     label_property,
     label_text,
-    parse_name,
     render_naming,
     template_fingerprint,
     truncate_words,

@@ -1,7 +1,7 @@
 """The stages' own logic, with a scripted model in hand: no Ray."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,8 @@ def untracked(items, _total, _unit):
 def candidates() -> pd.DataFrame:
     asks = interpret.plan(CORPUS, [2, 1, 0, 3], OPTIONS)
     table, usage = interpret.write_candidates(POOL, asks, TEXTS, OPTIONS, untracked)
-    assert usage == Usage(60, 0, 12)  # 3 neurons x 2 candidates: a dead neuron costs no call
+    # 3 neurons x 2 candidates, those of one neuron 3 times: a dead neuron costs no call.
+    assert usage == Usage(100, 0, 20)
     return table
 
 
@@ -70,6 +71,36 @@ def test_one_unparsable_answer_costs_only_itself(candidates: pd.DataFrame):
     status = candidates.groupby("neuron_idx")["status"].first()
     assert status.to_dict() == {0: Status.OK, 1: Status.UNPARSABLE, 2: Status.OK, 3: Status.NO_EXAMPLES}
     assert interpret.count_statuses(candidates["status"]) == {"ok": 4, "unparsable": 2, "no_examples": 2}
+    assert candidates.groupby("neuron_idx")["tries"].first().to_dict() == {0: 1, 1: 3, 2: 1, 3: 0}
+
+
+@dataclass(frozen=True)
+class Parrot(Scripted):
+    """Repeats words of the prompt until it is asked for the n-th time."""
+
+    n: int
+    asked: list[NamingPrompt] = field(default_factory=list)
+
+    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+        self.asked.extend(prompts)
+        said = "mentions rain" if len(self.asked) >= self.n else "says one thing that no text of group B says"
+        return [Answer(said, Status.OK)] * len(prompts)
+
+
+@pytest.mark.parametrize(
+    ("n", "tries", "status"), [(1, 1, Status.OK), (3, 3, Status.OK), (9, 3, Status.NO_FINDING)]
+)
+def test_a_candidate_that_repeats_the_prompt_is_asked_for_again_otherwise_and_not_for_ever(
+    n: int, tries: int, status: Status
+):
+    model, options = Parrot(n), OPTIONS.model_copy(update={"n_candidates": 1, "temperature": 0.0})
+    asks = interpret.plan(CORPUS, [0], options)
+    table, _ = interpret.write_candidates(LocalPool(model), asks, TEXTS, options, untracked)
+    assert table[["status", "tries"]].to_numpy().tolist() == [[status, tries]]
+    assert table["interpretation"].tolist() == ["mentions rain" if status == Status.OK else None]
+    assert len(model.asked) == len({prompt.positives for prompt in model.asked}) == tries
+    assert len({prompt.sampling.seed for prompt in model.asked}) == tries
+    assert len({frozenset(prompt.positives) for prompt in model.asked}) == 1, "the same texts"
 
 
 def test_candidates_see_different_texts_and_fidelity_sees_none_of_them(candidates: pd.DataFrame):
