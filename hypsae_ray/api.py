@@ -166,10 +166,10 @@ def interpret_neurons(
 
     Returns:
         One row per neuron, in order: neuron_idx, interpretation (None if there is none), status,
-        f1_fidelity_score, precision, recall, correlation, n (texts), precision_corpus and f1_corpus (where
-        firing texts are as rare as in `texts`), with 95 % intervals f1_ci_low, f1_ci_high, and so on for
-        precision, recall and f1_corpus. Of several candidates the best is measured on texts that had no part
-        in the choice, where there are enough.
+        threshold (P(yes) from which a label is a yes), f1_fidelity_score, precision, recall, correlation,
+        n (texts), precision_corpus and f1_corpus (where firing texts are as rare as in `texts`), with 95 %
+        intervals f1_ci_low, f1_ci_high, and so on for precision, recall and f1_corpus. Of several candidates
+        the best is measured on texts that had no part in the choice, where there are enough.
 
     Raises:
         InputError: parts cannot be used, or do not fit together.
@@ -178,7 +178,8 @@ def interpret_neurons(
     fired = _fired(activations, _rows_of(texts, given))
     chosen = pd.DataFrame({"neuron_idx": _neurons(neurons, fired.shape[1])})
     table = _name(chosen, given, fired, llm, settings or Settings(), engines)
-    return table[["neuron_idx", "interpretation", "status", "f1_fidelity_score", *schema.MEASURES.names]]
+    told = ["neuron_idx", "interpretation", "status", "threshold", "f1_fidelity_score"]
+    return table[[*told, *schema.MEASURES.names]]
 
 
 def generate_hypotheses(
@@ -203,7 +204,7 @@ def generate_hypotheses(
         engines: a Session to keep the model loaded in.
 
     Returns:
-        The hypotheses table, best neuron first.
+        The hypotheses table, best neuron first. `evaluate_hypotheses` takes thresholds from it.
 
     Raises:
         InputError: parts cannot be used, or do not fit together.
@@ -388,7 +389,7 @@ def _name(
         trials = scoring.plan(corpus, candidates, settings.score_fidelity)
         options = settings.score_fidelity
         scored, _ = scoring.score_candidates(pool, trials, by_id, options, settings.label, _untracked)
-    return scoring.choose(chosen, candidates, scored)
+    return scoring.choose(chosen, candidates, scored, settings.label.unplaced)
 
 
 def _untracked(items: Iterable[Any], _total: int, _unit: str) -> Iterator[Any]:

@@ -11,7 +11,15 @@ import math
 import re
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from hypsae_ray.secrecy import find_secret
@@ -69,6 +77,19 @@ def _delimiter(sign: str) -> str:
 
 Encoding = Annotated[str, AfterValidator(_encoding)]
 Delimiter = Annotated[str, AfterValidator(_delimiter)]
+
+
+def _threshold(value: Any) -> float | str:
+    try:
+        if value == "auto" or 0 < float(value) < 1:
+            return value if value == "auto" else float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("auto or a number above 0 and below 1 is wanted")
+
+
+Threshold = Annotated[float | Literal["auto"], PlainValidator(_threshold)]
+UNPLACED = 0.5  # the threshold where nothing says where it should be
 
 
 class Section(BaseModel):
@@ -558,7 +579,12 @@ class Llm(Section):
 
 
 class Label(Section):
-    """How a model is asked whether a text has a property."""
+    """How a model is asked whether a text has a property, and from which P(yes) on that is a yes."""
+
+    threshold: Threshold = "auto"
+    """P(yes) from which a text counts as labelled yes. auto: of each hypothesis where F1 against the neuron's
+    firing is highest, at the neuron's prevalence, by the training texts that score its fidelity
+    (`core.thresholds`); 0.5 where there are too few of them, or none. A number: that, for all."""
 
     layout: Literal["auto", "text_first", "question_first"] = "auto"
     """What stands first in a prompt, and so is computed once for all prompts that share it. auto: whichever
@@ -574,6 +600,15 @@ class Label(Section):
     """Let a reasoning model think about each pair before it answers: many times the cost."""
     thinking_tokens: Positive = 512
     """Tokens of thought at the most; thought that is longer is ended there, and the answer asked for."""
+
+    @property
+    def unplaced(self) -> float:
+        """The threshold of a hypothesis that none was placed for."""
+        return UNPLACED if self.threshold == "auto" else self.threshold
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides P(yes): all but the threshold, which is applied to it afterwards."""
+        return {name: value for name, value in super().content().items() if name != "threshold"}
 
 
 class Interpret(Section):
@@ -625,8 +660,6 @@ class ScoreFidelity(Section):
     max_words: Positive = 256
     """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
     Thai) is one. How many were cut is reported."""
-    threshold: Fraction = 0.5
-    """P(yes) from which a text counts as labelled yes."""
     seed: Count = 0
     """Seed of the choice of texts."""
 
@@ -657,8 +690,6 @@ class Annotate(Section):
 class Evaluate(Section):
     """Tests of the hypotheses on the holdout."""
 
-    threshold: Fraction = 0.5
-    """P(yes) from which a text counts as labelled yes."""
     alpha: Fraction = 0.1
     """Error level over all hypotheses together; significant is an adjusted p-value below it."""
     correction: Literal["bonferroni", "holm", "fdr_bh", "fdr_by", "none"] = "bonferroni"

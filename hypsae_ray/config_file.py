@@ -183,9 +183,17 @@ _WANTED = {
 }
 
 
+# Fields of before, and what to use in their place.
+_GONE = {
+    "score_fidelity.threshold": "label.threshold, which holds for fidelity and labels",
+    "evaluate.threshold": "label.threshold, which holds for fidelity and labels",
+}
+
+
 def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        return "unknown key"
+        instead = _GONE.get(_place(error["loc"]))
+        return f"no longer a field: use {instead}" if instead else "unknown key"
     if error["type"] == "missing":
         return "required, but missing"
     plain = next((words for kind, words in _WANTED.items() if error["type"].startswith(kind)), None)

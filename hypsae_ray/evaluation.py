@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from hypsae_ray.config import Evaluate
+from hypsae_ray.config import UNPLACED, Evaluate
 from hypsae_ray.core import arguments, columns, controls, inference
 from hypsae_ray.core.arguments import Rows, index_of
 from hypsae_ray.core.multiplicity import Correction
@@ -19,6 +20,11 @@ from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.stages.annotate import to_labels
 from hypsae_ray.stages.stored_labels import StoredLabels, find_annotations
 from hypsae_ray.stages.texts import sentences_of
+
+UNPLACED_NOTE = (
+    f"a P(yes) of {UNPLACED} or more counts as yes: no threshold was given, and none was placed by texts of "
+    "which the firing is known"
+)
 
 
 def evaluate_hypotheses(
@@ -31,6 +37,7 @@ def evaluate_hypotheses(
     fixed_effects: pd.DataFrame | Sequence[Any] | np.ndarray | None = None,
     weights: Sequence[float] | np.ndarray | None = None,
     hypotheses: Sequence[str | None] | pd.DataFrame | None = None,
+    threshold: float | Sequence[float] | np.ndarray | None = None,
     alpha: float = 0.1,
     correction: Correction = "bonferroni",
     around: inference.Surroundings | None = None,
@@ -58,21 +65,26 @@ def evaluate_hypotheses(
         weights: (n,) above 0.
         hypotheses: H sentences for the table, or a table that holds them; two may be equal. None: the names
             of the columns of `annotations`, if it has any.
+        threshold: P(yes) from which a label is a yes: one within 0 and 1, or (H,). None: those of a column
+            `threshold` of `hypotheses`, as a run and `generate_hypotheses` place them by training texts; 0.5
+            where it has none, and a note says so.
         alpha: error level over all hypotheses.
         correction: bonferroni, holm, fdr_bh, fdr_by or none.
         around: embeddings, activations, other groupings: for where signal is lost, dose and dependence; by
             position.
-        options: other fields of `hypsae_ray.config.Evaluate`: threshold, errors, folds, n_bootstrap, ...
+        options: other fields of `hypsae_ray.config.Evaluate`: errors, folds, n_bootstrap, ...
 
     Raises:
         InputError: parts do not fit together or the task; it names the argument, the position and the value.
         ConfigError: an option does not exist or has a bad value.
     """
     settings = _options({"alpha": alpha, "correction": correction, **options})
-    labels, index, names = _labels(annotations, task, settings.threshold)
-    if hypotheses is None and isinstance(labels, StoredLabels):
-        hypotheses = labels.hypotheses()
-    sentences = _sentences(names, hypotheses, labels.shape[1])
+    held, index, names = _held(annotations, task)
+    if hypotheses is None and isinstance(held, StoredLabels):
+        hypotheses = held.hypotheses()
+    sentences, order = _sentences(names, hypotheses, held.shape[1])
+    cuts = _thresholds(threshold, hypotheses, order)
+    labels, unplaced = _labels(held, task, UNPLACED if cuts is None else cuts)
     _check_surroundings(around or inference.Surroundings(), *labels.shape)
     read = read_target(target, task)
     given = {
@@ -89,7 +101,7 @@ def evaluate_hypotheses(
             found = inference.note_mask(found, labels.unasked())
     except ValueError as error:
         raise InputError(f"evaluate_hypotheses: {error}") from None
-    found.notes.extend(notes)
+    found.notes.extend([*notes, *([UNPLACED_NOTE] if cuts is None and unplaced else [])])
     if len(read.classes):
         _name_classes(found, read.classes)
     if sentences is not None:
@@ -178,10 +190,10 @@ def _positive(values: np.ndarray) -> np.ndarray:
     return values > 0
 
 
-def _labels(annotations: Any, task: str, threshold: float) -> tuple[Labels, pd.Index | None, pd.Index | None]:
-    """Return labels, and where they are a DataFrame its index and columns."""
+def _held(annotations: Any, task: str) -> tuple[StoredLabels | np.ndarray, pd.Index | None, pd.Index | None]:
+    """Return stored labels, or labels and P(yes) (n, H); of a DataFrame its index and columns too."""
     if isinstance(annotations, str | os.PathLike):
-        return StoredLabels(find_annotations(os.fspath(annotations)), threshold), None, None
+        return StoredLabels(find_annotations(os.fspath(annotations)), UNPLACED), None, None
     frame = arguments.table("annotations", annotations, "a table (n, H) of labels or a folder")
     values = arguments.number_table("annotations", frame)
     fits = np.isin(values, (-1, 0, 1)) if task == "pairwise" else (values >= 0) & (values <= 1)
@@ -191,32 +203,67 @@ def _labels(annotations: Any, task: str, threshold: float) -> tuple[Labels, pd.I
         place = f"column {columns.shown(frame.columns[column])}, {arguments.where(frame.index, row)}"
         wanted = "-1, 0, 1 or NaN" if task == "pairwise" else "within 0 and 1, or NaN"
         raise InputError(f"annotations, {place}: {values[row, column]:g}, but labels must be {wanted}")
-    labels = LabelArray(values if task == "pairwise" else to_labels(values, threshold))
-    return labels, index_of(annotations), frame.columns if frame is annotations else None
+    return values, index_of(annotations), frame.columns if frame is annotations else None
 
 
-def _sentences(names: pd.Index | None, hypotheses: Any, n: int) -> list[str | None] | None:
-    """Return the sentence of each column of the annotations; None: none is known."""
+def _labels(
+    held: StoredLabels | np.ndarray, task: str, cuts: float | np.ndarray
+) -> tuple[StoredLabels | LabelArray, bool]:
+    """Return labels, and whether a threshold decides any of them."""
+    if isinstance(held, StoredLabels):
+        return replace(held, threshold=cuts), True
+    if task == "pairwise":
+        return LabelArray(held), False
+    return LabelArray(to_labels(held, cuts)), bool(((held > 0) & (held < 1)).any())
+
+
+def _thresholds(given: Any, hypotheses: Any, order: np.ndarray) -> np.ndarray | None:
+    """Return the threshold of each column of the annotations, (H,); None: none is known."""
+    wanted = "a number above 0 and below 1"
+    if given is None:
+        if not isinstance(hypotheses, pd.DataFrame) or "threshold" not in hypotheses:
+            return None
+        placed = hypotheses["threshold"].fillna(UNPLACED)
+        return arguments.numbers("hypotheses, column 'threshold'", placed, wanted, _within)[order]
+    each = [given] * len(order) if isinstance(given, float | int) else given
+    cuts = arguments.numbers("threshold", each, wanted, _within)
+    if len(cuts) != len(order):
+        raise InputError(f"threshold: {len(cuts)} numbers, but annotations has {len(order)} columns")
+    return cuts
+
+
+def _within(values: np.ndarray) -> np.ndarray:
+    return (values > 0) & (values < 1)
+
+
+def _sentences(names: pd.Index | None, hypotheses: Any, n: int) -> tuple[list[str | None] | None, np.ndarray]:
+    """Return the sentence of each column of the annotations, and which of `hypotheses` it is.
+
+    Returns:
+        None for sentences where none is known.
+    """
+    order = np.arange(n)
     if hypotheses is None:
         if names is None or names.equals(pd.RangeIndex(n)):
-            return None
-        return [None if columns.is_missing(name) else str(name) for name in names]
+            return None, order
+        return [None if columns.is_missing(name) else str(name) for name in names], order
     sentences = sentences_of(hypotheses)
     if len(sentences) != n:
         raise InputError(f"hypotheses: {len(sentences)} sentences, but annotations has {n} columns")
     if names is None or not all(isinstance(name, str) for name in names):
-        held = Rows("the columns of annotations", n, names)
-        return held.take("hypotheses", np.array(sentences, dtype=object), index_of(hypotheses)).tolist()
-    return _by_name(sentences, [str(name).strip() for name in names])
+        order = Rows("the columns of annotations", n, names).take("hypotheses", order, index_of(hypotheses))
+    else:
+        order = _by_name(sentences, [str(name).strip() for name in names])
+    return [sentences[place] for place in order], order
 
 
-def _by_name(sentences: list[str | None], names: list[str]) -> list[str | None]:
-    """Return sentences in the order of columns that are named by them; other names say nothing."""
+def _by_name(sentences: list[str | None], names: list[str]) -> np.ndarray:
+    """Return which sentence each column has, if columns are named by them; other names say nothing."""
     misplaced = [place for place, one in enumerate(sentences) if one in names and names[place] != one]
     if not misplaced:
-        return sentences
+        return np.arange(len(names))
     if len(set(names)) == len(names) and set(names) == set(sentences):
-        return list(names)
+        return np.array([sentences.index(name) for name in names])
     one, place = str(sentences[misplaced[0]]), misplaced[0]
     raise InputError(
         f"hypotheses: {columns.shown(one)} stands at position {place}, but is the name of column "

@@ -47,7 +47,8 @@ def naming(config: Config) -> dict[str, Any]:
 
 def scoring(config: Config) -> dict[str, Any]:
     """Return what decides the fidelity of given sentences."""
-    return {**config.score_fidelity.content(), "labeller": labeller(config.llm, config.label)}
+    labelling = {"labeller": labeller(config.llm, config.label), "threshold": config.label.threshold}
+    return {**config.score_fidelity.content(), **labelling}
 
 
 def annotating(config: Config | AnnotateJob) -> dict[str, Any]:

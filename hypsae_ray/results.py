@@ -244,13 +244,13 @@ def read_chain(records: Sequence[Record], chain: str) -> Chain:
     stages = {r.step.stage.name: r for r in records if r.step.chain == chain}
     evaluated, folder = stages["evaluate"], stages["evaluate"].step.folder
     names = {name.removesuffix(".parquet") for name in folder.names(suffix=".parquet")}
-    threshold = evaluated.step.config.evaluate.threshold
+    hypotheses = stages["score_fidelity"].step.folder.read_table("hypotheses.parquet").to_pandas()
     return Chain(
-        stages["score_fidelity"].step.folder.read_table("hypotheses.parquet").to_pandas(),
+        hypotheses,
         folder.read_table("evaluation.parquet").to_pandas(),
         dict(evaluated.manifest.outcome.facts["metrics"]),
         list(evaluated.manifest.outcome.facts["notes"]),
-        StoredLabels(stages["annotate"].step.folder, threshold),
+        StoredLabels(stages["annotate"].step.folder, hypotheses["threshold"].to_numpy()),
         {name: folder.read_table(f"{name}.parquet").to_pandas() for name in DETAILS if name in names},
     )
 

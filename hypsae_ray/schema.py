@@ -146,11 +146,13 @@ MEASURES = pa.schema(
     ]
 )
 
-# Measures on all texts of a neuron, and those on the texts that its candidates were compared on.
+# Measures on all texts of a neuron, and those on the texts that its candidates were compared on. threshold:
+# P(yes) from which a label is a yes; measures are at thresholds that the same texts did not place.
 FIDELITY = pa.schema(
     [
         ("neuron_idx", pa.int64()),
         ("candidate", pa.int64()),
+        ("threshold", pa.float64()),
         ("f1", pa.float64()),
         *MEASURES,
         ("choosing_f1", pa.float64()),
@@ -170,6 +172,7 @@ HYPOTHESES = pa.schema(
         ("prevalence", pa.float64()),
         ("interpretation", pa.string()),
         ("status", pa.string()),
+        ("threshold", pa.float64()),  # P(yes) from which a label is a yes
         ("f1_fidelity_score", pa.float64()),
         *MEASURES,
     ]

@@ -5,7 +5,8 @@
 | what a user's value means | values, columns |
 | the texts' rows, copies among them | rows, near_copies |
 | the autoencoder and its training | sae, losses, training, collective |
-| which neurons, from which texts, in which words | selection, sampling, prompts, keywords, fidelity |
+| which neurons, from which texts, in which words | selection, sampling, prompts, keywords |
+| how true the words are, and which P(yes) is a yes | fidelity, thresholds |
 | which answers are still to be asked | pairs, text_index, sharing |
 | words and tokens of texts, and what was cut | scripts, cuts |
 | the statistics, from the top down | inference, analysis; separation, exact |

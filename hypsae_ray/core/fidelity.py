@@ -81,7 +81,7 @@ class Fidelity:
 def score_fidelity(
     fires: Mask,
     p_yes: npt.NDArray[np.floating],
-    threshold: float,
+    threshold: float | Floats,
     *,
     prevalence: float,
     rng: np.random.Generator,
@@ -91,7 +91,7 @@ def score_fidelity(
     Args:
         fires: (n,) whether the neuron fires on the text.
         p_yes: (n,) in 0 to 1; NaN where there is no usable label, which leaves the text out.
-        threshold: P(yes) from which a text counts as labelled yes.
+        threshold: P(yes) from which a text counts as labelled yes; (n,) where it differs between texts.
         prevalence: share of the texts of the corpus that the neuron fires on, in 0 to 1.
         rng: decides the bootstrap.
 
@@ -100,7 +100,8 @@ def score_fidelity(
     """
     usable = ~np.isnan(p_yes)
     truth, chance = fires[usable], p_yes[usable].astype(np.float64)
-    said = chance >= threshold
+    cuts: Floats = np.broadcast_to(np.asarray(threshold, dtype=np.float64), p_yes.shape)
+    said = chance >= cuts[usable]
     firing, silent = int(truth.sum()), int((~truth).sum())
     hits, alarms = int((said & truth).sum()), int((said & ~truth).sum())
     if firing == 0:

@@ -37,13 +37,13 @@ def findings(name: str, chain: "Chain", data: Folder, *, recovery: "pd.DataFrame
 
 
 def pick_examples(
-    tables: Iterable[tuple[np.ndarray, np.ndarray]], threshold: float
+    tables: Iterable[tuple[np.ndarray, np.ndarray]], threshold: float | np.ndarray
 ) -> list[tuple[list[int], list[int]]]:
     """Return of each hypothesis the row ids of the texts most surely labelled yes, and most surely no.
 
     Args:
         tables: row ids (m,) and P(yes) (m, H), NaN where there is no label, one table after another.
-        threshold: P(yes) from which a text counts as labelled yes.
+        threshold: P(yes) from which a text counts as labelled yes: one, or (H,).
 
     Returns:
         Up to three of each, the surest first; of equally sure ones the first.

@@ -29,6 +29,7 @@ class MethodsFacts:
         asked_again: answers that were asked for since one before them was no finding.
         unnamed: selected neurons without a usable sentence.
         fidelity_texts: median of the labelled texts that a fidelity rests on; None: not known.
+        thresholds: of P(yes), one per hypothesis.
         tests: how many separation scores were tested by each test.
         cuts: texts of which only the beginning was read, by stage.
         answers: how many answers of stage `annotate` have each status.
@@ -48,6 +49,7 @@ class MethodsFacts:
     asked_again: int = 0
     unnamed: int = 0
     fidelity_texts: float | None = None
+    thresholds: tuple[float, ...] = ()
     tests: Mapping[str, int] = field(default_factory=dict)
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     answers: Mapping[str, int] = field(default_factory=dict)
@@ -83,6 +85,7 @@ def methods_facts(
         asked_again=facts.get("interpret", {}).get("asked_again", 0),
         unnamed=facts.get("score_fidelity", {}).get("unnamed", 0),
         fidelity_texts=float(labelled.median()) if len(labelled) else None,
+        thresholds=tuple(chain.hypotheses.reindex(columns=["threshold"])["threshold"].dropna()),
         cuts=cuts_of(stages),
         answers=facts.get("annotate", {}).get("answers", {}),
         layout=facts.get("annotate", {}).get("layout", ""),

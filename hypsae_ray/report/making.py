@@ -1,6 +1,8 @@
 """How texts became hypotheses and labels, as the methods section says it."""
 
-from hypsae_ray.config import Config, Label
+from statistics import median
+
+from hypsae_ray.config import UNPLACED, Config, Label
 from hypsae_ray.report.facts import MethodsFacts
 from hypsae_ray.report.words import count, labels_cut, listed, model_in_use, plural, was
 
@@ -103,6 +105,8 @@ def _fidelity(config: Config, facts: MethodsFacts) -> str:
         if config.interpret.n_candidates > 1
         else ""
     )
+    if config.label.threshold == "auto" and config.llm.engine != "keywords":
+        choice += " Texts were labelled for it at thresholds that other texts had set."
     return (
         f"The fidelity of a sentence is the F1 of its labels against the neuron's firing on up to "
         f"{config.score_fidelity.n_examples} other training texts, half of them firing.{choice}{rests}"
@@ -124,7 +128,21 @@ def _labelling(config: Config, facts: MethodsFacts) -> str:
         )
     return (
         f"{model_in_use(config.llm)} labelled each holdout text for each hypothesis: yes if the probability "
-        f"of yes was at least {config.evaluate.threshold:g}.{_how_asked(config.label, facts.layout)}{told}"
+        f"of yes was at least {_threshold(config.label, facts.thresholds)}."
+        f"{_how_asked(config.label, facts.layout)}{told}"
+    )
+
+
+def _threshold(label: Label, placed: tuple[float, ...]) -> str:
+    if label.threshold != "auto":
+        return f"{label.threshold:g}"
+    if not placed:
+        return f"{UNPLACED:g}"
+    return (
+        f"a threshold of the hypothesis (median {median(placed):.2g}, from {min(placed):.2g} to "
+        f"{max(placed):.2g}), set where F1 against the neuron's firing was highest on the training texts "
+        f"that score its fidelity, before any holdout text was labelled ({UNPLACED:g} where these were too "
+        "few or told nothing)"
     )
 
 

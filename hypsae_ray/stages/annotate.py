@@ -203,6 +203,6 @@ def read_annotations(folder: Folder) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return row_ids, np.where(np.isin(status, USABLE), p_yes, np.nan), status
 
 
-def to_labels(p_yes: np.ndarray, threshold: float) -> np.ndarray:
-    """Return labels 0 and 1 of P(yes) (n, H); NaN stays NaN."""
+def to_labels(p_yes: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
+    """Return labels 0 and 1 of P(yes) (n, H), by one threshold or by (H,); NaN stays NaN."""
     return np.where(np.isnan(p_yes), np.nan, (p_yes >= threshold).astype(np.float64))

@@ -31,7 +31,7 @@ def run(work: Workspace) -> Outcome:
     """Write one row of statistics per hypothesis, and tables of details; facts: metrics and notes."""
     options, data = work.config.evaluate, work.inputs["data"]
     hypotheses = work.inputs["score_fidelity"].folder.read_table("hypotheses.parquet").to_pandas()
-    labels = StoredLabels(work.inputs["annotate"].folder, options.threshold)
+    labels = StoredLabels(work.inputs["annotate"].folder, hypotheses["threshold"].to_numpy())
     rows = _holdout(data.folder, labels.row_ids(), work.config)
     sample = make_sample(labels, rows, work.config)
     around = _surroundings(work, rows, hypotheses["neuron_idx"].to_numpy())

@@ -1,7 +1,8 @@
 """Stage `score_fidelity`: score each candidate on texts its author never saw; the best is the hypothesis.
 
 Candidates compete on half of these texts, and the hypothesis has the measures of the other half: on the texts
-it was chosen by, the best of several looks better than it is.
+it was chosen by, the best of several looks better than it is. The same texts place the threshold of P(yes):
+each half is measured at the one that the other half places, and labels have the one of both.
 """
 
 import json
@@ -15,13 +16,14 @@ import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray import schema
-from hypsae_ray.artifacts import Outcome
+from hypsae_ray.artifacts import Outcome, content_hash
 from hypsae_ray.boundary import SCORE_ARRAYS, LanguageModel, Pool, Scores, Usage
-from hypsae_ray.config import Label, ScoreFidelity
+from hypsae_ray.config import UNPLACED, Label, ScoreFidelity
 from hypsae_ray.core.cuts import Cut
 from hypsae_ray.core.fidelity import Fidelity, best_candidate, halves, score_fidelity
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.sampling import fidelity_examples
+from hypsae_ray.core.thresholds import place_threshold
 from hypsae_ray.schema import UNANSWERED, Status
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
 from hypsae_ray.stages.tries import KeepingPool, RetryingPool
@@ -56,6 +58,7 @@ class Scored:
     Attributes:
         neuron_idx: its neuron.
         candidate: its number.
+        threshold: P(yes) from which its labels are a yes.
         whole: on all texts.
         choosing: on those that the candidates compete on.
         reporting: on the others; see `core.fidelity.halves`.
@@ -63,6 +66,7 @@ class Scored:
 
     neuron_idx: int
     candidate: int
+    threshold: float
     whole: Fidelity
     choosing: Fidelity
     reporting: Fidelity
@@ -90,13 +94,14 @@ def run(work: Workspace) -> Outcome:
     texts = read_texts_by_id(work, {i for trial in trials for i in trial.rows})
     llm = work.config.llm
     pool = RetryingPool(work.engines.language_model(llm), work.say, _describe, llm.replicas.max)
-    kept = KeepingPool(pool, work.out, dump_scores, load_scores)
+    held = work.answers.sub(f"fidelity-{content_hash('labels', work.decides['labeller'], {})[:8]}")
+    kept = KeepingPool(pool, held, dump_scores, load_scores)
     scored, usage = score_candidates(kept, trials, texts, options, work.config.label, work.track)
     work.out.write_table("fidelity.parquet", to_table(scored))
     shape = work.inputs["train_sae"].facts
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
     chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
-    hypotheses = choose(chosen, candidates, scored)
+    hypotheses = choose(chosen, candidates, scored, work.config.label.unplaced)
     table = pa.Table.from_pandas(hypotheses, schema=schema.HYPOTHESES, preserve_index=False)
     work.out.write_table("hypotheses.parquet", table)
     unnamed = int(hypotheses["interpretation"].isna().sum())
@@ -149,7 +154,7 @@ def score_candidates(
     for neuron, scores in track(
         pool.map(AskTrial(label), tasks, _set_aside) if tasks else (), len(tasks), "neuron"
     ):
-        scored += score_trial(by_neuron[neuron], scores.p_yes, options)
+        scored += score_trial(by_neuron[neuron], scores.p_yes, options, label)
         usages.append(scores.usage)
     return sorted(scored, key=lambda one: (one.neuron_idx, one.candidate)), reduce(add, usages)
 
@@ -180,22 +185,55 @@ def _describe(task: tuple[int, list[str], tuple[str, ...]]) -> str:
     return f"neuron {task[0]}"
 
 
-def score_trial(trial: Trial, p_yes: np.ndarray, options: ScoreFidelity) -> list[Scored]:
+def score_trial(trial: Trial, p_yes: np.ndarray, options: ScoreFidelity, label: Label) -> list[Scored]:
     """Return the fidelity of each candidate of a trial from P(yes), (texts, candidates)."""
     labelled = np.any(~np.isnan(p_yes), axis=1)
-    parts = (labelled, *halves(trial.fires, labelled, len(set(trial.sentences))))
-    return [
-        Scored(trial.neuron_idx, number, *(_score(trial, number, chance, part, options) for part in parts))
-        for number, chance in zip(trial.candidates, p_yes.T, strict=True)
-    ]
+    first, second = halves(trial.fires, labelled, 2)
+    is_choice = len(set(trial.sentences)) > 1
+    scored = []
+    for number, chance in zip(trial.candidates, p_yes.T, strict=True):
+        final, early, others = _thresholds(trial, chance, (labelled, first, second), label)
+        whole = _score(trial, number, chance, labelled, others, options)
+        parts = (whole, whole)
+        if is_choice:
+            choosing = _score(trial, number, chance, first, np.full(len(others), early), options)
+            parts = (choosing, _score(trial, number, chance, second, others, options))
+        scored.append(Scored(trial.neuron_idx, number, final, whole, *parts))
+    return scored
+
+
+def _thresholds(
+    trial: Trial, p_yes: np.ndarray, parts: tuple[np.ndarray, np.ndarray, np.ndarray], label: Label
+) -> tuple[float, float, np.ndarray]:
+    """Return a candidate's threshold by all texts, by the first half, and for each text by the other half.
+
+    Args:
+        trial: the texts.
+        p_yes: (n,) of the candidate.
+        parts: masks (n,) of all labelled texts and of their halves; the same three where they are too few to
+            be halved, and to place a threshold.
+        label: auto, or the threshold of all.
+    """
+    labelled, first, _ = parts
+    if label.threshold != "auto" or first is labelled:
+        return label.unplaced, label.unplaced, np.full(len(p_yes), label.unplaced)
+    final, early, late = (
+        place_threshold(trial.fires[part], p_yes[part], trial.prevalence) or UNPLACED for part in parts
+    )
+    return final, early, np.where(first, late, early)
 
 
 def _score(
-    trial: Trial, number: int, p_yes: np.ndarray, part: np.ndarray, options: ScoreFidelity
+    trial: Trial,
+    number: int,
+    p_yes: np.ndarray,
+    part: np.ndarray,
+    thresholds: np.ndarray,
+    options: ScoreFidelity,
 ) -> Fidelity:
     rng = np.random.default_rng([options.seed, trial.neuron_idx, number])
     return score_fidelity(
-        trial.fires[part], p_yes[part], options.threshold, prevalence=trial.prevalence, rng=rng
+        trial.fires[part], p_yes[part], thresholds[part], prevalence=trial.prevalence, rng=rng
     )
 
 
@@ -205,6 +243,7 @@ def to_table(scored: Sequence[Scored]) -> pa.Table:
         {
             "neuron_idx": one.neuron_idx,
             "candidate": one.candidate,
+            "threshold": one.threshold,
             **one.whole.columns(),
             "choosing_f1": one.choosing.f1,
             "choosing_correlation": one.choosing.correlation,
@@ -215,7 +254,12 @@ def to_table(scored: Sequence[Scored]) -> pa.Table:
     return pa.Table.from_pandas(frame, schema=schema.FIDELITY, preserve_index=False)
 
 
-def choose(selection: pd.DataFrame, candidates: pd.DataFrame, scored: Sequence[Scored]) -> pd.DataFrame:
+def choose(
+    selection: pd.DataFrame,
+    candidates: pd.DataFrame,
+    scored: Sequence[Scored],
+    unplaced: float = UNPLACED,
+) -> pd.DataFrame:
     """Return one hypothesis per row of `selection`: the sentence that won, with its `reporting` measures.
 
     A neuron none of whose sentences could be scored keeps the first usable one; a neuron with no usable
@@ -225,11 +269,13 @@ def choose(selection: pd.DataFrame, candidates: pd.DataFrame, scored: Sequence[S
         selection: neuron_idx, source_sae, selection_method, selection_score, target_correlation, prevalence.
         candidates: the candidates table.
         scored: what `score_candidates` returned.
+        unplaced: the threshold of a hypothesis that none could be placed for.
     """
     best = [_best(candidates[candidates["neuron_idx"] == n], scored) for n in selection["neuron_idx"]]
     hypotheses = pd.concat([selection.reset_index(drop=True), pd.DataFrame(best)], axis=1)
     hypotheses.insert(0, "hypothesis_id", np.arange(len(hypotheses)))
-    return hypotheses.reindex(columns=schema.HYPOTHESES.names)
+    hypotheses = hypotheses.reindex(columns=schema.HYPOTHESES.names)
+    return hypotheses.assign(threshold=hypotheses["threshold"].astype(float).fillna(unplaced))
 
 
 def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, object]:
@@ -246,7 +292,13 @@ def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, objec
     sentence = named.loc[named["candidate"] == best.candidate, "interpretation"].iloc[0]
     measures = best.reporting.columns()
     f1 = measures.pop("f1")
-    return {"interpretation": sentence, "status": "ok", "f1_fidelity_score": f1, **measures}
+    return {
+        "interpretation": sentence,
+        "status": "ok",
+        "threshold": best.threshold,
+        "f1_fidelity_score": f1,
+        **measures,
+    }
 
 
 def ranked(selection: pd.DataFrame, source_sae: str, method: str) -> pd.DataFrame:

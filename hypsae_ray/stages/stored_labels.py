@@ -40,11 +40,11 @@ class StoredLabels:
 
     Attributes:
         folder: where annotations-*.parquet are.
-        threshold: P(yes) from which a text counts as labelled yes.
+        threshold: P(yes) from which a text counts as labelled yes: one, or (H,) one per hypothesis.
     """
 
     folder: Folder
-    threshold: float
+    threshold: float | np.ndarray
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -290,6 +290,33 @@ def test_hypotheses_stand_beside_the_columns_that_are_named_by_them():
     assert "the columns of annotations has only 0 to 2" in told
 
 
+def test_thresholds_follow_their_hypotheses_to_the_columns():
+    shares = np.linspace(0, 1, N)[:, None].repeat(3, axis=1)
+    labels = pd.DataFrame(shares, columns=["rude", "kind", "long"])
+    table = pd.DataFrame({"hypothesis": ["kind", "long", "rude"], "threshold": [0.25, 0.75, None]})
+    found = evaluate(annotations=labels, hypotheses=table).table
+    expected = [(shares[:, 0] >= cut).mean() for cut in (0.5, 0.25, 0.75)]
+    np.testing.assert_allclose(found["feature_prevalence"], expected)
+    found = evaluate(annotations=labels, hypotheses=table, threshold=[0.1, 0.5, 0.9]).table
+    np.testing.assert_allclose(
+        found["feature_prevalence"], [(shares[:, 0] >= cut).mean() for cut in (0.1, 0.5, 0.9)]
+    )
+    assert "counts as yes" in evaluate(annotations=labels).notes[-1]
+    assert not any("counts as yes" in note for note in evaluate(annotations=LABELS).notes)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "told"),
+    [
+        (1.5, "threshold: 3 of 3 values cannot be used, the first at position 0: 1.5 does not fit"),
+        ([0.5, 0.5], "threshold: 2 numbers, but annotations has 3 columns"),
+        ("auto", "threshold"),
+    ],
+)
+def test_thresholds_that_are_none_are_refused(threshold: Any, told: str):
+    assert refusal(evaluate, threshold=threshold).startswith(told)
+
+
 def test_groups_and_levels_that_are_missing_are_told():
     author = [None if i % 10 == 0 else f"{i % 30}" for i in range(N)]
     assert (

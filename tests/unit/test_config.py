@@ -36,6 +36,11 @@ def test_defaults_are_filled_in():
     [
         ({"train_sae": {"n_neuron": 8}}, "train_sae.n_neuron", "unknown key"),
         ({"trainsae": {}}, "trainsae", "unknown key"),
+        ({"evaluate": {"threshold": 0.4}}, "evaluate.threshold", "no longer a field: use label.threshold"),
+        ({"score_fidelity": {"threshold": 0.4}}, "score_fidelity.threshold", "use label.threshold"),
+        ({"label": {"threshold": 1.2}}, "label.threshold", "auto or a number above 0 and below 1 is wanted"),
+        ({"label": {"threshold": "low"}}, "label.threshold", "auto or a number above 0 and below 1"),
+        ({"label": {"threshold": True}}, "label.threshold", "auto or a number above 0 and below 1"),
         ({"data": {"train": "a"}}, "data.target", "required, but missing"),
         ({"train_sae": {"k": 8}}, "train_sae", "k is given without n_neurons"),
         ({"train_sae": {"n_neurons": 64, "prefix_lengths": [16, 32]}}, "train_sae", "end at 32"),
@@ -135,6 +140,15 @@ def test_overrides_by_dotted_name(tmp_path):
         config_file.load(file, {"data.covariates": "[a"})
     with pytest.raises(ConfigError, match=r"data\.text\.x: text is a value, not a section"):
         config_file.load(file, {"data.text": "t", "data.text.x": "1"})
+
+
+@pytest.mark.parametrize(("given", "read"), [("0.3", 0.3), ("auto", "auto")])
+def test_a_threshold_is_a_number_or_auto_and_decides_no_answer(tmp_path, given: str, read: float | str):
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(MINIMAL))
+    label = config_file.load(file, {"label.threshold": given}).label
+    assert label.threshold == read
+    assert label.content() == config.Label().content()
 
 
 def test_texts_in_overrides_stay_texts(tmp_path):

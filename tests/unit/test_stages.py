@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import DEFAULT_LABEL, Answer, Embedded, LocalPool, NamingPrompt, Scores, Usage
-from hypsae_ray.config import Interpret, ScoreFidelity
+from hypsae_ray.config import Interpret, Label, ScoreFidelity
 from hypsae_ray.config_file import parse
 from hypsae_ray.core.rows import text_ids
 from hypsae_ray.core.sae import SparseAutoencoder
@@ -49,6 +49,7 @@ TEXTS = {100 + i: f"{KINDS[i % 3]} number {i}" for i in range(60)}
 CORPUS = Corpus(np.array(list(TEXTS)), sp.csc_matrix(np.eye(3, 4)[np.arange(60) % 3]))  # neuron 3 is dead
 OPTIONS = Interpret(n_candidates=2, n_examples=8)
 POOL = LocalPool(Scripted())
+HALF = Label(threshold=0.5)
 
 
 def untracked(items, _total, _unit):
@@ -140,7 +141,7 @@ def test_the_best_of_candidates_that_are_noise_is_reported_without_flattery():
     scored = []
     for neuron in neurons:
         trial = score_fidelity.Trial(neuron, (0, 1, 2), ("a", "b", "c"), tuple(range(40)), fires, 0.1)
-        scored += score_fidelity.score_trial(trial, rng.integers(0, 2, (40, 3)).astype(float), options)
+        scored += score_fidelity.score_trial(trial, rng.integers(0, 2, (40, 3)).astype(float), options, HALF)
     named = [(neuron, number, "abc"[number], Status.OK) for neuron in neurons for number in range(3)]
     candidates = pd.DataFrame(named, columns=["neuron_idx", "candidate", "interpretation", "status"])
     table = score_fidelity.choose(pd.DataFrame({"neuron_idx": neurons}), candidates, scored)
@@ -156,11 +157,49 @@ def test_the_best_of_candidates_that_are_noise_is_reported_without_flattery():
     assert flattered > expected + 8 * error
 
 
+def test_what_is_reported_is_of_texts_that_placed_no_threshold():
+    fires = np.array([True] * 20 + [False] * 20)
+    first = np.arange(40) % 2 == 0  # texts take turns
+    p_yes = np.where(first, np.where(fires, 0.3, 0.1), np.where(fires, 0.9, 0.5))
+    trial = score_fidelity.Trial(0, (0, 1), ("a", "b"), tuple(range(40)), fires, 0.1)
+    one, _ = score_fidelity.score_trial(trial, p_yes[:, None].repeat(2, axis=1), ScoreFidelity(), Label())
+    assert (one.choosing.recall, one.choosing.precision) == (1, 1)
+    assert (one.reporting.recall, one.reporting.precision) == (1, 0.5)  # all are above what the first place
+    assert (one.whole.recall, one.whole.precision) == (0.5, 0.5)  # and all of the first below the second's
+    assert 0.1 < one.threshold < 0.9
+
+
+def test_too_few_texts_place_no_threshold_and_a_given_one_holds_for_all():
+    fires = np.array([True] * 7 + [False] * 7)
+    trial = score_fidelity.Trial(0, (0, 1), ("a", "b"), tuple(range(14)), fires, 0.1)
+    p_yes = np.where(fires[:, None], 0.3, 0.1).repeat(2, axis=1)
+    few = score_fidelity.score_trial(trial, p_yes, ScoreFidelity(), Label())
+    assert [(one.threshold, one.reporting.f1) for one in few] == [(0.5, 0), (0.5, 0)]
+    given = score_fidelity.score_trial(trial, p_yes, ScoreFidelity(), Label(threshold=0.2))
+    assert [(one.threshold, one.reporting.f1) for one in given] == [(0.2, 1), (0.2, 1)]
+
+
+def test_each_hypothesis_is_labelled_at_the_threshold_of_its_own_sentence():
+    fires = np.array([True] * 8 + [False] * 8)
+    trial = score_fidelity.Trial(0, (0, 1), ("a", "b"), tuple(range(16)), fires, 0.1)
+    p_yes = np.column_stack([np.where(fires, 0.3, 0.1), np.where(np.arange(16) % 2, 0.9, 0.6)])
+    scored = score_fidelity.score_trial(trial, p_yes, ScoreFidelity(), Label())
+    named = [(0, 0, "a", Status.OK), (0, 1, "b", Status.OK), (1, 0, None, Status.UNPARSABLE)]
+    candidates = pd.DataFrame(named, columns=["neuron_idx", "candidate", "interpretation", "status"])
+    table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [0, 1]}), candidates, scored)
+    assert table["interpretation"].fillna("").tolist() == ["a", ""]
+    first, unnamed = table["threshold"]
+    assert 0.1 < first < 0.3
+    assert unnamed == 0.5
+    labels = annotate.to_labels(np.array([[0.3, 0.3], [0.1, 0.6]]), table["threshold"].to_numpy())
+    assert labels.tolist() == [[1, 0], [0, 1]]
+
+
 def test_candidates_with_the_same_sentence_are_no_choice():
     rng, fires = np.random.default_rng(0), np.array([True] * 20 + [False] * 20)
     trial = score_fidelity.Trial(0, (0, 1), ("a", "a"), tuple(range(40)), fires, 0.1)
     said = np.repeat(rng.integers(0, 2, (40, 1)), 2, axis=1).astype(float)
-    for one in score_fidelity.score_trial(trial, said, ScoreFidelity()):
+    for one in score_fidelity.score_trial(trial, said, ScoreFidelity(), HALF):
         assert one.whole == one.choosing == one.reporting
 
 

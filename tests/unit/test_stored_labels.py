@@ -82,6 +82,29 @@ def test_a_probability_at_the_threshold_is_a_yes(tmp_path, threshold, expected):
     assert block[0].tolist() == expected
 
 
+def test_each_hypothesis_may_have_a_threshold_of_its_own(tmp_path):
+    p_yes = np.array([[0.3, 0.3], [0.6, 0.6]], dtype=np.float32)
+    (block,) = StoredLabels(
+        store(tmp_path, p_yes, np.zeros((2, 2), dtype=np.int8), [2]), np.array([0.2, 0.5])
+    ).blocks()
+    assert block.tolist() == [[1, 0], [1, 1]]
+
+
+def test_a_table_of_hypotheses_brings_the_thresholds_of_stored_annotations(tmp_path):
+    p_yes, status, _ = draw(300)
+    cuts = [0.2, 0.5, 0.7]
+    target = np.random.default_rng(1).normal(size=300)
+    folder = store(tmp_path, p_yes, np.zeros_like(status), [200, 100]).path
+    table = pd.DataFrame({"interpretation": list("abc"), "threshold": cuts})
+    found = evaluate_hypotheses(folder, target, task="regression", hypotheses=table, n_bootstrap=0)
+    np.testing.assert_allclose(found.table["feature_prevalence"], (p_yes >= np.array(cuts)).mean(axis=0))
+    assert not any("counts as yes" in note for note in found.notes)
+    alike = evaluate_hypotheses(folder, target, task="regression", threshold=0.5, n_bootstrap=0)
+    unplaced = evaluate_hypotheses(folder, target, task="regression", n_bootstrap=0)
+    assert "a P(yes) of 0.5 or more counts as yes: no threshold was given" in unplaced.notes[-1]
+    pd.testing.assert_frame_equal(alike.table, unplaced.table)
+
+
 def test_row_ids_are_in_the_order_of_the_labels(tmp_path):
     p_yes, status, _ = draw(30)
     ids = np.arange(30) * 7 + 2
