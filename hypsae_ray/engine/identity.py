@@ -66,7 +66,7 @@ def versions_of(*libraries: str) -> dict[str, str]:
 
 
 def _is_loaded(options: Embed | Llm) -> bool:
-    """Whether these options load weights: an endpoint and keywords load none."""
+    """Whether these options load weights: an endpoint, keywords and own vectors load none."""
     return options.engine in ("sentence_transformers", "vllm")
 
 

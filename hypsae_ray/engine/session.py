@@ -19,7 +19,7 @@ from hypsae_ray.core.keywords import Keywords
 from hypsae_ray.core.sharing import Lengths
 from hypsae_ray.core.training import Trained, train
 from hypsae_ray.engine.identity import pin
-from hypsae_ray.errors import StageError
+from hypsae_ray.errors import ConfigError, StageError
 
 if TYPE_CHECKING:
     from hypsae_ray.engine.metrics import Metrics
@@ -33,6 +33,10 @@ class EmbedderFactory:
 
     def __call__(self) -> Embedder:
         """Load the model."""
+        if self.options.engine == "column":
+            raise ConfigError(
+                "embed.engine column: it has no model, and reads vectors for `hypsae run` alone"
+            )
         from hypsae_ray.engine.embedder import SentenceEmbedder
 
         return SentenceEmbedder(self.options)
@@ -215,4 +219,6 @@ class Session:
 
 
 def _needs_ray(options: Options) -> bool:
-    return options.workers > 0 if isinstance(options, TrainSae) else options.replicas.max > 0
+    if isinstance(options, TrainSae):
+        return options.workers > 0
+    return options.replicas.max > 0 and options.engine != "column"

@@ -30,6 +30,10 @@ def making(config: Config, facts: MethodsFacts) -> list[str]:
 
 def _embedding(config: Config, facts: MethodsFacts) -> str:
     options = config.embed
+    if options.engine == "column":
+        first = f", the first {options.dimensions} numbers of each" if options.dimensions else ""
+        scaled = ", scaled to unit length" if options.normalize else ""
+        return f"The embeddings of the texts were given with the data{first}{scaled}."
     prompt = f', after the prompt "{options.prompt.strip()}"' if options.prompt.strip() else ""
     part = ", the output of its MLP block" if options.component == "mlp" else ""
     where = f" (layer {options.layer}{part})" if options.layer is not None else ""

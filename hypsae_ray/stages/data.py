@@ -9,16 +9,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Folder, Outcome
+from hypsae_ray.boundary import Embedded
 from hypsae_ray.config import Data
 from hypsae_ray.core import rows
 from hypsae_ray.core.values import COMMA, says_truth, shown
 from hypsae_ray.errors import InputError
 from hypsae_ray.inputs import DataFile, find_files, read_frames, remarks
+from hypsae_ray.stages.embed import OWN, to_table
+from hypsae_ray.stages.own_vectors import OwnVectors
 from hypsae_ray.stages.possible_groups import find_possible_groups
 from hypsae_ray.stages.splits import (
     SPLITS,
@@ -34,6 +38,7 @@ from hypsae_ray.stages.splits import (
 from hypsae_ray.stages.workspace import Workspace
 
 SHOWN_BAD_ROWS = 5
+VECTOR = "vector"
 _ADVICE = "mend them, or leave them out with data.on_bad_rows: drop"
 _DECIMAL_ADVICE = "where the comma is the decimal mark, set data.decimal: ','; where it parts thousands, '.'"
 
@@ -53,17 +58,22 @@ def run(work: Workspace) -> Outcome:
     for remark in remarks(file for found in files.values() for file in found):
         work.say(f"data: {remark}")
     truth = _TruthValues(options)
-    checks = {source: _check(_tracked(found, work), options, truth) for source, found in files.items()}
+    own = OwnVectors.find(work.config, files) if work.config.embed.engine == "column" else None
+    checks = {
+        source: _check(source, _tracked(found, work), options, truth, own) for source, found in files.items()
+    }
     _refuse(checks, options)
+    if own is not None:
+        _check_vectors(own, checks, Dataset(options, files, _bad_rows(checks)), work)
     task = _task(checks, options, work)
-    bad = {source: check.bad for source, check in checks.items()}
+    bad = _bad_rows(checks)
     compared = compare(Dataset(options, files, bad))
     _refuse_overlap(compared, options)
     _refuse_splits(compared, options)
     _tell_repeats(compared, work)
     known = compared.reasons if options.overlap == "drop" else {}
     dataset = Dataset(options, files, bad).without("holdout", known)
-    counts = _write(dataset, work.out)
+    counts = _write(dataset, work.out, own)
     facts = {
         "task": task,
         "rows": counts,
@@ -87,23 +97,46 @@ def _tracked(files: list[DataFile], work: Workspace) -> Iterable[DataFile]:
     return work.track(files, len(files), "file") if len(files) > 1 else files
 
 
-def _check(files: Iterable[DataFile], options: Data, truth: "_TruthValues") -> _Check:
-    columns, check = columns_of(options), _Check()
+def _check(
+    source: str, files: Iterable[DataFile], options: Data, truth: "_TruthValues", own: OwnVectors | None
+) -> _Check:
+    columns, check = [*columns_of(options).names, *(own.columns if own else ())], _Check()
     seen_ids: set[str] = set()
+    n_rows = 0
     for file in files:
         reasons: list[pd.Series[str]] = []
-        for frame in read_frames(file, columns.names):
+        for frame in read_frames(file, columns):
             read = read_rows(file, frame, options)
             bad, good = read.bad, read.values.drop(read.bad.index)
             truth.see(file.path, frame, read.values)
             if options.id is not None:
                 bad = pd.concat([bad, _repeated(good["source_id"], seen_ids, options.id)]).sort_index()
                 seen_ids.update(good["source_id"])
+            if own is not None:
+                wrong = own.bad(source, frame, read.values, n_rows)
+                bad = pd.concat([bad, wrong.drop(bad.index, errors="ignore")]).sort_index()
+            n_rows += len(frame)
             reasons.append(bad)
             check.targets.see(good["target"].drop(bad.index, errors="ignore").to_numpy())
         if any(map(len, reasons)):
             check.bad[file.path] = pd.concat(reasons)
+    if own is not None:
+        own.require_rows(source, n_rows, places(options)[source])
     return check
+
+
+def _bad_rows(checks: Mapping[str, _Check]) -> dict[str, Reasons]:
+    return {source: check.bad for source, check in checks.items()}
+
+
+def _check_vectors(own: OwnVectors, checks: Mapping[str, _Check], dataset: Dataset, work: Workspace) -> None:
+    """Refuse, or leave out, rows whose text stood before with another vector."""
+    work.say(f"data: {own.describe()}")
+    for source, by_file in own.differing(dataset).items():
+        bad = checks[source].bad
+        for path, reasons in by_file.items():
+            bad[path] = pd.concat([bad.get(path, pd.Series(dtype=object)), reasons]).sort_index()
+    _refuse(checks, dataset.options)
 
 
 def _repeated(ids: "pd.Series[str]", seen: set[str], column: str) -> "pd.Series[str]":
@@ -231,19 +264,21 @@ def _overlap(compared: Comparison, options: Data, work: Workspace) -> dict[str, 
     return {**compared.counts, "action": options.overlap}
 
 
-def _write(dataset: Dataset, out: Folder) -> dict[str, int]:
-    """Write all good rows; return rows per split."""
-    writers = {split: _Writer(out, split, dataset.options) for split in SPLITS}
-    for part in dataset.read(SPLITS):
-        writers[part.split].add(part.texts)
+def _write(dataset: Dataset, out: Folder, own: OwnVectors | None) -> dict[str, int]:
+    """Write all good rows, with their own vectors where there are any; return rows per split."""
+    writers = {split: _Writer(out, split, dataset.options, own) for split in SPLITS}
+    for part in dataset.read(SPLITS, own.columns if own else ()):
+        vectors = {} if own is None else {VECTOR: list(own.of(part, dataset))}
+        writers[part.split].add(part.texts.assign(**vectors))
     return {split: writer.close() for split, writer in writers.items()}
 
 
 class _Writer:
     """Writes the rows of one split into files of `shard_rows` rows each."""
 
-    def __init__(self, folder: Folder, split: str, options: Data) -> None:
+    def __init__(self, folder: Folder, split: str, options: Data, own: OwnVectors | None) -> None:
         self._folder, self._split, self._size = folder, split, options.shard_rows
+        self._own = own
         self._schema = schema.texts(options.covariates)
         self._held = pd.DataFrame()
         self._files = self._rows = 0
@@ -261,7 +296,12 @@ class _Writer:
 
     def _write(self, frame: pd.DataFrame) -> None:
         table = pa.Table.from_pandas(frame, schema=self._schema, preserve_index=False)
-        self._folder.write_table(f"{self._split}-{self._files:05d}.parquet", table)
+        name = f"{self._split}-{self._files:05d}.parquet"
+        self._folder.write_table(name, table)
+        if self._own is not None:
+            vectors = Embedded(np.stack(frame[VECTOR].tolist()), np.zeros(len(frame), np.int32))
+            own = to_table(frame["row_id"].to_numpy(), vectors, self._own.options.store_dtype)
+            self._folder.write_table(f"{OWN}{name}", own)
         self._files += 1
         self._rows += len(frame)
 

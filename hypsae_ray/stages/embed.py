@@ -5,7 +5,7 @@ dataset and writes `<file>`; rows whose text stood in an earlier file are filled
 stored vectors, as `<file>-repeats`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from hypsae_ray.core.cuts import Cut
 from hypsae_ray.stages.tries import RetryingPool
 from hypsae_ray.stages.workspace import Workspace
 
+OWN = "own-"  # before the name of a file of texts: the vectors that the user has for them
 SPLITS = ("train-", "val-", "holdout-")
 CUT_ADVICE = (
     "what stands behind is not seen: take a model that reads more, or embed.long_texts: mean_of_chunks, or "
@@ -71,11 +72,7 @@ def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> 
         if name not in done and not later.all()
     ]
     if tasks:
-        options = work.config.embed
-        pool = RetryingPool(
-            work.engines.embedder(options), work.say, lambda task: task.name, options.replicas.max
-        )
-        for _ in work.track(pool.map(embed_shard, tasks), len(tasks), "shard"):
+        for _ in work.track(_embed(work, tasks), len(tasks), "shard"):
             pass
     _fill_repeats(work.out, ids, repeats, dtype)
     versions = sorted(set().union(*(_versions(work.out, name) for name in work.out.names(suffix=".parquet"))))
@@ -89,6 +86,16 @@ def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> 
         "made_with": versions,
         "cut": cut.facts(),
     }
+
+
+def _embed(work: Workspace, tasks: list[Task]) -> Iterator[int]:
+    options = work.config.embed
+    if options.engine == "column":
+        return map(copy_shard, tasks)
+    pool = RetryingPool(
+        work.engines.embedder(options), work.say, lambda task: task.name, options.replicas.max
+    )
+    return pool.map(embed_shard, tasks)
 
 
 def _versions(out: Folder, name: str) -> set[str]:
@@ -129,6 +136,13 @@ def embed_shard(model: Embedder, task: Task) -> int:
     table = to_table(texts["row_id"].to_numpy(), embedded, task.dtype)
     task.out.write_table(task.name, with_facts(table, {"versions": getattr(model, "versions", {})}))
     return len(texts)
+
+
+def copy_shard(task: Task) -> int:
+    """Write the user's own vectors of rows of one file; return their number."""
+    vectors = task.source.read_table(f"{OWN}{task.name}")
+    task.out.write_table(task.name, vectors.filter(np.isin(vectors["row_id"].to_numpy(), task.rows)))
+    return len(vectors)
 
 
 def to_table(row_ids: np.ndarray, embedded: Embedded, dtype: str) -> pa.Table:
