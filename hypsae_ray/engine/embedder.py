@@ -12,6 +12,7 @@ from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.identity import versions_of
 from hypsae_ray.engine.locate import locate
+from hypsae_ray.engine.precision import dtype_of_embedder
 from hypsae_ray.engine.shortening import scaled, shortened
 from hypsae_ray.engine.token_limit import TokenLimit
 from hypsae_ray.errors import ConfigError
@@ -32,13 +33,15 @@ class SentenceEmbedder:
 
     def __init__(self, options: Embed) -> None:
         self._options = options
-        self.versions = versions_of("sentence-transformers", "transformers", "torch")
         device = options.device if options.device != "auto" else _best_device(options.replicas)
+        dtype, self.remark = dtype_of_embedder(options, device)
+        libraries = versions_of("sentence-transformers", "transformers", "torch")
+        self.versions = {**libraries, "precision": dtype}
         try:
             self._model = SentenceTransformer(
                 locate(options.model),
                 device=device,
-                model_kwargs={"dtype": getattr(torch, options.dtype), "use_safetensors": True},
+                model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
                 **code_arguments(options),
             )
         except (OSError, ValueError, RuntimeError) as error:
@@ -77,13 +80,10 @@ class SentenceEmbedder:
         texts = [self._options.prompt + text for text in texts]
         if self._pooled is None:
             encoded = self._model.encode(  # sorts by length itself
-                texts,
-                batch_size=self._options.batch_size,
-                normalize_embeddings=self._options.normalize,
-                show_progress_bar=False,
-                convert_to_numpy=True,
+                texts, batch_size=self._options.batch_size, show_progress_bar=False, convert_to_numpy=True
             )
-            return np.asarray(encoded, dtype=np.float32)
+            vectors = np.asarray(encoded, dtype=np.float32)
+            return scaled(vectors) if self._options.normalize else vectors
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         size = self._options.batch_size
         batches = [order[i : i + size] for i in range(0, len(order), size)]

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from hypsae_ray.config import Llm
+from hypsae_ray.config import Embed, Llm
 from hypsae_ray.engine.locate import locate
 
-AUTO, FLOAT32 = "auto", "float32"
+AUTO, FLOAT32, BFLOAT16 = "auto", "float32", "bfloat16"
 # Instructions that compute bfloat16, by the names of torch.cpu: of x86, and of ARM.
 _INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 # Limits that a user may set oneDNN and torch; with these, an x86 CPU is used without such instructions.
@@ -34,6 +34,18 @@ def dtype_on_cpu(llm: Llm) -> tuple[str, str]:
         return llm.dtype, ""
     reason = lacks_bfloat16(torch.cpu.get_capabilities(), os.environ)
     return (FLOAT32, f"llm: {FLOAT32}, since {reason}") if reason else (AUTO, "")
+
+
+def dtype_of_embedder(options: Embed, device: str) -> tuple[str, str]:
+    """Return the dtype of an embedding model on a torch device, and a line that says why, or ""."""
+    if options.dtype != AUTO:
+        return options.dtype, ""
+    if device.startswith("cuda"):
+        return (BFLOAT16 if torch.cuda.is_bf16_supported(including_emulation=False) else FLOAT32), ""
+    capabilities = torch.cpu.get_capabilities() if device == "cpu" else {}
+    if reason := lacks_bfloat16(capabilities, os.environ):
+        return FLOAT32, f"embed: {FLOAT32}, since {reason}"
+    return (BFLOAT16 if any(map(capabilities.get, _INSTRUCTIONS)) else FLOAT32), ""
 
 
 def lacks_bfloat16(capabilities: Mapping[str, Any], environment: Mapping[str, str]) -> str:

@@ -33,6 +33,14 @@ def test_the_first_dimensions_are_kept_and_scaled_again():
         SentenceEmbedder(Embed(dimensions=385)).embed(TEXTS)
 
 
+def test_bfloat16_is_near_and_of_length_1(reference: SentenceTransformer):
+    model = SentenceEmbedder(Embed(dtype="bfloat16"))
+    ours = model.embed(TEXTS).vectors
+    assert ((ours * reference.encode(TEXTS, normalize_embeddings=True)).sum(1) > 0.999).all()
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)
+    assert model.versions["precision"] == "bfloat16"
+
+
 def test_prompt_and_length(reference: SentenceTransformer):
     ours = SentenceEmbedder(Embed(prompt="clustering: ")).embed(["x"]).vectors
     theirs = reference.encode(["clustering: x"], normalize_embeddings=True)

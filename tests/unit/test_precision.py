@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from hypsae_ray.config import Llm
-from hypsae_ray.engine.precision import dtype_on_cpu, lacks_bfloat16
+from hypsae_ray.config import Embed, Llm
+from hypsae_ray.engine.precision import dtype_of_embedder, dtype_on_cpu, lacks_bfloat16
 
 # As the makers' manuals tell: name, what torch.cpu says of it, whether it has instructions for bfloat16.
 CPUS: list[tuple[str, dict[str, Any], bool]] = [
@@ -72,3 +72,14 @@ def test_quantized_weights_are_left_to_vllm(tmp_path: Path, monkeypatch: pytest.
     assert dtype_on_cpu(Llm(model=quantized)) == ("auto", "")
     plain = config_of_a_model(tmp_path)
     assert dtype_on_cpu(Llm(model=plain, engine_args={"quantization": "awq"})) == ("auto", "")
+
+
+def test_an_embedder_takes_bfloat16_where_there_are_instructions_for_it():
+    capabilities = torch.cpu.get_capabilities()
+    has = any(map(capabilities.get, ("avx512_bf16", "amx_bf16", "bf16")))
+    reason = lacks_bfloat16(capabilities, os.environ)
+    said = f"embed: float32, since {reason}" if reason else ""
+    dtype = "bfloat16" if has and not reason else "float32"
+    assert dtype_of_embedder(Embed(dtype="auto"), "cpu") == (dtype, said)
+    assert dtype_of_embedder(Embed(dtype="auto"), "mps") == ("float32", "")
+    assert dtype_of_embedder(Embed(dtype="float16"), "cpu") == ("float16", "")
