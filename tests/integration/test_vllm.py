@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hypsae_ray.boundary import DEFAULT_LABEL, NamingPrompt, Sampling
 from hypsae_ray.config import Label, Llm, Replicas
+from hypsae_ray.core.prompts import naming_begun
 from hypsae_ray.engine.locate import locate
 from hypsae_ray.engine.session import Session
 from hypsae_ray.engine.vllm_model import NO_WORDS, YES_WORDS, VllmModel, single_tokens
@@ -133,6 +134,18 @@ def test_names_are_seeded_and_long_prompts_have_a_status(model: VllmModel):
     assert first.text != other.text
     assert too_long.status == Status.TOO_LONG
     assert first.usage.generated <= 12
+
+
+def test_the_answer_is_begun_unless_the_model_is_to_think(model: VllmModel, tokenizer):
+    prompts = [
+        NamingPrompt(("a",), ("b",), sampling=Sampling(0, 8, thinking=thinks)) for thinks in (False, True)
+    ]
+    begun, thinking = (tokenizer.decode(model._naming_ids(prompt)) for prompt in prompts)
+    assert begun.endswith(f"assistant\n{naming_begun()}")
+    assert thinking.endswith("assistant\n")
+    assert naming_begun() in thinking, "the form is asked for"
+    assert naming_begun() not in begun.removesuffix(naming_begun())
+    assert all("\n" not in answer.text for answer in model.generate(prompts[:1] * 2))
 
 
 def test_seeded_prompts_longer_than_a_step_together(model: VllmModel):

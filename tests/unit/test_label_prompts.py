@@ -14,9 +14,10 @@ from hypsae_ray.core.prompts import (
     label_prompt,
     label_property,
     label_text,
+    naming_begun,
     null_property,
 )
-from hypsae_ray.engine.label_prompts import LEAST_TEXT_TOKENS, LabelPrompts, measure
+from hypsae_ray.engine.label_prompts import LEAST_TEXT_TOKENS, LabelPrompts, chat, measure
 from hypsae_ray.engine.locate import locate
 
 GPT4 = (
@@ -171,6 +172,16 @@ def test_parts_in_a_row_are_the_ids_of_the_whole(tokenizer, made, guard, text_fi
                 text,
                 question,
             )
+
+
+def test_a_begun_answer_is_what_transformers_calls_a_final_message_to_continue():
+    tokenizer, begun = byte_level(CHATML, pattern=GPT4), naming_begun()
+    said = [{"role": "user", "content": "Which one?"}, {"role": "assistant", "content": begun}]
+    expected = tokenizer.apply_chat_template(said, tokenize=False, continue_final_message=True)
+    assert expected.endswith(begun)
+    assert chat(tokenizer, "Which one?", begun=begun) == expected
+    tokenizer.chat_template = None
+    assert chat(tokenizer, "Which one?\n", begun=begun) == f"Which one?\n{begun}"
 
 
 def test_these_tokenizers_need_not_tokenise_whole_prompts(made):

@@ -1,0 +1,300 @@
+"""Wordings of the naming prompt compared: which finds what makes a neuron fire.
+
+    hypsae run --config demo.yaml --out runs/demo --until select
+    python jobs/bench_naming.py --run demo=runs/demo --labeller MODEL [--namer MODEL ...] --keep FOLDER
+
+Every wording of `wordings.yaml`, and the one in use, names the first neurons of each run once, greedily, from
+the same texts. All sentences about a neuron are then scored by one labeller on the same other texts of it.
+
+- usable: share of answers in which a sentence is found that is no failed candidate (`core.names`);
+- f1: fidelity at P(yes) of 0.5, mean over neurons; a neuron without a usable sentence counts as 0;
+- auc: the same without a threshold; a neuron without a usable sentence counts as 0.5;
+- truth: in a run with `demo_truth`, F1 of the labels against the planted concept that the neuron stands for,
+  over the neurons that stand for one (F1 of their firing 0.6 or more).
+
+What was answered is kept in FOLDER. With `--minutes`, it stops after so many; the same command goes on.
+Prints every sentence, and one JSON line.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from sklearn.metrics import roc_auc_score
+
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.boundary import Answer, NamingPrompt
+from hypsae_ray.config import Interpret, Llm, Replicas, ScoreFidelity
+from hypsae_ray.core import prompts
+from hypsae_ray.core.sampling import fidelity_examples, naming_examples
+from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
+from hypsae_ray.engine.label_prompts import chat
+from hypsae_ray.engine.vllm_model import VllmModel, sampling_params
+from hypsae_ray.schema import Status
+from hypsae_ray.stages.corpus import Corpus
+from hypsae_ray.stages.interpret import read_answer
+from hypsae_ray.stages.workspace import read_activations, read_column
+
+IN_USE = "in use"
+NAMING = Interpret(n_candidates=1, n_examples=12, max_words=60)
+SCORING = ScoreFidelity(n_examples=16, max_words=80)
+MAX_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Case:
+    """One neuron.
+
+    Attributes:
+        run: its name.
+        neuron: its number.
+        prompt: the texts it is named from.
+        texts: those its names are scored on.
+        fires: (n,) whether it fires on each.
+        concept: the planted concept that it stands for; "" for none.
+        truth: (n,) whether each text has it.
+    """
+
+    run: str
+    neuron: int
+    prompt: NamingPrompt
+    texts: list[str]
+    fires: np.ndarray
+    concept: str
+    truth: np.ndarray
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a name is asked for: a template, and the beginning of the answer."""
+
+    ask: str
+    begun: str = ""
+
+    def of(self, prompt: NamingPrompt) -> str:
+        """Return the prompt of one neuron."""
+        said = f"{prompt.instructions}\n\n" if prompt.instructions else ""
+        lists = {"positives": prompt.positives, "negatives": prompt.negatives}
+        shown = {name: "\n".join(f"{i}. {t}" for i, t in enumerate(x, 1)) for name, x in lists.items()}
+        return Template(self.ask).substitute(instructions=said, **shown)
+
+
+class Kept:
+    """Answers by key, in a JSON file that is written after each new one, until time is up."""
+
+    def __init__(self, path: Path, ends: float) -> None:
+        self._path, self._ends = path, ends
+        self.answers: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, key: str, ask: Callable[[], Any]) -> Any:
+        """Return what is kept, else what is answered now.
+
+        Raises:
+            TimeoutError: time is up.
+        """
+        if key not in self.answers:
+            if time.monotonic() > self._ends:
+                raise TimeoutError
+            self.answers[key] = ask()
+            self._path.write_text(json.dumps(self.answers))
+        return self.answers[key]
+
+
+def main() -> None:
+    """Name, score, and print the comparison."""
+    options = _options()
+    options.keep.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + 60 * options.minutes
+    cases = [case for run in options.run for case in read_cases(*run.split("=", 1), options.neurons)]
+    said = {case.run: case.prompt.instructions for case in cases}
+    try:
+        named = {(who, *key): raw for who in options.namer for key, raw in _names(who, cases, options, ends)}
+        found = {key: read_name(raw, key[1], said[key[2]]) for key, raw in named.items()}
+        labels = _labels(options, cases, found, ends)
+    except TimeoutError:
+        sys.exit(f"time is up; the same command goes on from {options.keep}")
+    show(cases, named, found)
+    print(json.dumps(summary(cases, found, labels)))
+
+
+def read_cases(name: str, place: str, n: int) -> list[Case]:
+    """Return the first n neurons of a run, with texts to name and to score them."""
+    run = Folder.at(place)
+    saved = run.read_json("run.json")
+    config = saved["config"]
+    folders = {stage["stage"]: run.sub("stages").sub(stage["folder"]) for stage in saved["stages"]}
+    selection = folders["select"].read_table("selection.parquet").to_pandas()
+    data = {
+        column: read_column(folders["data"], "train", column) for column in ("text_id", "text", "source_id")
+    }
+    row_ids, fired = read_activations(folders["train_sae"], "train", len(selection))
+    corpus = Corpus.of(row_ids, data["text_id"].loc[row_ids], fired)
+    texts = data["text"].loc[corpus.row_ids].tolist()
+    truth = _truth(config["demo_truth"], data["source_id"].loc[corpus.row_ids])
+    neurons = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"][:n]
+    said = config["interpret"]["instructions"]
+    return [_case(name, int(neuron), corpus, texts, truth, said) for neuron in neurons]
+
+
+def _truth(place: str | None, ids: pd.Series) -> pd.DataFrame:
+    if not place:
+        return pd.DataFrame(index=range(len(ids)))
+    return pd.read_parquet(Path(place) / "truth.parquet").set_index("id").loc[ids].astype(int)
+
+
+def _case(run: str, neuron: int, corpus: Corpus, texts: list[str], truth: pd.DataFrame, said: str) -> Case:
+    rng = np.random.default_rng(neuron)
+    activation = corpus.activation(neuron)
+    shown = naming_examples(activation, NAMING, rng)[0]
+    others = fidelity_examples(activation, [*shown.positives, *shown.negatives], SCORING, rng)
+    rows = np.concatenate([others.positives, others.negatives])
+    fires = activation > 0
+    match = f1_table(truth.to_numpy(), fires[:, None].astype(float)).ravel() if len(truth.columns) else []
+    concept = str(truth.columns[np.argmax(match)]) if max(match, default=0) >= RECOVERED_F1 else ""
+    prompt = NamingPrompt(
+        *(
+            tuple(" ".join(prompts.truncate_words(texts[i], NAMING.max_words).split()) for i in part)
+            for part in (shown.positives, shown.negatives)
+        ),
+        instructions=said,
+    )
+    cut = [prompts.truncate_words(texts[i], SCORING.max_words) for i in rows]
+    true = truth[concept].to_numpy()[rows] if concept else np.zeros(len(rows), int)
+    return Case(run, neuron, prompt, cut, fires[rows], concept, true)
+
+
+def wordings() -> dict[str, Wording]:
+    """Return all wordings by name, those with the same beginning next to each other."""
+    found = yaml.safe_load(Path(__file__).with_name("wordings.yaml").read_text())
+    ours = prompts.render_naming(NamingPrompt(("$positives",), ("$negatives",)))
+    ours = "${instructions}" + ours.replace("1. $", "$")
+    return {name: Wording(**one) for name, one in found.items()} | {
+        IN_USE: Wording(ours, prompts.naming_begun())
+    }
+
+
+def _names(
+    who: str, cases: list[Case], options: argparse.Namespace, ends: float
+) -> list[tuple[tuple[str, str, int], str]]:
+    """Return what one model wrote, by (wording, run, neuron)."""
+    kept = Kept(options.keep / f"names-{who.strip('/').replace('/', '-')}.json", ends)
+    loaded: list[VllmModel] = []
+
+    def ask(case: Case) -> list[str]:
+        loaded[:] = loaded or [_load(who, options)]
+        return write(loaded[0], case)
+
+    written = [kept.get(f"{case.run} {case.neuron}", lambda case=case: ask(case)) for case in cases]
+    for model in loaded:
+        model.close()
+    return [
+        ((name, case.run, case.neuron), raw)
+        for case, answers in zip(cases, written, strict=True)
+        for name, raw in zip(wordings(), answers, strict=True)
+    ]
+
+
+def read_name(raw: str, wording: str, instructions: str) -> str | None:
+    """Return the sentence in an answer, if it is no failed candidate of this very wording."""
+    return read_answer(Answer(raw, Status.OK), f"{wordings()[wording].ask} {instructions}")[0]
+
+
+def write(model: VllmModel, case: Case) -> list[str]:
+    """Return what a model writes for each wording, greedily."""
+    tokenizer, asked = model.engine.llm.get_tokenizer(), wordings().values()
+    texts = [chat(tokenizer, one.of(case.prompt), begun=one.begun) for one in asked]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    params = [
+        sampling_params(max_tokens=MAX_TOKENS, temperature=0, stop=["\n"] if one.begun else None)
+        for one in asked
+    ]
+    return [output.outputs[0].text for output in model.engine.run(ids, params)[0]]
+
+
+def _labels(
+    options: argparse.Namespace, cases: list[Case], found: dict[tuple, str | None], ends: float
+) -> dict[tuple[str, int, str], np.ndarray]:
+    """Return P(yes) of the texts of each neuron for each sentence about it."""
+    kept = Kept(options.keep / "labels.json", ends)
+    loaded: list[VllmModel] = []
+
+    def ask(case: Case, sentences: list[str]) -> list[list[float]]:
+        loaded[:] = loaded or [_load(options.labeller, options)]
+        return loaded[0].score(case.texts, sentences).p_yes.T.tolist()
+
+    labels: dict[tuple[str, int, str], np.ndarray] = {}
+    for case in cases:
+        mine = {name for (*_, run, neuron), name in found.items() if (run, neuron) == (case.run, case.neuron)}
+        sentences = sorted(name for name in mine if name is not None)
+        key = json.dumps([case.run, case.neuron, sentences])
+        p_yes = kept.get(key, lambda case=case, asked=sentences: ask(case, asked))
+        labels |= {
+            (case.run, case.neuron, name): np.array(p) for name, p in zip(sentences, p_yes, strict=True)
+        }
+    return labels
+
+
+def _load(model: str, options: argparse.Namespace) -> VllmModel:
+    cpus = Replicas(cpus=options.cpus)
+    return VllmModel(Llm(model=model, dtype=options.dtype, max_model_len=4096, kv_cache_gib=2, replicas=cpus))
+
+
+def summary(
+    cases: list[Case], found: dict[tuple, str | None], labels: dict[tuple[str, int, str], np.ndarray]
+) -> list[dict[str, Any]]:
+    """Return one row per namer, run and wording."""
+    by_case = {(case.run, case.neuron): case for case in cases}
+    rows = [
+        {"namer": who, "run": run, "wording": wording, **_measure(by_case[run, neuron], name, labels)}
+        for (who, wording, run, neuron), name in found.items()
+    ]
+    table = pd.DataFrame(rows).groupby(["namer", "run", "wording"], sort=False).mean().round(3)
+    return json.loads(table.reset_index().to_json(orient="records"))
+
+
+def _measure(
+    case: Case, name: str | None, labels: dict[tuple[str, int, str], np.ndarray]
+) -> dict[str, float]:
+    truth = 0.0 if case.concept else np.nan
+    if name is None:
+        return {"usable": 0.0, "f1": 0.0, "auc": 0.5, "truth": truth}
+    p_yes = labels[case.run, case.neuron, name]
+    said = np.where(np.isnan(p_yes), np.nan, p_yes >= 0.5)[:, None]
+    both = f1_table(np.column_stack([case.fires, case.truth]), said).ravel()
+    auc = roc_auc_score(case.fires, np.nan_to_num(p_yes))
+    return {"usable": 1.0, "f1": both[0], "auc": auc, "truth": both[1] if case.concept else np.nan}
+
+
+def show(cases: list[Case], named: dict[tuple, str], found: dict[tuple, str | None]) -> None:
+    """Print every sentence, to be read."""
+    for case in cases:
+        print(f"{case.run}, neuron {case.neuron}: {case.concept or '-'}")
+        for key, name in found.items():
+            if key[2:] == (case.run, case.neuron):
+                print(f"  {key[0][-12:]:>12} | {key[1]:<22} | {name or f'FAILED: {named[key][:120]!r}'}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run", action="append", required=True, help="NAME=FOLDER, up to select")
+    parser.add_argument("--labeller", required=True)
+    parser.add_argument("--namer", action="append", required=True)
+    parser.add_argument("--neurons", type=int, default=8)
+    parser.add_argument("--keep", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--cpus", type=int, default=2)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
