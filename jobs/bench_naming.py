@@ -114,7 +114,8 @@ def main() -> None:
     options = _options()
     options.keep.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * options.minutes
-    cases = [case for run in options.run for case in read_cases(*run.split("=", 1), options.neurons)]
+    runs = [run.partition("=") for run in options.run]
+    cases = [case for name, _, place in runs for case in read_cases(name, place, options.neurons)]
     said = {case.run: case.prompt.instructions for case in cases}
     try:
         named = {(who, *key): raw for who in options.namer for key, raw in _names(who, cases, options, ends)}
@@ -159,7 +160,7 @@ def _case(run: str, neuron: int, corpus: Corpus, texts: list[str], truth: pd.Dat
     rows = np.concatenate([others.positives, others.negatives])
     fires = activation > 0
     match = f1_table(truth.to_numpy(), fires[:, None].astype(float)).ravel() if len(truth.columns) else []
-    concept = str(truth.columns[np.argmax(match)]) if max(match, default=0) >= RECOVERED_F1 else ""
+    concept = str(truth.columns[int(np.argmax(match))]) if max(match, default=0) >= RECOVERED_F1 else ""
     prompt = NamingPrompt(
         *(
             tuple(" ".join(prompts.truncate_words(texts[i], NAMING.max_words).split()) for i in part)
@@ -271,7 +272,7 @@ def _measure(
     said = np.where(np.isnan(p_yes), np.nan, p_yes >= 0.5)[:, None]
     both = f1_table(np.column_stack([case.fires, case.truth]), said).ravel()
     auc = roc_auc_score(case.fires, np.nan_to_num(p_yes))
-    return {"usable": 1.0, "f1": both[0], "auc": auc, "truth": both[1] if case.concept else np.nan}
+    return {"usable": 1.0, "f1": both[0], "auc": float(auc), "truth": both[1] if case.concept else truth}
 
 
 def show(cases: list[Case], named: dict[tuple, str], found: dict[tuple, str | None]) -> None:

@@ -34,7 +34,9 @@ _QUOTED_THEN_WHY = re.compile(r"[\"“]([^\"“”]+)[\"”]\s*([-–—:(.]|bec
 _NO_NAME = frozenset({"none", "n/a", "na", "null", "unknown", "yes", "no", "no feature", "no property"})
 
 _GROUP = re.compile(r"\b[Gg]roups? [AB]\b|\b(the first|the second|the other|both) groups?\b(?! of)")
-_NEXT_SENTENCE = re.compile(r"(?<=[a-z]{4})\.\s+(?=[A-Z]).*")
+_NEXT_SENTENCE = re.compile(
+    r"((?<=[a-z]{4})\.\s+(?=[A-Z])|\.\s+(?=(The|This|These|Each|All|None|It|They|In|Group)\b)).*"
+)
 _TURN = re.compile(
     r"\s*([,;:(—–]|\b(while|whereas|unlike|but|(rather )?than|compared|instead|in contrast|as opposed"
     r"|that no(ne)?|(is|are) not|(not )?(present|mentioned|found|seen) in|absent from)\b)"

@@ -1,8 +1,8 @@
 """Stage `interpret`: candidate sentences for each selected neuron, written from texts that make it fire.
 
-A candidate that is no finding (`core.names.says_something`) is asked for again, from the same texts in
-another order and with another seed. What a model wrote is kept as it comes, a file per task, so that a run
-that is stopped asks only for the rest.
+A candidate that is no finding (`core.names.says_something`) is asked for again, from the same texts with
+another seed; where that changes nothing, in another order. What a model wrote is kept as it comes, a file per
+task, so that a run that is stopped asks only for the rest.
 """
 
 import json
@@ -139,7 +139,8 @@ def to_prompt(ask: Ask, texts: Mapping[int, str], options: Interpret, attempt: i
     seed, rng = int(entropy.generate_state(1)[0]), np.random.default_rng(entropy)
 
     def shown(rows: tuple[int, ...]) -> tuple[str, ...]:
-        order = rng.permutation(len(rows)) if attempt else range(len(rows))
+        greedy_again = attempt and not options.temperature  # else the prefix cache may hold the prompt
+        order = rng.permutation(len(rows)) if greedy_again else range(len(rows))
         return tuple(truncate_words(texts[rows[i]], options.max_words) for i in order)
 
     return NamingPrompt(
@@ -181,14 +182,13 @@ def _describe(task: Prompts) -> str:
 def read_answer(answer: Answer, instructions: str = "") -> tuple[str | None, Status]:
     """Return the sentence in an answer, and a status that says why there is none.
 
-    Of an answer that hit its token limit, the lines that had ended are still good. `instructions` are the
+    Of an answer that hit its token limit, a sentence that had ended is still good. `instructions` are the
     user's part of the prompt, which an answer must not repeat either.
     """
     if answer.status not in (Status.OK, Status.TRUNCATED):
         return None, answer.status
-    cut = answer.status == Status.TRUNCATED
-    name = parse_name(answer.text.rpartition("\n")[0] if cut else answer.text)
-    if name is None:
+    name, cut = parse_name(answer.text), answer.status == Status.TRUNCATED
+    if name is None or (cut and answer.text.rstrip().endswith(name)):
         return None, Status.TRUNCATED if cut else Status.UNPARSABLE
     return (name, Status.OK) if says_something(name, instructions) else (None, Status.NO_FINDING)
 

