@@ -6,6 +6,7 @@
             labeller.json                           the same in words
             questions-<hash8>.json                  questions that were asked together
             shard-<part>-<start>-<rows>-<questions>[-<pairs>].parquet
+        fidelity-<labeller>/task-<hash16>           labels of training texts, for stage `score_fidelity`
 
 Texts are only ever added, so a shard is a fixed set of rows of one part. Its name says which rows and which
 questions, and with a mask a hash of the pairs: what is there is read off the list of names. A shard is

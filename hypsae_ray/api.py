@@ -386,10 +386,18 @@ def _name(
         candidates, _ = naming.write_candidates(pool, asks, by_id, options, _untracked)
         shown = [by_id[i] for i in sorted({i for ask in asks for i in (*ask.positives, *ask.negatives)})]
         _warn("naming", Cut.at_words(shown, options.max_words), "see interpret.max_words", stacklevel=4)
-        trials = scoring.plan(corpus, candidates, settings.score_fidelity)
-        options = settings.score_fidelity
-        scored, _ = scoring.score_candidates(pool, trials, by_id, options, settings.label, _untracked)
-    return scoring.choose(chosen, candidates, scored, settings.label.unplaced)
+        setting = scoring.Setting(
+            corpus=corpus,
+            read=lambda _: by_id,
+            labeller=lambda: pool,
+            namer=lambda: pool,
+            options=settings.score_fidelity,
+            label=settings.label,
+            naming=options,
+            track=_untracked,
+        )
+        tried = scoring.score_until_telling(candidates, setting)
+    return scoring.choose(chosen, tried.candidates, tried.scored, settings.label.unplaced)
 
 
 def _untracked(items: Iterable[Any], _total: int, _unit: str) -> Iterator[Any]:

@@ -38,6 +38,8 @@ class Status(IntEnum):
     """It got no answer as often as is allowed, for a reason that may pass; another run asks again."""
     NO_FINDING = 11
     """Each sentence that came repeats the prompt, names a group of texts, or says nothing of a text."""
+    TRUE_OF_ALL = 12
+    """By its labels the sentence is true of nearly every text, silent ones too: it tells nothing."""
 
 
 USABLE = (Status.OK, Status.CUT)

@@ -22,6 +22,8 @@ from hypsae_ray.core.measures import percentile_interval
 LEVEL = 0.95
 DRAWS = 1_000
 LEAST_FIRING = 4  # in the half that a measure is reported on
+NEARLY_ALL = 0.9  # share of the silent texts
+TELLING = 0.3  # a correlation of P(yes) with firing that is twice its standard error in 40 texts
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -122,6 +124,26 @@ def score_fidelity(
         f1_corpus=_f1(hits * hit, alarms * alarm, prevalence),
         f1_corpus_ci=_percentiles(_f1(many_hits * hit, many_alarms * alarm, prevalence)),
     )
+
+
+def is_true_of_all(fires: Mask, p_yes: npt.NDArray[np.floating], threshold: float, *, placed: bool) -> bool:
+    """Tell whether a sentence is true of nearly every text, so that its labels tell nothing.
+
+    Labels say yes of 9 in 10 silent texts or more. Where a threshold may be placed elsewhere, that is no harm
+    if P(yes) is still higher on firing texts: some models say yes to nearly everything.
+
+    Args:
+        fires: (n,) whether the neuron fires on the text.
+        p_yes: (n,) in 0 to 1; NaN where there is no usable label.
+        threshold: P(yes) from which a label is a yes where nothing places it.
+        placed: whether thresholds are placed by the texts.
+    """
+    usable = ~np.isnan(p_yes)
+    truth, chance = fires[usable], p_yes[usable].astype(np.float64)
+    silent = chance[~truth]
+    if len(silent) < LEAST_FIRING or float((silent >= threshold).mean()) < NEARLY_ALL:
+        return False
+    return not (placed and _correlation(truth.astype(np.float64), chance) >= TELLING)
 
 
 def wilson(hits: int, n: int, level: float = LEVEL) -> Interval:

@@ -27,6 +27,7 @@ class MethodsFacts:
         dead_neurons: neurons of the SAE that never fire; None: not known.
         selected: neurons selected; None: not known.
         asked_again: answers that were asked for since one before them was no finding.
+        true_of_all: candidate sentences that labels say are true of nearly every text.
         unnamed: selected neurons without a usable sentence.
         fidelity_texts: median of the labelled texts that a fidelity rests on; None: not known.
         thresholds: of P(yes), one per hypothesis.
@@ -47,6 +48,7 @@ class MethodsFacts:
     dead_neurons: int | None = None
     selected: int | None = None
     asked_again: int = 0
+    true_of_all: int = 0
     unnamed: int = 0
     fidelity_texts: float | None = None
     thresholds: tuple[float, ...] = ()
@@ -83,6 +85,7 @@ def methods_facts(
         dead_neurons=selected.get("dead"),
         selected=selected.get("selected"),
         asked_again=facts.get("interpret", {}).get("asked_again", 0),
+        true_of_all=facts.get("score_fidelity", {}).get("true_of_all", 0),
         unnamed=facts.get("score_fidelity", {}).get("unnamed", 0),
         fidelity_texts=float(labelled.median()) if len(labelled) else None,
         thresholds=tuple(chain.hypotheses.reindex(columns=["threshold"])["threshold"].dropna()),

@@ -111,9 +111,15 @@ def _fidelity(config: Config, facts: MethodsFacts) -> str:
     )
     if config.label.threshold == "auto" and config.llm.engine != "keywords":
         choice += " Texts were labelled for it at thresholds that other texts had set."
+    empty = (
+        f" {plural(facts.true_of_all, 'candidate sentence')} {was(facts.true_of_all)} left out: by the "
+        "labels nearly every text has the property, also where the neuron is silent."
+        if facts.true_of_all
+        else ""
+    )
     return (
         f"The fidelity of a sentence is the F1 of its labels against the neuron's firing on up to "
-        f"{config.score_fidelity.n_examples} other training texts, half of them firing.{choice}{rests}"
+        f"{config.score_fidelity.n_examples} other training texts, half of them firing.{empty}{choice}{rests}"
         f"{_cut_of('score_fidelity', facts)}"
     )
 

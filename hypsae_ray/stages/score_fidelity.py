@@ -1,15 +1,13 @@
 """Stage `score_fidelity`: score each candidate on texts its author never saw; the best is the hypothesis.
 
-Candidates compete on half of these texts, and the hypothesis has the measures of the other half: on the texts
-it was chosen by, the best of several looks better than it is. The same texts place the threshold of P(yes):
-each half is measured at the one that the other half places, and labels have the one of both.
+A candidate whose labels are a yes on nearly every text tells nothing. A neuron with no other is asked about
+again, from other texts and with other seeds, and the new candidates are scored on texts that these were not
+written from either.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,224 +15,184 @@ import pyarrow as pa
 
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Outcome, content_hash
-from hypsae_ray.boundary import SCORE_ARRAYS, LanguageModel, Pool, Scores, Usage
-from hypsae_ray.config import UNPLACED, Label, ScoreFidelity
+from hypsae_ray.boundary import LanguageModel, Pool, Usage
+from hypsae_ray.config import UNPLACED, Interpret, Label, ScoreFidelity
 from hypsae_ray.core.cuts import Cut
-from hypsae_ray.core.fidelity import Fidelity, best_candidate, halves, score_fidelity
-from hypsae_ray.core.prompts import truncate_words
-from hypsae_ray.core.sampling import fidelity_examples
-from hypsae_ray.core.thresholds import place_threshold
-from hypsae_ray.schema import UNANSWERED, Status
+from hypsae_ray.core.fidelity import best_candidate
+from hypsae_ray.schema import Status
+from hypsae_ray.stages import interpret
 from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
+from hypsae_ray.stages.trials import Scored, describe, dump_scores, load_scores, plan, score_candidates
 from hypsae_ray.stages.tries import KeepingPool, RetryingPool
 from hypsae_ray.stages.workspace import Track, Workspace
 
+ROUNDS = 2  # in which neurons are asked about again
+# From where other texts are taken than the strongest: half of the firing ones.
+OTHER_TEXTS = {"sampling": "percentile", "percentiles": (50, 100)}
+
 
 @dataclass(frozen=True)
-class Trial:
-    """One neuron's candidates and the texts to score them on.
+class Setting:
+    """What candidates are scored with, and written with where none of a neuron's tells anything.
 
     Attributes:
-        neuron_idx: the neuron.
-        candidates: number of each candidate that has a sentence.
-        sentences: these sentences.
-        rows: row ids of the texts, the firing ones first, by activation.
-        fires: (len(rows),) whether the neuron fires on each.
-        prevalence: share of the distinct training texts that it fires on.
+        corpus: the training texts.
+        read: returns their texts by row id.
+        labeller: opens the model that labels; the one that was open before may be closed.
+        namer: the same for the model that names.
+        options: texts to score on.
+        label: how they are labelled.
+        naming: how candidates are written.
+        track: progress.
     """
 
-    neuron_idx: int
-    candidates: tuple[int, ...]
-    sentences: tuple[str, ...]
-    rows: tuple[int, ...]
-    fires: np.ndarray
-    prevalence: float
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One candidate's fidelity.
-
-    Attributes:
-        neuron_idx: its neuron.
-        candidate: its number.
-        threshold: P(yes) from which its labels are a yes.
-        whole: on all texts.
-        choosing: on those that the candidates compete on.
-        reporting: on the others; see `core.fidelity.halves`.
-    """
-
-    neuron_idx: int
-    candidate: int
-    threshold: float
-    whole: Fidelity
-    choosing: Fidelity
-    reporting: Fidelity
-
-
-@dataclass(frozen=True)
-class AskTrial:
-    """Labels the texts of one neuron for each of its candidates."""
-
+    corpus: Corpus
+    read: Callable[[Iterable[int]], Mapping[int, str]]
+    labeller: Callable[[], Pool[LanguageModel]]
+    namer: Callable[[], Pool[LanguageModel]]
+    options: ScoreFidelity
     label: Label
+    naming: Interpret
+    track: Track
 
-    def __call__(
-        self, model: LanguageModel, task: tuple[int, list[str], tuple[str, ...]]
-    ) -> tuple[int, Scores]:
-        """Return the neuron of a task (neuron, texts, sentences), and its scores."""
-        neuron, texts, sentences = task
-        return neuron, model.score(texts, sentences, self.label)
+
+@dataclass(frozen=True)
+class Tried:
+    """Candidates that were scored.
+
+    Attributes:
+        candidates: the candidates table, in which those that are true of nearly every text have that status.
+        scored: fidelities.
+        texts: that they were scored on, by row id.
+        usage: tokens of scoring, and of writing again.
+        asked_again: neurons that were asked about again.
+    """
+
+    candidates: pd.DataFrame
+    scored: list[Scored]
+    texts: Mapping[int, str]
+    usage: Usage
+    asked_again: int = 0
+
+    def __add__(self, other: "Tried") -> "Tried":
+        candidates = pd.concat([self.candidates, other.candidates], ignore_index=True)
+        scored, texts = [*self.scored, *other.scored], {**self.texts, **other.texts}
+        asked_again = max(
+            self.asked_again, other.asked_again
+        )  # of one round; later ones ask about some of them
+        return Tried(candidates, scored, texts, self.usage + other.usage, asked_again)
+
+    @property
+    def true_of_all(self) -> int:
+        """How many candidates are true of nearly every text."""
+        return sum(one.true_of_all for one in self.scored)
+
+    def untelling(self) -> list[int]:
+        """Return the neurons with a sentence, of which each is true of nearly every text."""
+        told: dict[int, set[int]] = {}
+        for neuron, status in self.candidates[["neuron_idx", "status"]].to_numpy(np.int64).tolist():
+            told.setdefault(neuron, set()).add(status)
+        return [n for n, seen in told.items() if Status.TRUE_OF_ALL in seen and Status.OK not in seen]
 
 
 def run(work: Workspace) -> Outcome:
     """Write the fidelity of every candidate, and one hypothesis per selected neuron, named or not."""
-    options = work.config.score_fidelity
     candidates = work.inputs["interpret"].folder.read_table("candidates.parquet").to_pandas()
-    trials = plan(read_corpus(work), candidates, options)
-    texts = read_texts_by_id(work, {i for trial in trials for i in trial.rows})
-    llm = work.config.llm
-    pool = RetryingPool(work.engines.language_model(llm), work.say, _describe, llm.replicas.max)
-    held = work.answers.sub(f"fidelity-{content_hash('labels', work.decides['labeller'], {})[:8]}")
-    kept = KeepingPool(pool, held, dump_scores, load_scores)
-    scored, usage = score_candidates(kept, trials, texts, options, work.config.label, work.track)
-    work.out.write_table("fidelity.parquet", to_table(scored))
+    tried = score_until_telling(candidates, _setting(work))
+    for name, table in (("fidelity", to_table(tried.scored)), ("candidates", _candidates(tried.candidates))):
+        work.out.write_table(f"{name}.parquet", table)
     shape = work.inputs["train_sae"].facts
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
     chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
-    hypotheses = choose(chosen, candidates, scored, work.config.label.unplaced)
+    hypotheses = choose(chosen, tried.candidates, tried.scored, work.config.label.unplaced)
     table = pa.Table.from_pandas(hypotheses, schema=schema.HYPOTHESES, preserve_index=False)
     work.out.write_table("hypotheses.parquet", table)
     unnamed = int(hypotheses["interpretation"].isna().sum())
+    if tried.true_of_all:
+        again = f"; {tried.asked_again} neurons had no other, and were asked about again"
+        told = f"{tried.true_of_all} candidates are true of nearly every text, and tell nothing"
+        work.say(f"score_fidelity: {told}{again if tried.asked_again else ''}")
     if unnamed:
         work.say(f"score_fidelity: {unnamed} neurons have no usable sentence; they stay, marked")
-    cut = Cut.at_words(texts.values(), options.max_words).facts()
-    return Outcome(len(scored), usage, facts={"hypotheses": len(hypotheses), "unnamed": unnamed, "cut": cut})
+    facts = {
+        "hypotheses": len(hypotheses),
+        "unnamed": unnamed,
+        "true_of_all": tried.true_of_all,
+        "asked_again": tried.asked_again,
+        "cut": Cut.at_words(tried.texts.values(), work.config.score_fidelity.max_words).facts(),
+    }
+    return Outcome(len(tried.scored), tried.usage, facts=facts)
 
 
-def plan(corpus: Corpus, candidates: pd.DataFrame, options: ScoreFidelity) -> list[Trial]:
-    """Choose texts for each neuron that has a sentence: none that any of its candidates was written from."""
-    position = pd.Series(np.arange(len(corpus.row_ids)), index=corpus.row_ids)
-    trials = []
-    for neuron in map(int, candidates["neuron_idx"].unique()):
-        group = candidates[candidates["neuron_idx"] == neuron]
-        named = group[group["status"] == Status.OK]
-        if named.empty:
-            continue
-        shown = {i for column in ("positives", "negatives") for rows in group[column] for i in rows}
-        rng = np.random.default_rng([options.seed, neuron])
-        activation = corpus.activation(neuron)
-        examples = fidelity_examples(activation, position.loc[sorted(shown)].tolist(), options, rng)
-        chosen = np.concatenate([examples.positives, examples.negatives])
-        rows = tuple(corpus.row_ids[chosen].tolist())
-        numbers, sentences = tuple(named["candidate"]), tuple(named["interpretation"])
-        fires = activation > 0
-        trials.append(Trial(neuron, numbers, sentences, rows, fires[chosen], float(fires.mean())))
-    return trials
+def _setting(work: Workspace) -> Setting:
+    config, engines = work.config, work.engines
+    labels = work.answers.sub(f"fidelity-{content_hash('labels', work.decides['labeller'], {})[:8]}")
+
+    def labeller() -> Pool[LanguageModel]:
+        llm = config.llm
+        pool = RetryingPool(engines.language_model(llm), work.say, describe, llm.replicas.max)
+        return KeepingPool(pool, labels, dump_scores, load_scores)
+
+    def namer() -> Pool[LanguageModel]:
+        llm = config.interpreter
+        pool = RetryingPool(engines.language_model(llm), work.say, replicas=llm.replicas.max)
+        return KeepingPool(pool, work.out, interpret.dump_answers, interpret.load_answers)
+
+    return Setting(
+        corpus=read_corpus(work),
+        read=partial(read_texts_by_id, work),
+        labeller=labeller,
+        namer=namer,
+        options=config.score_fidelity,
+        label=config.label,
+        naming=config.naming,
+        track=work.track,
+    )
 
 
-def score_candidates(
-    pool: Pool[LanguageModel],
-    trials: list[Trial],
-    texts: Mapping[int, str],
-    options: ScoreFidelity,
-    label: Label,
-    track: Track,
-) -> tuple[list[Scored], Usage]:
-    """Have a model label the texts of every trial; return each candidate's fidelity and the tokens used.
-
-    A neuron whose task failed each time has no labels, and its candidates no fidelity.
-    """
-    by_neuron = {trial.neuron_idx: trial for trial in trials}
-    tasks = [
-        (trial.neuron_idx, [truncate_words(texts[i], options.max_words) for i in trial.rows], trial.sentences)
-        for trial in trials
-        if trial.rows
-    ]
-    scored, usages = [], [Usage()]
-    for neuron, scores in track(
-        pool.map(AskTrial(label), tasks, _set_aside) if tasks else (), len(tasks), "neuron"
-    ):
-        scored += score_trial(by_neuron[neuron], scores.p_yes, options, label)
-        usages.append(scores.usage)
-    return sorted(scored, key=lambda one: (one.neuron_idx, one.candidate)), reduce(add, usages)
-
-
-def dump_scores(done: tuple[int, Scores]) -> bytes | None:
-    """Return the scores of a task as JSON; None if pairs got no answer: the next run asks again."""
-    neuron, scores = done
-    if np.isin(scores.status, UNANSWERED).any():
-        return None
-    arrays = {name: getattr(scores, name).tolist() for name in SCORE_ARRAYS}
-    return json.dumps({"neuron": neuron, "usage": vars(scores.usage), **arrays}).encode()
-
-
-def load_scores(content: bytes) -> tuple[int, Scores]:
-    """Return what `dump_scores` wrote."""
-    saved = json.loads(content)
-    p_yes, p_neither = (np.array(saved[name], dtype=np.float32) for name in ("p_yes", "p_neither"))
-    status = np.array(saved["status"], dtype=np.int8)
-    return saved["neuron"], Scores(p_yes, p_neither, status, Usage(**saved["usage"]))
-
-
-def _set_aside(task: tuple[int, list[str], tuple[str, ...]], _reason: str) -> tuple[int, Scores]:
-    neuron, texts, sentences = task
-    return neuron, Scores.unanswered(len(texts), len(sentences), Status.SET_ASIDE)
-
-
-def _describe(task: tuple[int, list[str], tuple[str, ...]]) -> str:
-    return f"neuron {task[0]}"
-
-
-def score_trial(trial: Trial, p_yes: np.ndarray, options: ScoreFidelity, label: Label) -> list[Scored]:
-    """Return the fidelity of each candidate of a trial from P(yes), (texts, candidates)."""
-    labelled = np.any(~np.isnan(p_yes), axis=1)
-    first, second = halves(trial.fires, labelled, 2)
-    is_choice = len(set(trial.sentences)) > 1
-    scored = []
-    for number, chance in zip(trial.candidates, p_yes.T, strict=True):
-        final, early, others = _thresholds(trial, chance, (labelled, first, second), label)
-        whole = _score(trial, number, chance, labelled, others, options)
-        parts = (whole, whole)
-        if is_choice:
-            choosing = _score(trial, number, chance, first, np.full(len(others), early), options)
-            parts = (choosing, _score(trial, number, chance, second, others, options))
-        scored.append(Scored(trial.neuron_idx, number, final, whole, *parts))
-    return scored
-
-
-def _thresholds(
-    trial: Trial, p_yes: np.ndarray, parts: tuple[np.ndarray, np.ndarray, np.ndarray], label: Label
-) -> tuple[float, float, np.ndarray]:
-    """Return a candidate's threshold by all texts, by the first half, and for each text by the other half.
+def score_until_telling(candidates: pd.DataFrame, setting: Setting) -> Tried:
+    """Score candidates; where all of a neuron are true of nearly every text, it gets new ones, ROUNDS times.
 
     Args:
-        trial: the texts.
-        p_yes: (n,) of the candidate.
-        parts: masks (n,) of all labelled texts and of their halves; the same three where they are too few to
-            be halved, and to place a threshold.
-        label: auto, or the threshold of all.
+        candidates: the candidates table.
+        setting: what they are scored and written with.
     """
-    labelled, first, _ = parts
-    if label.threshold != "auto" or first is labelled:
-        return label.unplaced, label.unplaced, np.full(len(p_yes), label.unplaced)
-    final, early, late = (
-        place_threshold(trial.fires[part], p_yes[part], trial.prevalence) or UNPLACED for part in parts
-    )
-    return final, early, np.where(first, late, early)
+    tried = _score(candidates, setting)
+    for turn in range(1, ROUNDS + 1):
+        if neurons := tried.untelling():
+            written, usage = _write_again(neurons, turn, setting)
+            again = _score(written, setting)
+            tried += replace(again, usage=again.usage + usage, asked_again=len(neurons))
+    return tried
 
 
-def _score(
-    trial: Trial,
-    number: int,
-    p_yes: np.ndarray,
-    part: np.ndarray,
-    thresholds: np.ndarray,
-    options: ScoreFidelity,
-) -> Fidelity:
-    rng = np.random.default_rng([options.seed, trial.neuron_idx, number])
-    return score_fidelity(
-        trial.fires[part], p_yes[part], thresholds[part], prevalence=trial.prevalence, rng=rng
+def _score(candidates: pd.DataFrame, setting: Setting) -> Tried:
+    trials = plan(setting.corpus, candidates, setting.options)
+    texts = setting.read({i for trial in trials for i in trial.rows})
+    scored, usage = score_candidates(
+        setting.labeller(), trials, texts, setting.options, setting.label, setting.track
     )
+    failed = {(one.neuron_idx, one.candidate) for one in scored if one.true_of_all}
+    is_failed = [
+        pair in failed for pair in zip(candidates["neuron_idx"], candidates["candidate"], strict=True)
+    ]
+    status = candidates["status"].mask(np.array(is_failed, dtype=bool), int(Status.TRUE_OF_ALL))
+    return Tried(candidates.assign(status=status), scored, texts, usage)
+
+
+def _write_again(neurons: Sequence[int], turn: int, setting: Setting) -> tuple[pd.DataFrame, Usage]:
+    """Return new candidates of some neurons, numbered on, and the tokens they took."""
+    options = setting.naming.model_copy(update={**OTHER_TEXTS, "seed": setting.naming.seed + turn})
+    asks = [
+        replace(ask, candidate=ask.candidate + turn * options.n_candidates)
+        for ask in interpret.plan(setting.corpus, neurons, options)
+    ]
+    texts = setting.read({i for ask in asks for i in (*ask.positives, *ask.negatives)})
+    return interpret.write_candidates(setting.namer(), asks, texts, options, setting.track)
+
+
+def _candidates(table: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(table, schema=schema.CANDIDATES, preserve_index=False)
 
 
 def to_table(scored: Sequence[Scored]) -> pa.Table:
@@ -281,10 +239,11 @@ def choose(
 def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, object]:
     named = candidates[candidates["status"] == Status.OK]
     if named.empty:
-        first = candidates["status"].iloc[0] if len(candidates) else Status.NO_EXAMPLES
-        return {"interpretation": None, "status": Status(int(first)).name.lower()}
+        statuses = [Status(int(code)) for code in candidates["status"]] or [Status.NO_EXAMPLES]
+        why = Status.TRUE_OF_ALL if Status.TRUE_OF_ALL in statuses else statuses[0]
+        return {"interpretation": None, "status": why.name.lower()}
     neuron = named["neuron_idx"].iloc[0]
-    mine = [one for one in scored if one.neuron_idx == neuron]
+    mine = [one for one in scored if one.neuron_idx == neuron and one.candidate in set(named["candidate"])]
     winner = best_candidate([one.choosing for one in mine])
     if winner is None:
         return {"interpretation": named["interpretation"].iloc[0], "status": "unscored"}

@@ -19,7 +19,7 @@ from hypsae_ray.config_file import parse
 from hypsae_ray.core.rows import text_ids
 from hypsae_ray.core.sae import SparseAutoencoder
 from hypsae_ray.schema import Status
-from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae
+from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae, trials
 from hypsae_ray.stages.corpus import Corpus
 from hypsae_ray.stages.evaluate import repeat_notes
 from hypsae_ray.stages.workspace import Input, Workspace, read_activations
@@ -109,17 +109,15 @@ def test_candidates_see_different_texts_and_fidelity_sees_none_of_them(candidate
     mine = candidates[candidates["neuron_idx"] == 0]
     first, second = (set(rows) for rows in mine["positives"])
     assert first.isdisjoint(second)
-    (trial,) = [t for t in score_fidelity.plan(CORPUS, candidates, ScoreFidelity()) if t.neuron_idx == 0]
+    (trial,) = [t for t in trials.plan(CORPUS, candidates, ScoreFidelity()) if t.neuron_idx == 0]
     shown = {i for column in ("positives", "negatives") for rows in mine[column] for i in rows}
     assert shown.isdisjoint(trial.rows)
     assert [TEXTS[i].startswith("rain") for i in trial.rows] == trial.fires.tolist()
 
 
 def test_a_neuron_without_a_sentence_stays_in_the_table(candidates: pd.DataFrame):
-    trials = score_fidelity.plan(CORPUS, candidates, ScoreFidelity())
-    scored, _ = score_fidelity.score_candidates(
-        POOL, trials, TEXTS, ScoreFidelity(), DEFAULT_LABEL, untracked
-    )
+    planned = trials.plan(CORPUS, candidates, ScoreFidelity())
+    scored, _ = trials.score_candidates(POOL, planned, TEXTS, ScoreFidelity(), DEFAULT_LABEL, untracked)
     chosen = pd.DataFrame({"neuron_idx": [2, 1, 0, 3]})
     table = score_fidelity.choose(chosen, candidates, scored)
     assert table["hypothesis_id"].tolist() == [0, 1, 2, 3]
@@ -128,7 +126,7 @@ def test_a_neuron_without_a_sentence_stays_in_the_table(candidates: pd.DataFrame
     assert table["interpretation"].isna().tolist() == [False, True, False, True]
     assert table["f1_fidelity_score"].fillna(-1).tolist() == [1, -1, 1, -1]
     # A neuron fires on a third of the texts, and its sentence is true of these alone.
-    (trial,) = [t for t in trials if t.neuron_idx == 0]
+    (trial,) = [t for t in planned if t.neuron_idx == 0]
     assert trial.prevalence == pytest.approx(1 / 3)
     assert table["precision_corpus"].dropna().tolist() == [1, 1]
     stored = score_fidelity.to_table(scored).to_pandas()
@@ -141,8 +139,8 @@ def test_the_best_of_candidates_that_are_noise_is_reported_without_flattery():
     fires = np.array([True] * 20 + [False] * 20)
     scored = []
     for neuron in neurons:
-        trial = score_fidelity.Trial(neuron, (0, 1, 2), ("a", "b", "c"), tuple(range(40)), fires, 0.1)
-        scored += score_fidelity.score_trial(trial, rng.integers(0, 2, (40, 3)).astype(float), options, HALF)
+        trial = trials.Trial(neuron, (0, 1, 2), ("a", "b", "c"), tuple(range(40)), fires, 0.1)
+        scored += trials.score_trial(trial, rng.integers(0, 2, (40, 3)).astype(float), options, HALF)
     named = [(neuron, number, "abc"[number], Status.OK) for neuron in neurons for number in range(3)]
     candidates = pd.DataFrame(named, columns=["neuron_idx", "candidate", "interpretation", "status"])
     table = score_fidelity.choose(pd.DataFrame({"neuron_idx": neurons}), candidates, scored)
@@ -162,8 +160,8 @@ def test_what_is_reported_is_of_texts_that_placed_no_threshold():
     fires = np.array([True] * 20 + [False] * 20)
     first = np.arange(40) % 2 == 0  # texts take turns
     p_yes = np.where(first, np.where(fires, 0.3, 0.1), np.where(fires, 0.9, 0.5))
-    trial = score_fidelity.Trial(0, (0, 1), ("a", "b"), tuple(range(40)), fires, 0.1)
-    one, _ = score_fidelity.score_trial(trial, p_yes[:, None].repeat(2, axis=1), ScoreFidelity(), Label())
+    trial = trials.Trial(0, (0, 1), ("a", "b"), tuple(range(40)), fires, 0.1)
+    one, _ = trials.score_trial(trial, p_yes[:, None].repeat(2, axis=1), ScoreFidelity(), Label())
     assert (one.choosing.recall, one.choosing.precision) == (1, 1)
     assert (one.reporting.recall, one.reporting.precision) == (1, 0.5)  # all are above what the first place
     assert (one.whole.recall, one.whole.precision) == (0.5, 0.5)  # and all of the first below the second's
@@ -172,19 +170,19 @@ def test_what_is_reported_is_of_texts_that_placed_no_threshold():
 
 def test_too_few_texts_place_no_threshold_and_a_given_one_holds_for_all():
     fires = np.array([True] * 7 + [False] * 7)
-    trial = score_fidelity.Trial(0, (0, 1), ("a", "b"), tuple(range(14)), fires, 0.1)
+    trial = trials.Trial(0, (0, 1), ("a", "b"), tuple(range(14)), fires, 0.1)
     p_yes = np.where(fires[:, None], 0.3, 0.1).repeat(2, axis=1)
-    few = score_fidelity.score_trial(trial, p_yes, ScoreFidelity(), Label())
+    few = trials.score_trial(trial, p_yes, ScoreFidelity(), Label())
     assert [(one.threshold, one.reporting.f1) for one in few] == [(0.5, 0), (0.5, 0)]
-    given = score_fidelity.score_trial(trial, p_yes, ScoreFidelity(), Label(threshold=0.2))
+    given = trials.score_trial(trial, p_yes, ScoreFidelity(), Label(threshold=0.2))
     assert [(one.threshold, one.reporting.f1) for one in given] == [(0.2, 1), (0.2, 1)]
 
 
 def test_each_hypothesis_is_labelled_at_the_threshold_of_its_own_sentence():
     fires = np.array([True] * 8 + [False] * 8)
-    trial = score_fidelity.Trial(0, (0, 1), ("a", "b"), tuple(range(16)), fires, 0.1)
+    trial = trials.Trial(0, (0, 1), ("a", "b"), tuple(range(16)), fires, 0.1)
     p_yes = np.column_stack([np.where(fires, 0.3, 0.1), np.where(np.arange(16) % 2, 0.9, 0.6)])
-    scored = score_fidelity.score_trial(trial, p_yes, ScoreFidelity(), Label())
+    scored = trials.score_trial(trial, p_yes, ScoreFidelity(), Label())
     named = [(0, 0, "a", Status.OK), (0, 1, "b", Status.OK), (1, 0, None, Status.UNPARSABLE)]
     candidates = pd.DataFrame(named, columns=["neuron_idx", "candidate", "interpretation", "status"])
     table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [0, 1]}), candidates, scored)
@@ -196,11 +194,77 @@ def test_each_hypothesis_is_labelled_at_the_threshold_of_its_own_sentence():
     assert labels.tolist() == [[1, 0], [0, 1]]
 
 
+@dataclass
+class Evasive:
+    """Names texts by a word that each of them holds, so many times; else it is `Scripted`."""
+
+    left: int
+    asked: list[NamingPrompt] = field(default_factory=list)
+
+    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+        self.asked += prompts
+        self.left -= 1
+        if self.left < 0:
+            return Scripted().generate(prompts)
+        return [Answer("mentions number", Status.OK, Usage(10, 0, 2))] * len(prompts)
+
+    def score(self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None) -> Scores:
+        return Scripted().score(texts, questions, how, asked)
+
+
+def tried(model: Evasive, label: Label) -> tuple[score_fidelity.Tried, pd.DataFrame]:
+    """Candidates of neurons 2 and 0 after scoring, and the hypotheses."""
+    pool = LocalPool(model)
+    asks = interpret.plan(CORPUS, [2, 0], OPTIONS)
+    first, _ = interpret.write_candidates(pool, asks, TEXTS, OPTIONS, untracked)
+    setting = score_fidelity.Setting(
+        CORPUS, lambda _: TEXTS, lambda: pool, lambda: pool, ScoreFidelity(), label, OPTIONS, untracked
+    )
+    found = score_fidelity.score_until_telling(first, setting)
+    table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [2, 0]}), found.candidates, found.scored)
+    return found, table
+
+
+@pytest.mark.parametrize("label", [Label(), HALF])
+def test_neurons_whose_sentences_are_true_of_nearly_every_text_are_asked_about_again(label: Label):
+    model = Evasive(left=2)
+    found, table = tried(model, label)
+    assert table["interpretation"].tolist() == ["mentions bread", "mentions rain"]
+    assert table["f1_fidelity_score"].tolist() == [1, 1]
+    assert (found.true_of_all, found.asked_again) == (8, 2)
+    assert found.candidates["status"].tolist() == [Status.TRUE_OF_ALL] * 8 + [Status.OK] * 4
+    assert (
+        found.candidates.groupby("neuron_idx")["candidate"].apply(list).tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+    )
+    shown = [set(prompt.positives) for prompt in model.asked]
+    assert shown[0] != shown[4]  # texts of its first candidate, and of the first one of the next round
+    assert len({prompt.sampling.seed for prompt in model.asked}) == 12
+
+
+def test_neurons_that_get_no_other_sentence_stay_without_one():
+    found, table = tried(Evasive(left=99), Label())
+    assert table["interpretation"].isna().all()
+    assert table["status"].tolist() == ["true_of_all"] * 2
+    assert (found.true_of_all, found.asked_again) == (12, 2)
+    assert len(found.scored) == 12
+    assert table["f1_fidelity_score"].isna().all()
+
+
+def test_one_candidate_that_tells_is_enough():
+    fires = np.array([True] * 10 + [False] * 10)
+    trial = trials.Trial(0, (0, 1), ("a", "b"), tuple(range(20)), fires, 0.1)
+    p_yes = np.column_stack([np.full(20, 0.9), np.where(fires, 0.9, 0.6)])
+    placed = trials.score_trial(trial, p_yes, ScoreFidelity(), Label())
+    assert [one.true_of_all for one in placed] == [True, False]  # all yes at 0.5, and a threshold tells them
+    given = trials.score_trial(trial, p_yes, ScoreFidelity(), HALF)
+    assert [one.true_of_all for one in given] == [True, True]
+
+
 def test_candidates_with_the_same_sentence_are_no_choice():
     rng, fires = np.random.default_rng(0), np.array([True] * 20 + [False] * 20)
-    trial = score_fidelity.Trial(0, (0, 1), ("a", "a"), tuple(range(40)), fires, 0.1)
+    trial = trials.Trial(0, (0, 1), ("a", "a"), tuple(range(40)), fires, 0.1)
     said = np.repeat(rng.integers(0, 2, (40, 1)), 2, axis=1).astype(float)
-    for one in score_fidelity.score_trial(trial, said, ScoreFidelity(), HALF):
+    for one in trials.score_trial(trial, said, ScoreFidelity(), HALF):
         assert one.whole == one.choosing == one.reporting
 
 

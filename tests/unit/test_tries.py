@@ -16,7 +16,7 @@ from hypsae_ray.config import Config, Interpret, ScoreFidelity
 from hypsae_ray.config_file import parse
 from hypsae_ray.errors import ConfigError, StageError, TransientError
 from hypsae_ray.schema import Status
-from hypsae_ray.stages import embed, interpret, score_fidelity
+from hypsae_ray.stages import embed, interpret, trials
 from hypsae_ray.stages.corpus import Corpus
 from hypsae_ray.stages.tries import FAILURES_IN_A_ROW, TRIES, KeepingPool, RetryingPool
 from hypsae_ray.stages.workspace import Input, Workspace
@@ -176,21 +176,21 @@ def test_one_neuron_that_cannot_be_named_has_a_status_and_is_asked_again_by_a_la
 def test_labels_that_were_paid_for_are_not_asked_again_and_other_sentences_are(tmp_path: Path):
     asks = interpret.plan(CORPUS, [0, 1, 2], NAMING)
     table, _ = interpret.write_candidates(LocalPool(Counter()), asks, TEXTS, NAMING, untracked)
-    trials = score_fidelity.plan(CORPUS, table, SCORING)
+    planned = trials.plan(CORPUS, table, SCORING)
 
-    def score(model: Counter, trials):
+    def score(model: Counter, some: list[trials.Trial]):
         pool = RetryingPool(LocalPool(model))
-        kept = KeepingPool(pool, Folder.at(tmp_path), score_fidelity.dump_scores, score_fidelity.load_scores)
-        return score_fidelity.score_candidates(kept, trials, TEXTS, SCORING, DEFAULT_LABEL, untracked)
+        kept = KeepingPool(pool, Folder.at(tmp_path), trials.dump_scores, trials.load_scores)
+        return trials.score_candidates(kept, some, TEXTS, SCORING, DEFAULT_LABEL, untracked)
 
     broken = Counter(fails=9, on="odd", error=TransientError("503"))
-    scored, _ = score(broken, trials)
+    scored, _ = score(broken, planned)
     assert [np.isnan(one.whole.f1) for one in scored] == [False, False, True, True, False, False]
     model = Counter()
-    scored, usage = score(model, trials)
+    scored, usage = score(model, planned)
     assert model.calls == 1
     assert [one.whole.f1 for one in scored] == [1.0] * 6
-    assert usage.prompt == sum(len(trial.rows) * 2 for trial in trials)
+    assert usage.prompt == sum(len(trial.rows) * 2 for trial in planned)
     renamed = table.assign(interpretation=table["interpretation"] + " or rain")
-    score(model, score_fidelity.plan(CORPUS, renamed, SCORING))
+    score(model, trials.plan(CORPUS, renamed, SCORING))
     assert model.calls == 1 + 3
