@@ -42,7 +42,7 @@ from hypsae_ray.core.cuts import Cut
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.training import Shard
 from hypsae_ray.engine.session import Session
-from hypsae_ray.errors import InputError
+from hypsae_ray.errors import InputError, RefusedTextError
 from hypsae_ray.stages import annotate as annotating
 from hypsae_ray.stages import interpret as naming
 from hypsae_ray.stages import score_fidelity as scoring
@@ -359,7 +359,10 @@ def _warn(what: str, cut: Cut, advice: str, stacklevel: int = 3) -> None:
 
 def _embed(model: Embedder, task: tuple[int, list[str]]) -> tuple[int, Embedded]:
     start, texts = task
-    return start, model.embed(texts)
+    try:
+        return start, model.embed(texts)
+    except RefusedTextError as error:
+        raise InputError(f"texts: position {start + error.place}: {error}") from None
 
 
 def _annotate(

@@ -7,7 +7,7 @@ of such an object work: in this process (`LocalPool`) or in Ray actors (`engine/
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -129,6 +129,19 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Return the embeddings of texts, in order."""
+        ...
+
+
+@runtime_checkable
+class PaidEmbedder(Embedder, Protocol):
+    """An embedder whose work is to be kept in small parts, as it comes: it may have been paid for."""
+
+    def embed_in_parts(self, texts: Sequence[str], keep: Callable[[list[int], Embedded], None]) -> None:
+        """Embed texts, and hand over each part: positions of texts, and their embeddings.
+
+        Raises:
+            RefusedTextError: a text cannot be embedded; its `place` is its position.
+        """
         ...
 
 

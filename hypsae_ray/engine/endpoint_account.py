@@ -11,14 +11,22 @@ from hypsae_ray.errors import ConfigError, ModelError
 
 @dataclass(frozen=True, repr=False)
 class Account:
-    """A server's URL and the key for it, "" for none; `key_env` is the variable that the key is from."""
+    """A server's URL and the key for it, "" for none.
+
+    Attributes:
+        url: of the server.
+        key: for it.
+        key_env: the variable that the key is from.
+        section: of the config, that names the server.
+    """
 
     url: SplitResult
     key: str
     key_env: str
+    section: str = "llm"
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> "Account":
+    def of(cls, endpoint: Endpoint, section: str = "llm") -> "Account":
         """Read the key from the environment.
 
         Raises:
@@ -28,7 +36,7 @@ class Account:
         key = os.environ.get(endpoint.key_env, "").strip()
         if not (key.isascii() and key.isprintable()):
             raise ModelError(f"the key in ${endpoint.key_env} holds characters that no request can carry")
-        return cls(_parts(endpoint.url), key, endpoint.key_env)
+        return cls(_parts(endpoint.url, section), key, endpoint.key_env, section)
 
     @property
     def shown(self) -> str:
@@ -54,7 +62,7 @@ class Account:
             status: the server's.
             model: whom it was asked for.
             words: the server's.
-            sent: names of the parameters that went with a question that cannot be refused for its text.
+            sent: names of the parameters of a request that cannot be refused for its text.
         """
         where = f"{self.shown}: model {model!r}"
         if status in (401, 403):
@@ -63,21 +71,21 @@ class Account:
         if status == 404:
             return f"{where}: the server knows no such model, or no such URL (most end in /v1): {words}"
         if status in (400, 413, 422):
-            names = f" Sent were {', '.join(['model', 'messages', *sent])}, then fewer." if sent else ""
+            names = f" Sent were {', '.join(sent)}, then fewer." if sent else ""
             return (
                 f"{where}: the server refuses every request, a harmless one too: {status} {words}.{names} "
-                "No answer is stored, so the same command works once the server, llm.endpoint.url or "
-                "llm.model is changed"
+                "No answer is stored, so the same command works once the server, "
+                f"{self.section}.endpoint.url or {self.section}.model is changed"
             )
         return f"{where}: the server does not answer: {status} {words}"
 
 
-def _parts(url: str) -> SplitResult:
+def _parts(url: str, section: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # brackets or a port that are none
         valid = False
     if not valid:
-        raise ConfigError("llm.endpoint.url is no http or https URL, such as http://127.0.0.1:8000/v1")
+        raise ConfigError(f"{section}.endpoint.url is no http or https URL, such as http://127.0.0.1:8000/v1")
     return parts

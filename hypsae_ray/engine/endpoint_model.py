@@ -18,21 +18,22 @@ of the pairs however many there are. All calls together share the limits of one 
 import asyncio
 import math
 import re
-import threading
-import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from hypsae_ray.boundary import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.core.prompts import answer_now, label_prompt, naming_begun, render_naming
-from hypsae_ray.engine.endpoint_client import ChatClient, NoAnswerError, RefusalError, Wait
+from hypsae_ray.engine.endpoint_client import ChatClient
+from hypsae_ray.engine.endpoint_faults import NoAnswerError, RefusalError
 from hypsae_ray.engine.endpoint_parameters import Wish
 from hypsae_ray.engine.endpoint_reply import Reply
+from hypsae_ray.engine.endpoint_requests import Wait
+from hypsae_ray.engine.endpoint_thread import EndpointThread
 from hypsae_ray.engine.endpoint_throttle import Messages
 from hypsae_ray.errors import ConfigError, ModelError
 from hypsae_ray.schema import Status
@@ -60,17 +61,13 @@ class EndpointModel:
         if llm.endpoint is None:
             raise ConfigError("engine endpoint needs a section llm.endpoint")
         self._client = ChatClient(llm, llm.endpoint, wait)
-        self._workers = llm.endpoint.concurrency
         # A token is rarely over 8 characters: what is cut here would be refused, after megabytes were sent.
         self._longest = _CHARACTERS_PER_TOKEN * llm.max_model_len
-        self._calls, self._accounted = 0, 0.0
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=_serve, args=(self._loop,), name="endpoint", daemon=True).start()
-        self._end = weakref.finalize(self, _end, self._loop, self._client)
+        self._thread = EndpointThread(self._client, llm.endpoint.concurrency)
 
     def close(self) -> None:
         """Close the connections and end the thread; no call is possible any more."""
-        self._end()
+        self._thread.close()
 
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
         """Return one answer per prompt: OK, TRUNCATED, TOO_LONG, or FAILED if refused or empty.
@@ -84,7 +81,7 @@ class EndpointModel:
         async def answer(k: int) -> None:
             answers[k] = await _name(self._client, prompts[k])
 
-        took = Usage(seconds=self._run(iter(range(len(prompts))), answer) / max(1, len(prompts)))
+        took = Usage(seconds=self._thread.run(iter(range(len(prompts))), answer) / max(1, len(prompts)))
         return [replace(answer, usage=answer.usage + took) for answer in answers]
 
     def score(
@@ -112,36 +109,10 @@ class EndpointModel:
             scores.p_yes[pair], scores.p_neither[pair], scores.status[pair] = found
 
         try:
-            seconds = self._run(_pairs(scores.status.shape, how, asked), label, labelling.ending)
+            seconds = self._thread.run(_pairs(scores.status.shape, how, asked), label, labelling.ending)
         except ModelError as error:
             raise error.after(labelling.told(scores)) from None
         return labelling.told(scores, seconds)
-
-    def _run(
-        self, jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]], ending: asyncio.Event | None = None
-    ) -> float:
-        """Do all jobs in the thread of the loop; return the seconds, less those that another call counts."""
-        if not self._end.alive:
-            raise ModelError("this endpoint model is closed")
-        every = _each(jobs, work, self._workers, ending or asyncio.Event())
-        future = asyncio.run_coroutine_threadsafe(self._timed(every), self._loop)
-        try:
-            return future.result()
-        except BaseException:  # Ctrl-C above all: nobody waits for the rest
-            future.cancel()
-            raise
-
-    async def _timed(self, work: Coroutine[Any, Any, None]) -> float:
-        """Return the seconds since a call last ended or, if none was under way, since this one began."""
-        if not self._calls:
-            self._accounted = self._loop.time()
-        self._calls += 1
-        try:
-            await work
-        finally:
-            self._calls -= 1
-        before, self._accounted = self._accounted, self._loop.time()
-        return self._accounted - before
 
 
 class _Found(NamedTuple):
@@ -266,42 +237,3 @@ def _pairs(shape: tuple[int, ...], how: Label, asked: np.ndarray | None) -> Iter
     if how.layout == "question_first":
         return ((int(i), int(j)) for j, i in np.argwhere(wanted.T))
     return ((int(i), int(j)) for i, j in np.argwhere(wanted))
-
-
-async def _each(
-    jobs: Iterator[Job], work: Callable[[Job], Awaitable[None]], workers: int, ending: asyncio.Event
-) -> None:
-    """Do all jobs, up to `workers` at once, begun in order; when one cannot be done, no other is begun.
-
-    `ending` is set when all are begun.
-    """
-    failures: list[ModelError] = []
-
-    async def pull() -> None:
-        for job in jobs:
-            if failures:
-                return
-            try:
-                await work(job)
-            except ModelError as error:
-                failures.append(error)
-        ending.set()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(pull())
-    if failures:
-        raise failures[0]
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_forever()
-    loop.close()
-
-
-def _end(loop: asyncio.AbstractEventLoop, client: ChatClient) -> None:
-    async def end() -> None:
-        await client.close()
-        loop.stop()
-
-    asyncio.run_coroutine_threadsafe(end(), loop)

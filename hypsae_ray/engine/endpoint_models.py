@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 from hypsae_ray.config import Endpoint
 from hypsae_ray.engine.endpoint_account import Account
-from hypsae_ray.engine.endpoint_client import libraries
+from hypsae_ray.engine.endpoint_requests import libraries
 from hypsae_ray.errors import ConfigError
 
 _SHOWN = 5

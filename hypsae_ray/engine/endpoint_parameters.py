@@ -87,7 +87,7 @@ class Parameters:
         """
         if _NO_ROOM.search(said) and not self.thinks:
             return replace(self, thinks=True)
-        name = _named(said, sent) or next((name for name in _DISPENSABLE if name in sent), None)
+        name = named(said, sent) or next((name for name in _DISPENSABLE if name in sent), None)
         if name is None:
             return None
         if name in ("logprobs", "top_logprobs"):
@@ -110,10 +110,10 @@ class Parameters:
         return [*(["logprobs"] if not self.rivals else []), *sorted(self.left_out - {"chat_template_kwargs"})]
 
 
-def _named(said: str, sent: Collection[str]) -> str | None:
+def named(said: str, sent: Collection[str]) -> str | None:
     """Return which of these parameters is named first, in snake or camel case.
 
-    >>> _named("'max_tokens' is not supported, use 'max_completion_tokens'", ["temperature", "max_tokens"])
+    >>> named("'max_tokens' is not supported, use 'max_completion_tokens'", ["temperature", "max_tokens"])
     'max_tokens'
     """
     places: dict[str, int] = {}

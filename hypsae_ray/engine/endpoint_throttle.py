@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hypsae_ray.config import Llm
+from hypsae_ray.config import Embed, Llm
 from hypsae_ray.core.scripts import estimate_tokens
 
 Messages = Sequence[Mapping[str, str]]
@@ -36,9 +36,9 @@ class Throttle:
                 left -= part
 
 
-def share(per_minute: float | None, llm: Llm) -> float | None:
+def share(per_minute: float | None, options: Embed | Llm) -> float | None:
     """Return what each replica may take of a limit for all of them."""
-    return per_minute and per_minute / max(1, llm.replicas.max)
+    return per_minute and per_minute / max(1, options.replicas.max)
 
 
 def estimate(messages: Messages, options: Mapping[str, Any]) -> float:

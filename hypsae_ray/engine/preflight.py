@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import hypsae_ray
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Options
-from hypsae_ray.config import Llm, TrainSae
+from hypsae_ray.config import TrainSae
 from hypsae_ray.engine.capacity import Kind, Need, kinds_of_nodes, lacking, need_of
 from hypsae_ray.engine.locate import lacking_model
 from hypsae_ray.errors import ConfigError
@@ -176,8 +176,10 @@ def _lacking_model(options: Options) -> str:
     """Return why this process cannot reach the model of a stage."""
     if isinstance(options, TrainSae):
         return ""
-    if isinstance(options, Llm) and options.engine != "vllm":
-        return _silent(options.endpoint.url) if options.endpoint else ""
+    if options.endpoint is not None:
+        return _silent(options.endpoint.url)
+    if options.engine in ("keywords", "column"):
+        return ""
     return lacking_model(options.model, options.revision)
 
 

@@ -37,6 +37,10 @@ class EmbedderFactory:
             raise ConfigError(
                 "embed.engine column: it has no model, and reads vectors for `hypsae run` alone"
             )
+        if self.options.engine == "endpoint":
+            from hypsae_ray.engine.endpoint_embedder import EndpointEmbedder
+
+            return EndpointEmbedder(self.options)
         from hypsae_ray.engine.embedder import SentenceEmbedder
 
         return SentenceEmbedder(self.options)

@@ -4,7 +4,7 @@ from statistics import median
 
 from hypsae_ray.config import UNPLACED, Config, Label
 from hypsae_ray.report.facts import MethodsFacts
-from hypsae_ray.report.words import count, labels_cut, listed, model_in_use, plural, was
+from hypsae_ray.report.words import at_server, count, labels_cut, listed, model_in_use, plural, was
 
 _RANKINGS = {
     "correlation": "the size of their correlation with the target",
@@ -37,8 +37,10 @@ def _embedding(config: Config, facts: MethodsFacts) -> str:
     prompt = f', after the prompt "{options.prompt.strip()}"' if options.prompt.strip() else ""
     part = ", the output of its MLP block" if options.component == "mlp" else ""
     where = f" (layer {options.layer}{part})" if options.layer is not None else ""
-    scaled = " and scaled to unit length" if options.normalize else ""
+    first = f", cut to its first {count(options.dimensions)} dimensions" if options.dimensions else ""
+    scaled = f"{first} and scaled to unit length" if options.normalize else first
     model = f"{options.model}{_revision(options.revision)}"
+    model += f" {at_server(options.endpoint)}" if options.endpoint else ""
     return f"Each text was embedded with {model}{where}{prompt}{scaled}.{_long_texts(config, facts)}"
 
 

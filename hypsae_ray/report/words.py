@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from hypsae_ray.config import Llm
+from hypsae_ray.config import Endpoint, Llm
 from hypsae_ray.schema import USABLE
 
 MISSING = "–"
@@ -146,11 +146,17 @@ def model_in_use(llm: Llm) -> str:
     if llm.engine == "keywords":
         return "keywords"
     revision = f" (revision {llm.revision})" if llm.revision else ""
-    if llm.endpoint is None:
-        return f"{llm.model}{revision} in vLLM"
-    server = urlsplit(llm.endpoint.url)
-    host = server.netloc.rpartition("@")[2]
-    return f"{llm.model}{revision} at {server.scheme}://{host} (OpenAI-compatible endpoint)"
+    return f"{llm.model}{revision} {at_server(llm.endpoint) if llm.endpoint else 'in vLLM'}"
+
+
+def at_server(endpoint: Endpoint) -> str:
+    """Return where a server is, for people: its host, never its path or query.
+
+    >>> at_server(Endpoint(url="http://127.0.0.1:8000/v1"))
+    'at http://127.0.0.1:8000 (OpenAI-compatible endpoint)'
+    """
+    server = urlsplit(endpoint.url)
+    return f"at {server.scheme}://{server.netloc.rpartition('@')[2]} (OpenAI-compatible endpoint)"
 
 
 def elide(text: object, limit: int = MAX_TEXT) -> str:

@@ -2,10 +2,11 @@
 
 A shard is one file of texts. Its actor embeds the texts that stand there for the first time in the whole
 dataset and writes `<file>`; rows whose text stood in an earlier file are filled in afterwards, from the
-stored vectors, as `<file>-repeats`.
+stored vectors, as `<file>-repeats`. What a server gives is kept request by request, in `part-<file>-<row>`,
+until all is done: a run that is stopped pays for no text again whose embedding had come.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,10 @@ import pyarrow.parquet as pq
 from hypsae_ray import schema
 from hypsae_ray.answers import made_with, with_facts
 from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.boundary import Embedded, Embedder
+from hypsae_ray.boundary import Embedded, Embedder, PaidEmbedder
 from hypsae_ray.core.cuts import Cut
+from hypsae_ray.core.scripts import estimate_tokens
+from hypsae_ray.errors import InputError, RefusedTextError, StageError
 from hypsae_ray.stages.tries import RetryingPool
 from hypsae_ray.stages.workspace import Workspace
 
@@ -28,6 +31,12 @@ CUT_ADVICE = (
     "what stands behind is not seen: take a model that reads more, or embed.long_texts: mean_of_chunks, or "
     "make rows of 250 to 500 words each, data.group naming their document"
 )
+PART = "part-"
+ESTIMATED_FROM = 2_000  # texts
+REFUSED_ADVICE = (
+    "change the text or take its row out; if it is too long, embed.max_tokens says how much of a text is sent"
+)
+ANOTHER = "another model answers to its name: give the new one a run folder of its own"
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,8 @@ def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> 
     if tasks:
         for _ in work.track(_embed(work, tasks), len(tasks), "shard"):
             pass
+    for name in work.out.names(PART):
+        work.out.remove(name)
     _fill_repeats(work.out, ids, repeats, dtype)
     versions = sorted(set().union(*(_versions(work.out, name) for name in work.out.names(suffix=".parquet"))))
     if len(versions) > 1:
@@ -92,6 +103,8 @@ def _embed(work: Workspace, tasks: list[Task]) -> Iterator[int]:
     options = work.config.embed
     if options.engine == "column":
         return map(copy_shard, tasks)
+    if options.endpoint is not None:
+        work.say(f"{describe_texts(tasks)} are sent to model {options.model!r} of a server")
     pool = RetryingPool(
         work.engines.embedder(options), work.say, lambda task: task.name, options.replicas.max
     )
@@ -128,12 +141,29 @@ def find_repeats(text_ids: list[np.ndarray]) -> list[np.ndarray]:
     return masks
 
 
+def describe_texts(tasks: Sequence[Task]) -> str:
+    """Return how many texts and, estimated from the first ones, tokens there are."""
+    n, seen, tokens = sum(len(task.rows) for task in tasks), 0, 0
+    for task in tasks:
+        texts = _texts_of(task)["text"].to_pylist()
+        seen, tokens = seen + len(texts), tokens + sum(map(estimate_tokens, texts))
+        if seen >= ESTIMATED_FROM:
+            break
+    return f"{n:,} texts, by estimate {n * tokens // max(seen, 1):,} tokens,"
+
+
+def _texts_of(task: Task) -> pa.Table:
+    texts = task.source.read_table(task.name, ["row_id", "text"])
+    return texts.filter(np.isin(texts["row_id"].to_numpy(), task.rows))
+
+
 def embed_shard(model: Embedder, task: Task) -> int:
     """Embed rows of one file and write them; return their number."""
-    texts = task.source.read_table(task.name, ["row_id", "text"])
-    texts = texts.filter(np.isin(texts["row_id"].to_numpy(), task.rows))
-    embedded = model.embed(texts["text"].to_pylist())
-    table = to_table(texts["row_id"].to_numpy(), embedded, task.dtype)
+    texts = _texts_of(task)
+    if isinstance(model, PaidEmbedder):
+        table = _in_parts(model, task, texts)
+    else:
+        table = to_table(texts["row_id"].to_numpy(), model.embed(texts["text"].to_pylist()), task.dtype)
     task.out.write_table(task.name, with_facts(table, {"versions": getattr(model, "versions", {})}))
     return len(texts)
 
@@ -143,6 +173,27 @@ def copy_shard(task: Task) -> int:
     vectors = task.source.read_table(f"{OWN}{task.name}")
     task.out.write_table(task.name, vectors.filter(np.isin(vectors["row_id"].to_numpy(), task.rows)))
     return len(vectors)
+
+
+def _in_parts(model: PaidEmbedder, task: Task, texts: pa.Table) -> pa.Table:
+    """Return the embeddings of texts, of which those that are kept are not asked for again."""
+    kept, prefix = task.out, f"{PART}{task.name.removesuffix('.parquet')}-"
+    done = [kept.read_table(name, ["row_id"])["row_id"].to_numpy() for name in kept.names(prefix)]
+    left = texts.filter(~np.isin(texts["row_id"].to_numpy(), np.concatenate([[], *done])))
+    row_ids = left["row_id"].to_numpy()
+
+    def keep(places: list[int], embedded: Embedded) -> None:
+        rows = row_ids[places]
+        kept.write_table(f"{prefix}{rows.min()}.parquet", to_table(rows, embedded, task.dtype))
+
+    try:
+        model.embed_in_parts(left["text"].to_pylist(), keep)
+    except RefusedTextError as error:
+        raise InputError(f"row {row_ids[error.place]} of {task.name}: {error}; {REFUSED_ADVICE}") from None
+    parts = [kept.read_table(name) for name in kept.names(prefix)]
+    if len({part.schema.field("embedding").type for part in parts}) > 1:
+        raise StageError(f"{kept.path}: the server's embeddings had another size before; {ANOTHER}")
+    return pa.concat_tables(parts).sort_by("row_id")
 
 
 def to_table(row_ids: np.ndarray, embedded: Embedded, dtype: str) -> pa.Table:

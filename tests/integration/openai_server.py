@@ -5,22 +5,26 @@ word of its property (of more than three letters) stands in its text, with `NO` 
 or `BLANK` if the property is "hazy" or "blank". Any other prompt is answered with `NAME`; a label of more
 than 8 tokens is thought about, in the words of `THOUGHT`. A script of `Fault`s says what goes wrong with the
 next requests, one each. The harmless question of a client is kept apart: only what is wrong with all requests
-is wrong with it.
+is wrong with it. With `Server.embed` it speaks /v1/embeddings as well.
 """
 
+import base64
 import json
 import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import log
 from typing import Any
 
+import numpy as np
+
 from hypsae_ray.engine.endpoint_client import HARMLESS
+from hypsae_ray.engine.endpoint_embeddings import HARMLESS_TEXT
 
 YES = {" Yes": 0.5, "yes": 0.25, "▁YES": 0.05, "No": 0.1, "Maybe": 0.1}  # P(yes) 0.8 / 0.9, neither 0.1
 NO = {"ĠNo": 0.4, "no": 0.2, "Yes": 0.2, "Perhaps": 0.2}  # P(yes) 0.2 / 0.8, neither 0.2
@@ -73,6 +77,8 @@ class Server:
         together: each request waits until so many are in flight,
         patience_s: but no longer than this.
         models: names that /v1/models lists; None: there is no such page.
+        embed: texts to vectors.
+        writes_out: write numbers out, whatever format is asked for.
         faults: for the next requests; used up.
         gate: requests beyond so many wait until it is raised.
         held: requests whose prompt has this in it wait as well, until it is changed and the gate is raised.
@@ -98,6 +104,8 @@ class Server:
     together: int = 1
     patience_s: float = PATIENCE_S
     models: Collection[str] | None = ("served",)
+    embed: Callable[[list[str]], np.ndarray] | None = None
+    writes_out: bool = False
     faults: deque[Fault] = field(default_factory=deque)
     gate: int = 10**9
     held: str | None = None
@@ -111,13 +119,18 @@ class Server:
         self.closing = threading.Event()
 
     @property
+    def embedded(self) -> list[str]:
+        """All texts that embeddings were asked for, the harmless ones left out."""
+        return [text for body in self.bodies for text in body["input"]]
+
+    @property
     def prompts(self) -> list[str]:
         """First message of each request."""
-        return [body["messages"][0]["content"] for body in self.bodies]
+        return [_prompt(body) for body in self.bodies]
 
     def take(self, headers: dict[str, str], body: dict[str, Any]) -> Fault:
         """Record a request, and return what to send."""
-        if body["messages"][0]["content"] == HARMLESS:
+        if _prompt(body) in (HARMLESS, HARMLESS_TEXT):
             with self._state:
                 self.trials.append(body)
                 self.headers.append(headers)
@@ -129,7 +142,7 @@ class Server:
             self._flight += 1
             self.peak = max(self.peak, self._flight)
             self._state.notify_all()
-            if self.ends_at and self.ends_at[0] in body["messages"][0]["content"].split():
+            if self.ends_at and self.ends_at[0] in _prompt(body).split():
                 self.broken = self.ends_at[1]
             fault = self.broken or (self.faults.popleft() if self.faults else self._bad(body))
             # Requests in flight never become fewer while each waits for the rest, so none is missed.
@@ -144,11 +157,11 @@ class Server:
         return fault
 
     def _bad(self, body: dict[str, Any]) -> Fault | None:
-        words = body["messages"][0]["content"].split()
+        words = _prompt(body).split()
         return next((fault for word, fault in self.bad.items() if word in words), None)
 
     def _holds(self, body: dict[str, Any]) -> bool:
-        return self.held is not None and self.held in body["messages"][0]["content"]
+        return self.held is not None and self.held in _prompt(body)
 
     def wait_at_gate(self, waiting: int = 1) -> None:
         """Wait until so many requests stand before the gate."""
@@ -167,14 +180,16 @@ class Server:
             self._flight -= 1
 
     def _answer(self, body: dict[str, Any]) -> Fault:
-        prompt = body["messages"][0]["content"]
-        if len(prompt) > self.longest:
+        prompt = _prompt(body)
+        if max(map(len, body.get("input", [prompt]))) > self.longest:
             words = "This model's maximum context length is 4096 tokens, your request has more."
             return Fault.error(400, words, code="context_length_exceeded")
         if refused := next((name for name in body if name in self.refuses), None):
             instead = " Use 'max_completion_tokens' instead." * (refused == "max_tokens")
             words = f"Unsupported parameter: {refused!r} is not supported with this model.{instead}"
             return Fault.error(400, words, param=refused, code="unsupported_parameter")
+        if "input" in body:
+            return self._embeddings(body)
         if body.get("top_logprobs", 0) > self.most_logprobs:
             return Fault.error(400, f"top_logprobs must be at most {self.most_logprobs}")
         if self.silent_after_begun and body["messages"][-1]["role"] == "assistant":
@@ -193,6 +208,15 @@ class Server:
             return Fault(body=json.dumps(_completion(message, None, "length")))
         return self._label(body, _odds(prompt, label[1]))
 
+    def _embeddings(self, body: dict[str, Any]) -> Fault:
+        """The vectors of texts, the last one first."""
+        assert self.embed is not None
+        vectors = self.embed(body["input"])[:, : body.get("dimensions")].astype("<f4")
+        packed = body.get("encoding_format") == "base64" and not self.writes_out
+        told = [base64.b64encode(v.tobytes()).decode() if packed else v.tolist() for v in vectors]
+        items = [{"object": "embedding", "index": i, "embedding": one} for i, one in enumerate(told)]
+        return Fault(body=json.dumps({"object": "list", "model": body["model"], "data": items[::-1]}))
+
     def _label(self, body: dict[str, Any], odds: dict[str, float]) -> Fault:
         token = max(odds, key=lambda word: odds[word])
         text = token if self.word is None else self.word
@@ -200,6 +224,11 @@ class Server:
         tokens = re.findall(r"\w+|\W", text)[: _limit(body)]
         message = {"role": "assistant", "content": "".join(tokens)}
         return Fault(body=json.dumps(_completion(message, told, "length")))
+
+
+def _prompt(body: dict[str, Any]) -> str:
+    """First message, or all texts to embed."""
+    return body["messages"][0]["content"] if "messages" in body else "\n".join(body["input"])
 
 
 def _limit(body: dict[str, Any]) -> int:
