@@ -304,9 +304,9 @@ class Embed(Section):
     """Texts to vectors."""
 
     engine: Literal["sentence_transformers", "endpoint", "column"] = "sentence_transformers"
-    """sentence_transformers: a model in this job. endpoint: one behind an OpenAI-compatible server. column: no
-    model, your own vectors, from a column of the data or from `files`; of the other fields normalize, dimensions
-    and store_dtype count."""
+    """sentence_transformers: a model in this job. endpoint: one behind an OpenAI-compatible server. column:
+    no model, your own vectors, from a column of the data or from `files`; of the other fields normalize,
+    dimensions and store_dtype count."""
     column: str = "embedding"
     """For column: the column that holds the vectors, a list of numbers in each row (in CSV a JSON list)."""
     files: Runtime[VectorFiles | None] = None

@@ -211,6 +211,8 @@ class Server:
     def _embeddings(self, body: dict[str, Any]) -> Fault:
         """The vectors of texts, the last one first."""
         assert self.embed is not None
+        if "base64" in self.refuses and body.get("encoding_format") == "base64":
+            return Fault.error(400, "encoding_format must be float")
         vectors = self.embed(body["input"])[:, : body.get("dimensions")].astype("<f4")
         packed = body.get("encoding_format") == "base64" and not self.writes_out
         told = [base64.b64encode(v.tobytes()).decode() if packed else v.tolist() for v in vectors]
