@@ -53,6 +53,7 @@ from hypsae_ray.stages.embed import CUT_ADVICE, count_cut
 from hypsae_ray.stages.stored_labels import find_annotations
 from hypsae_ray.stages.texts import sentences_of
 from hypsae_ray.stages.tries import RetryingPool
+from hypsae_ray.stages.workspace import top_rows
 
 Kind = TypeVar("Kind")
 IN_THIS_PROCESS = Replicas(min=0, max=0)
@@ -144,6 +145,31 @@ def load_sae(place: str) -> saes.SparseAutoencoder:
         parent, _, name = place.rpartition("/")
         return saes.from_hypothesaes(Folder.at(parent or ".").read_bytes(name))
     return training.load(Folder.at(place))
+
+
+def top_texts(
+    texts: Sequence[str], activations: sp.csr_matrix, neurons: Sequence[int], n: int = 3
+) -> pd.DataFrame:
+    """Return the texts on which neurons fire most: neuron_idx, activation, text; up to n distinct ones each.
+
+    Args:
+        texts: n texts, none of them missing or blank.
+        activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
+        neurons: which ones, from 0 to M - 1.
+        n: texts per neuron at the most.
+
+    Raises:
+        InputError: parts cannot be used, or do not fit together.
+    """
+    given = np.array(arguments.texts("texts", texts), dtype=object)
+    fired = sp.csc_matrix(_fired(activations, _rows_of(texts, given.tolist())))
+    tables = []
+    for neuron in _neurons(neurons, fired.shape[1]):
+        place = top_rows(fired, neuron)
+        strength = fired[:, [neuron]].toarray().ravel()[place]
+        shown = pd.DataFrame({"neuron_idx": neuron, "activation": strength, "text": given[place]})
+        tables.append(shown.drop_duplicates("text").head(n))
+    return pd.concat(tables, ignore_index=True)
 
 
 def interpret_neurons(

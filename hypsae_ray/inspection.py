@@ -12,7 +12,7 @@ from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.pipeline import MAIN
 from hypsae_ray.results import RUN
 from hypsae_ray.stages.train_sae import SHAPE
-from hypsae_ray.stages.workspace import read_activations, read_texts
+from hypsae_ray.stages.workspace import read_activations, read_texts, top_rows
 
 WORDS_SHOWN = 60
 
@@ -37,7 +37,7 @@ def describe_neurons(place: str, neurons: str = "selected", examples: int = 3, s
     sentences = _sentences(stages)
     chosen = choose_neurons(neurons, n_neurons, list(sentences), seed)
     by_neuron = sp.csc_matrix(fired)
-    top = {neuron: _top_rows(by_neuron, neuron) for neuron in chosen}
+    top = {neuron: top_rows(by_neuron, neuron) for neuron in chosen}
     texts = read_texts(stages["data"], "train", {int(row_ids[i]) for rows in top.values() for i in rows})
     prevalence = np.ravel((fired > 0).mean(axis=0))
     parts = []
@@ -93,12 +93,6 @@ def _sentences(stages: dict[str, Folder]) -> dict[int, str | None]:
         return {}
     ranked = stages["select"].read_table("selection.parquet").to_pandas().dropna(subset="rank")
     return dict.fromkeys(ranked.sort_values("rank")["neuron_idx"].tolist())
-
-
-def _top_rows(fired: sp.csc_matrix, neuron: int) -> np.ndarray:
-    """Return the positions of the rows on which a neuron fires, the strongest first."""
-    column = fired[:, [neuron]].tocoo()
-    return column.row[np.argsort(-column.data, kind="stable")]
 
 
 def _paragraph(neuron: int, sentence: str | None, share: float, texts: list[str]) -> str:

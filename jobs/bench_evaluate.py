@@ -27,6 +27,7 @@ from hypsae_ray import schema
 from hypsae_ray.answers import score_columns
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Scores
+from hypsae_ray.core.inference import Task
 from hypsae_ray.schema import Status
 
 SHARD_ROWS = 50_000
@@ -74,7 +75,7 @@ def draw(n: int, size: Size, rng: np.random.Generator) -> Scores:
     return Scores(p_yes, np.zeros_like(p_yes), status)
 
 
-def evaluate(size: Size, task: str) -> dict[str, float]:
+def evaluate(size: Size, task: Task) -> dict[str, float]:
     """Evaluate the shards; return seconds, peak memory, and how many intervals hold the true effect."""
     folder = Path(size.folder)
     target, groups = np.load(folder / "target.npy"), np.load(folder / "groups.npy")

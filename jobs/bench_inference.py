@@ -17,6 +17,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 import hypsae_ray
 from hypsae_ray.core.fidelity import score_fidelity
+from hypsae_ray.core.inference import Task
 from hypsae_ray.core.multiplicity import correct
 from hypsae_ray.core.prediction import deal_folds
 from hypsae_ray.demo import grammar
@@ -35,7 +37,7 @@ QUICK = {"folds": 0, "n_bootstrap": 0, "n_permutations": 0}
 
 
 def evaluate(
-    labels: np.ndarray, target: np.ndarray, task: str = "regression", **options
+    labels: np.ndarray, target: np.ndarray, task: Task = "regression", **options: Any
 ) -> hypsae_ray.Evaluation:
     """Evaluate without what a scenario is not about."""
     return hypsae_ray.evaluate_hypotheses(labels, target, task=task, **{**QUICK, **options})
@@ -355,7 +357,7 @@ def predictive(rng: np.random.Generator) -> Found:
         model = LinearRegression().fit(labels[folds != fold], target[folds != fold])
         error = 1 + chance @ (rows @ beta - model.predict(rows)) ** 2
         truth.append(1 - error / (1 + chance @ (rows @ beta - chance @ (rows @ beta)) ** 2))
-    options = {"seed": seed, "n_bootstrap": 200, "n_permutations": 0}
+    options: dict[str, Any] = {"seed": seed, "n_bootstrap": 200, "n_permutations": 0}
     metrics = hypsae_ray.evaluate_hypotheses(labels, target, task="regression", **options).metrics
     coin = (rng.random(800) < logistic(-0.3 + labels @ beta)).astype(float)
     folds = deal_folds(coin, None, 5, np.random.default_rng([seed, 1]))

@@ -81,3 +81,9 @@ def read_activations(sae: Folder, split: str, n_neurons: int) -> tuple[np.ndarra
 def in_order(matrix: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
     """Return some rows (m,) of a matrix; the matrix itself, without a copy, where they are all of its own."""
     return matrix if np.array_equal(rows, np.arange(matrix.shape[0])) else matrix[rows]
+
+
+def top_rows(fired: sp.csc_matrix, neuron: int) -> np.ndarray:
+    """Return the positions of the rows on which a neuron fires, the strongest first."""
+    column = fired[:, [neuron]].tocoo()
+    return column.row[np.argsort(-column.data, kind="stable")]

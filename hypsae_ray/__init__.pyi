@@ -1,0 +1,16 @@
+from .api import Settings as Settings
+from .api import activations as activations
+from .api import annotate as annotate
+from .api import embed as embed
+from .api import generate_hypotheses as generate_hypotheses
+from .api import interpret_neurons as interpret_neurons
+from .api import load_annotations as load_annotations
+from .api import load_sae as load_sae
+from .api import run as run
+from .api import top_texts as top_texts
+from .api import train_sae as train_sae
+from .core.inference import Evaluation as Evaluation
+from .core.inference import Surroundings as Surroundings
+from .engine.session import Session as Session
+from .evaluation import evaluate_hypotheses as evaluate_hypotheses
+from .plots import forest_plot as forest_plot
