@@ -184,6 +184,8 @@ ALLOWED = {
     "engine/replica.py": {"pickle.loads"},
     # With weights_only=True: test_sae.py's test_no_checkpoint_is_ever_unpickled.
     "core/sae.py": {"torch.load"},
+    # With allow_pickle=False: test_own_vectors.py offers it an array of objects.
+    "inputs/vector_file.py": {"np.load"},
 }
 
 
@@ -195,3 +197,4 @@ def test_nothing_is_unpickled_from_a_file():
             found[str(file.relative_to(package))] = calls
     assert found == ALLOWED
     assert "weights_only=True" in (package / "core" / "sae.py").read_text(encoding="utf-8")
+    assert "allow_pickle=False" in (package / "inputs" / "vector_file.py").read_text(encoding="utf-8")
