@@ -26,20 +26,34 @@ from hypsae_ray.boundary import Engines
 from hypsae_ray.config import AnnotateJob, Config
 from hypsae_ray.errors import ConfigError, PartialResultError
 from hypsae_ray.inputs import find_files, remarks
-from hypsae_ray.pipeline import ANSWERS, Step, tracker
+from hypsae_ray.pipeline import ANSWERS, Step
 from hypsae_ray.progress import read_beat
 from hypsae_ray.schema import USABLE
 from hypsae_ray.stages.annotate import annotate, holdout_job, to_labels
 from hypsae_ray.stages.label_plan import Job, Plan, describe, make_plan
 from hypsae_ray.stages.stored_labels import ANNOTATIONS, LATEST
 from hypsae_ray.stages.texts import PREFIX, read_hypotheses, store_rows
+from hypsae_ray.stages.workspace import Track
 
 Say = Callable[[str], None]
 THRESHOLD = 0.5
 
 
-def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest:
+def run(
+    settings: AnnotateJob,
+    out: str,
+    engines: Engines,
+    say: Say,
+    track: Track = lambda items, *_: iter(items),
+) -> Manifest:
     """Annotate, and return the manifest of the annotations.
+
+    Args:
+        settings: the job.
+        out: its folder.
+        engines: where the model is.
+        say: is given lines for people.
+        track: shows how far it is.
 
     Raises:
         UsageError: the input cannot be used; nothing is written.
@@ -65,7 +79,7 @@ def run(settings: AnnotateJob, out: str, engines: Engines, say: Say) -> Manifest
     job = _job(settings, folder, rows, questions, target)
     started = time.monotonic()
     try:
-        outcome = annotate(job, engines, tracker("annotate"), say)
+        outcome = annotate(job, engines, track, say)
     except PartialResultError:
         _write_summary(target, questions)
         _point_to(target, folder)

@@ -157,24 +157,30 @@ def _init(options: argparse.Namespace, _: list[str]) -> int:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray import config_file, runner
+    from hypsae_ray.artifacts import Folder
+    from hypsae_ray.run_log import own_console
 
     sys.path.append(str(Path.cwd()))  # where the module of a select.function may lie
     settings = config_file.load(options.config, _overrides(options, rest))
     out = options.out or default_out(options.config)
-    runner.run(settings, out, until=options.until, show=print).require_measured()
+    with own_console(Folder.at(out)) as console:
+        run = runner.run(settings, out, until=options.until, show=console.show, console=console)
+        run.require_measured()
     return 0
 
 
 def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
-    from hypsae_ray import annotation, runner
+    from hypsae_ray import annotation
     from hypsae_ray.artifacts import Folder
     from hypsae_ray.engine.session import Session
+    from hypsae_ray.run_log import own_console
 
     settings, folder = _job(options, rest), Folder.at(options.out)
-    with Session(folder, runner.say) as session:
-        manifest = annotation.run(settings, options.out, session, runner.say)
-    written = annotation.folder_of(folder, manifest.hash)
-    print(f"{annotation.summary(manifest)}\nannotations, and hypotheses.csv: {written.path}")
+    with own_console(folder) as console:
+        with Session(folder, console.say) as session:
+            manifest = annotation.run(settings, options.out, session, console.say, console.track)
+        written = annotation.folder_of(folder, manifest.hash)
+        console.show(f"{annotation.summary(manifest)}\nannotations, and hypotheses.csv: {written.path}")
     return 0
 
 

@@ -12,6 +12,7 @@ from hypsae_ray.core.prompts import template_fingerprint
 from hypsae_ray.engine.identity import content_of, pin
 from hypsae_ray.inputs import DataFile, find_files
 from hypsae_ray.inputs.vector_file import find_vector_files
+from hypsae_ray.run_log import LOG
 
 COMMITS = "commits.json"
 S = TypeVar("S", Config, AnnotateJob)
@@ -162,5 +163,5 @@ def _digests(files: Mapping[str, Sequence[DataFile]], out: Folder) -> dict[str, 
 
 def _remember(out: Folder, known: dict[str, str]) -> None:
     """Keep the hashes of input files, once there is a run folder."""
-    if out.names():
+    if set(out.names()) - {LOG}:  # begun before the input is known to be good
         out.write_json("inputs.json", known)

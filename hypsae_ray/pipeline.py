@@ -11,19 +11,18 @@ it the keyword baseline. They are the same stages with another config.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from hypsae_ray import fingerprints
 from hypsae_ray.artifacts import MANIFEST, Folder, Manifest, content_hash
 from hypsae_ray.boundary import Options
 from hypsae_ray.config import Config
+from hypsae_ray.console import Console
 from hypsae_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class Stage:
         decides: what of the config decides its content, JSON-ready.
         asks: which section of the config names the model that it asks or trains; None: none.
         texts_only: it reads `data` alone, and of it nothing but the texts that train.
+        makes: what its `Outcome.rows` counts.
     """
 
     name: str
@@ -47,26 +47,41 @@ class Stage:
     decides: Callable[[Config], dict[str, Any]]
     asks: Callable[[Config], Options] | None = None
     texts_only: bool = False
+    makes: str = "rows"
 
 
 STAGES = (
     Stage("data", (), fingerprints.reading),
-    Stage("embed", ("data",), fingerprints.embedding, attrgetter("embed"), texts_only=True),
-    Stage("train_sae", ("embed",), fingerprints.section("train_sae"), attrgetter("train_sae")),
-    Stage("select", ("data", "train_sae"), fingerprints.selecting),
-    Stage("embed_holdout", ("data", "train_sae"), fingerprints.embedding_holdout, attrgetter("embed")),
-    Stage("interpret", ("data", "train_sae", "select"), fingerprints.naming, attrgetter("interpreter")),
+    Stage("embed", ("data",), fingerprints.embedding, attrgetter("embed"), texts_only=True, makes="texts"),
+    Stage("train_sae", ("embed",), fingerprints.section("train_sae"), attrgetter("train_sae"), makes="texts"),
+    Stage("select", ("data", "train_sae"), fingerprints.selecting, makes="neurons"),
+    Stage(
+        "embed_holdout",
+        ("data", "train_sae"),
+        fingerprints.embedding_holdout,
+        attrgetter("embed"),
+        makes="texts",
+    ),
+    Stage(
+        "interpret",
+        ("data", "train_sae", "select"),
+        fingerprints.naming,
+        attrgetter("interpreter"),
+        makes="candidates",
+    ),
     Stage(
         "score_fidelity",
         ("data", "train_sae", "select", "interpret"),
         fingerprints.scoring,
         attrgetter("llm"),
+        makes="candidates",
     ),
     Stage("annotate", ("data", "score_fidelity"), fingerprints.annotating, attrgetter("llm")),
     Stage(
         "evaluate",
         ("data", "train_sae", "select", "embed_holdout", "score_fidelity", "annotate"),
         fingerprints.section("evaluate"),
+        makes="hypotheses",
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
@@ -86,6 +101,11 @@ class Step:
     inputs: Mapping[str, Folder]
     answers: Folder
     texts_hash: str = ""  # of `data` alone: what texts_only stages see
+
+    @property
+    def label(self) -> str:
+        """Its name, for people."""
+        return self.stage.name if self.chain == MAIN else f"{self.stage.name} ({self.chain})"
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,7 @@ def _stage_folder(out: Folder, stage: Stage, digest: str) -> Folder:
     return out.sub("stages").sub(f"{stage.name}-{digest[:8]}")
 
 
-def run_steps(steps: Sequence[Step], out: Folder, say: Callable[[str], None]) -> Iterator[Record]:
+def run_steps(steps: Sequence[Step], out: Folder, console: Console) -> Iterator[Record]:
     """Run every step that has no manifest yet, and yield each one's record as it is there.
 
     Raises:
@@ -160,54 +180,57 @@ def run_steps(steps: Sequence[Step], out: Folder, say: Callable[[str], None]) ->
         HypsaeError: a stage cannot go on; what is finished stays, and the same call goes on from there.
     """
     _reopen(steps)
-    left = [step for step in steps if _finished(step) is None]
+    left = [step for step in steps if finished(step) is None]
     with ExitStack() as stack:
         session: Session | None = None
         for step in steps:
-            manifest = _finished(step)  # asked once more: a step of the other chain may have been the same
+            manifest = finished(step)  # asked once more: a step of the other chain may have been the same
             if manifest is not None:
                 yield Record(step, manifest, reused=True)
                 continue
             if session is None:  # imported here: with nothing to do, neither torch nor Ray is loaded
-                session = stack.enter_context(import_module("hypsae_ray.engine.session").Session(out, say))
+                session = stack.enter_context(
+                    import_module("hypsae_ray.engine.session").Session(out, console.say)
+                )
             if step.stage.asks:  # all that is to come, as soon as the input is known to be good
                 session.check([later.stage.asks(later.config) for later in left if later.stage.asks])
-            yield Record(step, _run_step(step, session, say), reused=False)
+            yield Record(step, _run_step(step, session, console), reused=False)
 
 
 def _reopen(steps: Sequence[Step]) -> None:
     """Take the manifest from steps that set answers aside, and from those that read them."""
     reopened: set[str] = set()
     for step in steps:
-        manifest = _finished(step)
+        manifest = finished(step)
         reads = reopened & {folder.path for folder in step.inputs.values()}
         if manifest is not None and (reads or not manifest.is_final):
             step.folder.remove(MANIFEST)
             reopened.add(step.folder.path)
 
 
-def _finished(step: Step) -> Manifest | None:
+def finished(step: Step) -> Manifest | None:
+    """Return the manifest of a step; None if it has none of this very content."""
     manifest = Manifest.load(step.folder)
     return manifest if manifest is not None and manifest.hash == step.hash else None
 
 
-def _run_step(step: Step, session: "Session", say: Callable[[str], None]) -> Manifest:
+def _run_step(step: Step, session: "Session", console: Console) -> Manifest:
     workspace = import_module("hypsae_ray.stages.workspace")
     if step.stage.asks is None:
         session.release()  # what another stage reserved is free for others, however long this one takes
     inputs = {
         name: workspace.Input(folder, _manifest(folder).outcome.facts) for name, folder in step.inputs.items()
     }
-    label = step.stage.name if step.chain == MAIN else f"{step.stage.name} ({step.chain})"
     decides = step.stage.decides(step.config)
     work = workspace.Workspace(
-        step.config, inputs, decides, step.folder, step.answers, session, tracker(label), say
+        step.config, inputs, decides, step.folder, step.answers, session, console.track, console.say
     )
-    say(f"{label} ...")
-    started = time.monotonic()
-    outcome = import_module(f"hypsae_ray.stages.{step.stage.name}").run(work)
-    manifest = Manifest(step.stage.name, step.hash, time.monotonic() - started, outcome)
-    manifest.save(step.folder)
+    with console.stage(step.label) as close:
+        started = time.monotonic()
+        outcome = import_module(f"hypsae_ray.stages.{step.stage.name}").run(work)
+        manifest = Manifest(step.stage.name, step.hash, time.monotonic() - started, outcome)
+        manifest.save(step.folder)
+        close(f"{outcome.rows:,} {step.stage.makes}")
     return manifest
 
 
@@ -215,14 +238,3 @@ def _manifest(folder: Folder) -> Manifest:
     manifest = Manifest.load(folder)
     assert manifest is not None, f"{folder.path} is an input, so it is finished"
     return manifest
-
-
-def tracker(label: str) -> Callable[[Iterable[Any], int, str], Iterator[Any]]:
-    """Return what shows a progress bar of this name around an iterable: track(iterable, total, unit)."""
-
-    def track(items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
-        return iter(
-            tqdm(items, desc=label, total=total, unit=unit, mininterval=1.0, miniters=1, dynamic_ncols=True)
-        )
-
-    return track

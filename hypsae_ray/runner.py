@@ -1,15 +1,14 @@
 """A whole run from Python: plan it, run what is missing, write and show the results."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from tqdm import tqdm
 
-from hypsae_ray import fingerprints, pipeline, results
+from hypsae_ray import fingerprints, outlook, pipeline, results
 from hypsae_ray.artifacts import Folder, Manifest
 from hypsae_ray.config import Config
+from hypsae_ray.console import Console
 from hypsae_ray.errors import PartialResultError
 from hypsae_ray.report.words import nothing_measured
 
@@ -45,7 +44,12 @@ class Run:
 
 
 def run(
-    config: Config, out: str, *, until: str | None = None, show: Callable[[str], None] = lambda _: None
+    config: Config,
+    out: str,
+    *,
+    until: str | None = None,
+    show: Callable[[str], None] = lambda _: None,
+    console: Console | None = None,
 ) -> Run:
     """Run every stage that is not done yet, and write the results.
 
@@ -54,22 +58,27 @@ def run(
         out: run folder, a local path or a URI.
         until: last stage wanted; None: all.
         show: is given the closing text, for people.
+        console: shows what is done; None: one on stderr.
 
     Raises:
         UsageError: the config or the input cannot be used; nothing is written.
         HypsaeError: a stage failed; finished work is kept and the same call goes on from there.
     """
-    folder = Folder.at(out)
+    folder, console = Folder.at(out), console or Console()
     commits = fingerprints.known_commits(folder)
     config = fingerprints.pinned(config, commits)
     steps = pipeline.plan(config, folder, until)
     records: list[pipeline.Record] = []
+    for line in outlook.outlook(steps, config, folder):
+        console.say(line)
     try:
-        for record in pipeline.run_steps(steps, folder, say):
+        for record in pipeline.run_steps(steps, folder, console):
             records.append(record)  # kept, whatever comes after it
             if record.step.stage.name == "data":
                 fingerprints.remember_commits(commits, folder)
-                _foretell(steps, config, out)
+                for line in outlook.sizes(steps, config):
+                    console.say(line)
+                _foretell(steps, config, out, console.say)
     finally:
         current = results.is_current(records, config, folder)
         if records and not current:
@@ -87,7 +96,7 @@ def run(
     return Run(folder, tuple(records), found.chains)
 
 
-def _foretell(steps: Sequence[pipeline.Step], config: Config, out: str) -> None:
+def _foretell(steps: Sequence[pipeline.Step], config: Config, out: str, say: Callable[[str], None]) -> None:
     """Say what the labelling will take, if any is to be done: by far the longest part of a run."""
     last = next(
         (step for step in steps if (step.stage.name, step.chain) == ("annotate", pipeline.MAIN)), None
@@ -99,11 +108,6 @@ def _foretell(steps: Sequence[pipeline.Step], config: Config, out: str) -> None:
     from hypsae_ray.engine.session import Session
 
     say(foretell(last, results.questions_of(out, config), Session()))
-
-
-def say(line: str) -> None:
-    """Print one line about progress, above any progress bar."""
-    tqdm.write(line, file=sys.stderr)
 
 
 def stage_table(records: Sequence[pipeline.Record]) -> str:

@@ -40,8 +40,9 @@ from bench_scale import WaitingEngines, warm_up, write_job
 from ray._common.test_utils import wait_for_condition
 from ray.cluster_utils import Cluster
 
-from hypsae_ray import annotation, runner
+from hypsae_ray import annotation
 from hypsae_ray.artifacts import Folder
+from hypsae_ray.console import Console
 from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.progress import read_beat
 
@@ -110,7 +111,7 @@ def _label(case: Case, folder: Path, engines: WaitingEngines, cluster: Cluster) 
     job = write_job(case.labelling, case.labelling.texts, folder / "data.parquet")
     out, before = folder / "out", _begun(cluster)
     with ThreadPoolExecutor(max_workers=1) as thread:  # Ray starts nodes in the main one alone
-        labelling = thread.submit(annotation.run, job, str(out), engines, runner.say)
+        labelling = thread.submit(annotation.run, job, str(out), engines, Console().say)
         _disturb(case, out, cluster)
         labelling.result()
     beat = read_beat(Folder.at(out).sub(ANSWERS))

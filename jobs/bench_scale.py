@@ -34,10 +34,11 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hypsae_ray import annotation, runner
+from hypsae_ray import annotation
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Pool, Scores, Usage
 from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm, Replicas
+from hypsae_ray.console import Console
 from hypsae_ray.engine.session import Session
 from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.progress import read_beat
@@ -135,7 +136,7 @@ def _run(case: Case) -> dict[str, float]:
         warm_up(case, folder, engines)
         job = write_job(case, case.texts, folder / "data.parquet")
         started = time.perf_counter()
-        manifest = annotation.run(job, str(folder / "out"), engines, runner.say)
+        manifest = annotation.run(job, str(folder / "out"), engines, Console().say)
         seconds = time.perf_counter() - started
         beat = read_beat(Folder.at(str(folder / "out")).sub(ANSWERS))
         assert beat is not None
@@ -154,7 +155,7 @@ def warm_up(case: Case, folder: Path, engines: Session) -> None:
     for attempt in range(WARM_UPS):
         small = 4 * case.replicas * case.shard_rows
         job = write_job(case, small, folder / f"warm-{attempt}.parquet", first=small * attempt)
-        manifest = annotation.run(job, str(folder / "warm"), engines, runner.say)
+        manifest = annotation.run(job, str(folder / "warm"), engines, Console().say)
         if manifest.outcome.facts["workers"] == case.replicas:
             return
     raise SystemExit(f"{case.replicas} replicas do not start")

@@ -34,7 +34,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., tuple[in
         arguments = ["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
         arguments += [] if "--until" in options else ["--until", "data"]
         code = cli.main(["run", *arguments, *options])
-        return code, capsys.readouterr().err.removeprefix("data ...\n")
+        return code, capsys.readouterr().err.rpartition("data ...\n")[2]
 
     return run_data
 
