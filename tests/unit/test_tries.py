@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import DEFAULT_LABEL, Answer, Embedded, LocalPool, Scores, Usage
-from hypsae_ray.config import Config, Interpret, ScoreFidelity
+from hypsae_ray.config import Config, Interpret, Label, ScoreFidelity
 from hypsae_ray.config_file import parse
 from hypsae_ray.errors import ConfigError, StageError, TransientError
 from hypsae_ray.schema import Status
@@ -178,10 +178,10 @@ def test_labels_that_were_paid_for_are_not_asked_again_and_other_sentences_are(t
     table, _ = interpret.write_candidates(LocalPool(Counter()), asks, TEXTS, NAMING, untracked)
     planned = trials.plan(CORPUS, table, SCORING)
 
-    def score(model: Counter, some: list[trials.Trial]):
+    def score(model: Counter, some: list[trials.Trial], label: Label = DEFAULT_LABEL):
         pool = RetryingPool(LocalPool(model))
         kept = KeepingPool(pool, Folder.at(tmp_path), trials.dump_scores, trials.load_scores)
-        return trials.score_candidates(kept, some, TEXTS, SCORING, DEFAULT_LABEL, untracked)
+        return trials.score_candidates(kept, some, TEXTS, SCORING, label, untracked)
 
     broken = Counter(fails=9, on="odd", error=TransientError("503"))
     scored, _ = score(broken, planned)
@@ -191,6 +191,9 @@ def test_labels_that_were_paid_for_are_not_asked_again_and_other_sentences_are(t
     assert model.calls == 1
     assert [one.whole.f1 for one in scored] == [1.0] * 6
     assert usage.prompt == sum(len(trial.rows) * 2 for trial in planned)
+    scored, _ = score(model, planned, Label(threshold=0.3))
+    assert {one.threshold for one in scored} == {0.3}
+    assert model.calls == 1  # a threshold is applied to answers that are there
     renamed = table.assign(interpretation=table["interpretation"] + " or rain")
     score(model, trials.plan(CORPUS, renamed, SCORING))
     assert model.calls == 1 + 3
