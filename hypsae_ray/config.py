@@ -303,10 +303,10 @@ class VectorFiles(Section):
 class Embed(Section):
     """Texts to vectors."""
 
-    engine: Literal["sentence_transformers", "endpoint", "column"] = "sentence_transformers"
-    """sentence_transformers: a model in this job. endpoint: one behind an OpenAI-compatible server. column:
-    no model, your own vectors, from a column of the data or from `files`; of the other fields normalize,
-    dimensions and store_dtype count."""
+    engine: Literal["sentence_transformers", "vllm", "endpoint", "column"] = "sentence_transformers"
+    """sentence_transformers: a model in this job. vllm: the same in vLLM, for models of billions of weights.
+    endpoint: one behind an OpenAI-compatible server. column: no model, your own vectors, from a column of the
+    data or from `files`; of the other fields normalize, dimensions and store_dtype count."""
     column: str = "embedding"
     """For column: the column that holds the vectors, a list of numbers in each row (in CSV a JSON list)."""
     files: Runtime[VectorFiles | None] = None
@@ -339,6 +339,9 @@ class Embed(Section):
     long_texts: Literal["cut", "mean_of_chunks"] = "cut"
     """Texts with more tokens than are read. cut: the rest is left out; how many texts were cut is reported.
     mean_of_chunks: such a text is read in chunks, and has their mean embedding, weighted by tokens."""
+    backend: Literal["torch", "onnx", "openvino"] = "torch"
+    """What computes in sentence_transformers; onnx and openvino need packages of their own, which a message
+    names. They give the same to rounding, on some CPUs faster: see jobs/README.md."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "float32"
     """Precision the model computes in. auto: bfloat16 where the processor has instructions for it, which is
     twice as fast, else float32; what was taken is kept with the embeddings. float32 is the default:
@@ -349,11 +352,24 @@ class Embed(Section):
     """Texts per forward pass, sorted by length; for endpoint, per request."""
     device: Runtime[str] = "auto"
     """torch device; auto: the GPU if the replica reserves one (or works in this process), else the CPU."""
+    tensor_parallel_size: Runtime[Positive] = 1
+    """For vllm: GPUs of one node that each layer is split over."""
+    engine_args: dict[str, Any] = {}
+    """For vllm: any other argument of vllm.LLM, under vLLM's own name; see `llm.engine_args`."""
     replicas: Runtime[Replicas] = Replicas()
     """Copies of the model."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if self.engine == "vllm":
+            self._check_vllm()
+        elif self.is_split or self.engine_args:
+            raise ValueError("tensor_parallel_size and engine_args need engine: vllm")
+        plain = (self.engine, self.layer, self.dtype) == ("sentence_transformers", None, "float32")
+        if self.backend != "torch" and not plain:
+            raise ValueError(
+                f"backend {self.backend} needs engine: sentence_transformers, no layer, and dtype: float32"
+            )
         if self.component == "mlp" and self.layer is None:
             raise ValueError("component mlp needs a layer: the model's own output has none")
         if self.files is not None and self.engine != "column":
@@ -374,7 +390,40 @@ class Embed(Section):
             return {name: getattr(self, name) for name in names}
         loaded = ("trust_remote_code", "layer", "component", "long_texts", "dtype")
         without = ("column", *(loaded if self.engine == "endpoint" else ()))
-        return {name: value for name, value in super().content().items() if name not in without}
+        content = {name: value for name, value in super().content().items() if name not in without}
+        return {**content, "engine_args": _deciding(self.engine_args)}
+
+    def _check_vllm(self) -> None:
+        if self.layer is not None:
+            raise ValueError(
+                "layer needs engine: sentence_transformers: vLLM gives a model's own output alone"
+            )
+        if "max_model_len" in self.engine_args:
+            raise ValueError("engine_args: max_model_len has a field of its own, embed.max_tokens")
+        self.as_llm()
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one copy of the model takes several GPUs."""
+        return self.tensor_parallel_size > 1
+
+    def as_llm(self) -> "Llm":
+        """Return what vLLM is to load, and where, as the section of a language model says it."""
+        return Llm(
+            model=self.model,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            dtype=self.dtype,
+            tensor_parallel_size=self.tensor_parallel_size,
+            max_num_seqs=self.batch_size,
+            engine_args=self.engine_args,
+            replicas=self.replicas,
+        )
+
+
+def _deciding(engine_args: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of vLLM that decide what it gives."""
+    return {name: value for name, value in engine_args.items() if name not in WITHOUT_EFFECT}
 
 
 class SaeShape(NamedTuple):
@@ -575,7 +624,7 @@ class Llm(Section):
         fields = {name: name for name in type(self).model_fields}
         fields |= dict.fromkeys(("code_revision", "tokenizer_revision"), "trust_remote_code")
         if own := sorted(set(self.engine_args) & set(fields)):
-            raise ValueError(f"engine_args: {own[0]} has a field of its own, llm.{fields[own[0]]}")
+            raise ValueError(f"engine_args: {own[0]} has a field of its own, {fields[own[0]]}")
         if self.engine == "vllm":
             self._check_gpus()
         return self
@@ -622,8 +671,7 @@ class Llm(Section):
             return {name: getattr(self, name) for name in names}
         if self.engine == "keywords":
             return {"engine": self.engine}
-        counting = {name: value for name, value in self.engine_args.items() if name not in WITHOUT_EFFECT}
-        return {**super().content(), "engine_args": counting}
+        return {**super().content(), "engine_args": _deciding(self.engine_args)}
 
 
 class Label(Section):

@@ -1,12 +1,14 @@
 """What one device does a second in `embed` and in `train_sae`: the CPU, and a GPU where there is one.
 
     python jobs/bench_device.py [--devices cpu cuda] [--dtypes float32 bfloat16] [--neurons 1024]
+    python jobs/bench_device.py --backends torch onnx openvino --batch-sizes    # where they are installed
 
 Texts of --words words are embedded for --seconds, after a first batch that is not timed. The SAE is trained
 for three epochs on --rows random embeddings, which cost what real ones do, and the fastest epoch counts,
 validation included. Prints one JSON line with a table of cases:
 
 - per_s: texts, or rows, a second;
+- cosine: the lowest, of the first batch, to what torch gives on the CPU in float32;
 - memory_gib: the most that the GPU held (torch's own count); null on a CPU.
 """
 
@@ -35,21 +37,24 @@ WORDS = "the bread was warm and a waiter kind but slow while we sat by an open d
 def main() -> None:
     """Run all cases, and print the table."""
     options = _options()
-    cases = [_embed(options, device, dtype) for device in options.devices for dtype in options.dtypes]
+    every = itertools.product(options.devices, options.dtypes, options.backends)
+    cases = [_embed(options, *case) for case in every]
     cases += [_train(options, device, size) for device in options.devices for size in options.batch_sizes]
     table = pd.DataFrame(cases)
     print(table.to_string(index=False), flush=True)
     print(json.dumps({"devices": _names(), "cases": json.loads(table.to_json(orient="records"))}))
 
 
-def _embed(options: argparse.Namespace, device: str, dtype: str) -> dict[str, Any]:
+def _embed(options: argparse.Namespace, device: str, dtype: str, backend: str) -> dict[str, Any]:
     size = options.embed_batch
-    model = SentenceEmbedder(
-        Embed(model=options.model, device=device, dtype=dtype, batch_size=size)  # type: ignore[arg-type]
-    )
+    wanted: Any = {"device": device, "dtype": dtype, "backend": backend}
+    model = SentenceEmbedder(Embed(model=options.model, batch_size=size, **wanted))
     rng = np.random.default_rng(0)
     texts = (" ".join(rng.choice(WORDS.split(), options.words)) for _ in itertools.count())
-    model.embed(list(itertools.islice(texts, size)))
+    first = list(itertools.islice(texts, size))
+    vectors = model.embed(first).vectors
+    torchs = SentenceEmbedder(Embed(model=options.model, device="cpu")).embed(first).vectors
+    cosine = round(float((vectors * torchs).sum(1).min()), 6)
     _forget_memory(device)
     done, seconds = 0, 0.0
     at_once = TEXTS_AT_ONCE if device != "cpu" else size
@@ -59,7 +64,7 @@ def _embed(options: argparse.Namespace, device: str, dtype: str) -> dict[str, An
         model.embed(batch)
         seconds += time.perf_counter() - started
         done += len(batch)
-    return _case("embed", device, dtype, size, done / seconds)
+    return {**_case("embed", device, dtype, size, done / seconds), "backend": backend, "cosine": cosine}
 
 
 def _train(options: argparse.Namespace, device: str, size: int) -> dict[str, Any]:
@@ -100,7 +105,8 @@ def _options() -> argparse.Namespace:
     found = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("--devices", nargs="+", default=found)
     parser.add_argument("--dtypes", nargs="+", default=["float32"], help="precisions to embed in")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[512], help="rows per step of training")
+    parser.add_argument("--backends", nargs="+", default=["torch"], help="what computes embeddings")
+    parser.add_argument("--batch-sizes", type=int, nargs="*", default=[512], help="rows per step of training")
     parser.add_argument("--model", default=Embed().model)
     numbers = {
         "words": 90,

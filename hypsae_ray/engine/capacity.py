@@ -89,8 +89,9 @@ def need_of(options: Options) -> Need | None:
     if replicas.max == 0:
         return None
     gpus, stages = replicas.gpus, 1
-    if isinstance(options, Llm) and options.is_split:
-        gpus, stages = options.tensor_parallel_size, options.pipeline_parallel_size
+    if options.is_split:
+        gpus = options.tensor_parallel_size
+        stages = options.pipeline_parallel_size if isinstance(options, Llm) else 1
     bundle = bundle_of(replicas.cpus / stages, gpus, replicas.accelerator)
     return Need(section_of(options), bundle, stages, replicas.labels)
 

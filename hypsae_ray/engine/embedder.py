@@ -1,24 +1,25 @@
 """sentence-transformers as an `Embedder`."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from hypsae_ray.boundary import Embedded
 from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.engine.carried_code import code_arguments, load_error
 from hypsae_ray.engine.identity import versions_of
 from hypsae_ray.engine.locate import locate
 from hypsae_ray.engine.precision import dtype_of_embedder
-from hypsae_ray.engine.shortening import scaled, shortened
+from hypsae_ray.engine.shortening import scaled
+from hypsae_ray.engine.texts_of_any_length import TextsOfAnyLength
 from hypsae_ray.engine.token_limit import TokenLimit
 from hypsae_ray.errors import ConfigError
 
+_PACKAGES = {"torch": (), "onnx": ("onnxruntime", "optimum"), "openvino": ("openvino", "optimum-intel")}
 
-class SentenceEmbedder:
+
+class SentenceEmbedder(TextsOfAnyLength):
     """One sentence-transformers model inside this process.
 
     With `layer`, the states of an inner layer are averaged over the tokens of a text (padding left out)
@@ -32,60 +33,35 @@ class SentenceEmbedder:
     """
 
     def __init__(self, options: Embed) -> None:
-        self._options = options
         device = options.device if options.device != "auto" else _best_device(options.replicas)
         dtype, self.remark = dtype_of_embedder(options, device)
-        libraries = versions_of("sentence-transformers", "transformers", "torch")
+        libraries = versions_of("sentence-transformers", "transformers", "torch", *_PACKAGES[options.backend])
         self.versions = {**libraries, "precision": dtype}
         try:
             self._model = SentenceTransformer(
                 locate(options.model),
                 device=device,
-                model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
+                backend=options.backend,
+                model_kwargs=_model_arguments(options.backend, dtype),
                 **code_arguments(options),
             )
+        except ImportError as error:
+            raise ConfigError(_to_install(options.backend)) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise load_error("sentence-transformers cannot load", options, error) from error
-        self._limit = _set_limit(self._model, options)
+        super().__init__(options, _set_limit(self._model, options))
         self._pooled = None if options.layer is None else _find_block(self._model, options)
 
-    def embed(self, texts: Sequence[str]) -> Embedded:
-        """Return the embeddings; each text goes through the model once, in batches of like length."""
-        distinct = list(dict.fromkeys(texts))
-        long = self._limit.exceeded(distinct)
-        if self._options.long_texts == "mean_of_chunks":
-            vectors, long = self._averaged(distinct, long), np.zeros_like(long)
-        else:
-            vectors = self._forward(distinct)
-        place = {text: i for i, text in enumerate(distinct)}
-        rows = [place[text] for text in texts]
-        return Embedded(vectors[rows], np.where(long[rows], self._limit.at, 0).astype(np.int32))
-
-    def _averaged(self, texts: list[str], long: np.ndarray) -> np.ndarray:
-        """Embed long texts piece by piece; a text is the mean of its pieces, weighted by tokens."""
-        pieces = [
-            self._limit.pieces(text) if is_long else [(text, 1)]
-            for text, is_long in zip(texts, long, strict=True)
-        ]
-        vectors = self._forward([piece for its in pieces for piece, _ in its])
-        weights = np.array([n for its in pieces for _, n in its], dtype=np.float32)[:, None]
-        starts = np.cumsum([0, *map(len, pieces[:-1])])
-        means = np.add.reduceat(vectors * weights, starts) / np.add.reduceat(weights, starts)
-        return scaled(means) if self._options.normalize else means
-
-    def _forward(self, texts: list[str]) -> np.ndarray:
-        return shortened(self._computed(texts), self._options)
-
-    def _computed(self, texts: list[str]) -> np.ndarray:
-        texts = [self._options.prompt + text for text in texts]
+    def computed(self, texts: list[str]) -> np.ndarray:
+        """Return what the model makes of texts that stand after their prompt, (n, d)."""
         if self._pooled is None:
             encoded = self._model.encode(  # sorts by length itself
-                texts, batch_size=self._options.batch_size, show_progress_bar=False, convert_to_numpy=True
+                texts, batch_size=self.options.batch_size, show_progress_bar=False, convert_to_numpy=True
             )
             vectors = np.asarray(encoded, dtype=np.float32)
-            return scaled(vectors) if self._options.normalize else vectors
+            return scaled(vectors) if self.options.normalize else vectors
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        size = self._options.batch_size
+        size = self.options.batch_size
         batches = [order[i : i + size] for i in range(0, len(order), size)]
         pooled = np.concatenate([self._pool_layer([texts[i] for i in batch]) for batch in batches])
         return pooled[np.argsort(order)]
@@ -106,9 +82,20 @@ class SentenceEmbedder:
             hook.remove()
         weights = features["attention_mask"].unsqueeze(-1).float()
         mean = (states[0].float() * weights).sum(1) / weights.sum(1)
-        if self._options.normalize:
+        if self.options.normalize:
             mean = torch.nn.functional.normalize(mean, dim=-1)
         return mean.cpu().numpy()
+
+
+def _model_arguments(backend: str, dtype: str) -> dict[str, Any]:
+    return {"dtype": getattr(torch, dtype), "use_safetensors": True} if backend == "torch" else {}
+
+
+def _to_install(backend: str) -> str:
+    older = ' "sentence-transformers<6"' if backend == "onnx" else ""
+    package = f'"sentence-transformers[{backend}]"{older}'
+    why = "they want other versions of transformers"
+    return f"embed.backend {backend}: run pip install {package}, where vLLM is not installed: {why}"
 
 
 def _set_limit(model: SentenceTransformer, options: Embed) -> TokenLimit:
@@ -121,10 +108,6 @@ def _set_limit(model: SentenceTransformer, options: Embed) -> TokenLimit:
                 f"embed.max_tokens {options.max_tokens}: {options.model} reads {most} at the most"
             )
         model.max_seq_length = options.max_tokens
-    if options.long_texts == "mean_of_chunks" and not getattr(model.tokenizer, "is_fast", False):
-        raise ConfigError(
-            f"embed.long_texts mean_of_chunks: the tokenizer of {options.model} does not say where tokens are"
-        )
     return TokenLimit(model.tokenizer, model.max_seq_length, options.prompt)
 
 

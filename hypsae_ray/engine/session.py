@@ -37,6 +37,10 @@ class EmbedderFactory:
             raise ConfigError(
                 "embed.engine column: it has no model, and reads vectors for `hypsae run` alone"
             )
+        if self.options.engine == "vllm":
+            from hypsae_ray.engine.vllm_embedder import VllmEmbedder
+
+            return VllmEmbedder(self.options)
         if self.options.engine == "endpoint":
             from hypsae_ray.engine.endpoint_embedder import EndpointEmbedder
 
@@ -165,7 +169,8 @@ class Session:
         from hypsae_ray.engine.placement import placement_of
         from hypsae_ray.engine.pool import RayPool
 
-        placement = placement_of(options) if isinstance(options, Llm) else None
+        split = (options if isinstance(options, Llm) else options.as_llm()) if options.is_split else None
+        placement = placement_of(split) if split else None
         return RayPool(factory, options.replicas, placement, self._say)
 
     def release(self) -> None:

@@ -26,6 +26,11 @@ class TokenLimit:
         self._tokenizer, self._prompt = tokenizer, prompt
         self.at = 0 if limit is None or not math.isfinite(limit) else int(limit)
 
+    @property
+    def tells_places(self) -> bool:
+        """Whether the tokenizer says where in a text tokens are, which `pieces` needs."""
+        return getattr(self._tokenizer, "is_fast", False)
+
     def exceeded(self, texts: Sequence[str]) -> np.ndarray:
         """Return which texts have more tokens than are read, (n,) bool."""
         over = np.zeros(len(texts), dtype=bool)
