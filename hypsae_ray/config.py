@@ -388,7 +388,7 @@ class Embed(Section):
         if self.engine == "column":
             names = ("engine", "column", "dimensions", "normalize", "store_dtype")
             return {name: getattr(self, name) for name in names}
-        loaded = ("trust_remote_code", "layer", "component", "long_texts", "dtype")
+        loaded = ("trust_remote_code", "layer", "component", "long_texts", "backend", "dtype")
         without = ("column", *(loaded if self.engine == "endpoint" else ()))
         content = {name: value for name, value in super().content().items() if name not in without}
         return {**content, "engine_args": _deciding(self.engine_args)}
@@ -398,8 +398,8 @@ class Embed(Section):
             raise ValueError(
                 "layer needs engine: sentence_transformers: vLLM gives a model's own output alone"
             )
-        if "max_model_len" in self.engine_args:
-            raise ValueError("engine_args: max_model_len has a field of its own, embed.max_tokens")
+        if own := sorted(set(self.engine_args) & set(Llm.model_fields)):
+            raise ValueError(f"engine_args: {own[0]} is set by fields of embed (max_tokens, batch_size, ...)")
         self.as_llm()
 
     @property
@@ -624,7 +624,7 @@ class Llm(Section):
         fields = {name: name for name in type(self).model_fields}
         fields |= dict.fromkeys(("code_revision", "tokenizer_revision"), "trust_remote_code")
         if own := sorted(set(self.engine_args) & set(fields)):
-            raise ValueError(f"engine_args: {own[0]} has a field of its own, {fields[own[0]]}")
+            raise ValueError(f"engine_args: {own[0]} has a field of its own, llm.{fields[own[0]]}")
         if self.engine == "vllm":
             self._check_gpus()
         return self

@@ -16,7 +16,7 @@ from hypsae_ray.engine.texts_of_any_length import TextsOfAnyLength
 from hypsae_ray.engine.token_limit import TokenLimit
 from hypsae_ray.errors import ConfigError
 
-_PACKAGES = {"torch": (), "onnx": ("onnxruntime", "optimum"), "openvino": ("openvino", "optimum-intel")}
+_PACKAGES = {"torch": (), "onnx": ("optimum-onnx", "onnxruntime"), "openvino": ("optimum-intel", "openvino")}
 
 
 class SentenceEmbedder(TextsOfAnyLength):
@@ -29,13 +29,17 @@ class SentenceEmbedder(TextsOfAnyLength):
         ModelError: the model is not found, does not load, has no safetensors, or needs code of its own that
             is not trusted.
         ConfigError: the model has no such layer, the layer no MLP block, the code is not what is trusted, or
-            the model cannot read as many tokens, or not in chunks.
+            the model cannot read as many tokens, or not in chunks; or the packages of the backend are not
+            installed.
     """
 
     def __init__(self, options: Embed) -> None:
         device = options.device if options.device != "auto" else _best_device(options.replicas)
         dtype, self.remark = dtype_of_embedder(options, device)
-        libraries = versions_of("sentence-transformers", "transformers", "torch", *_PACKAGES[options.backend])
+        runtime = _PACKAGES[options.backend]
+        if any(name not in versions_of(name) for name in runtime):
+            raise ConfigError(_to_install(options.backend))
+        libraries = versions_of("sentence-transformers", "transformers", "torch", *runtime)
         self.versions = {**libraries, "precision": dtype}
         try:
             self._model = SentenceTransformer(
@@ -45,8 +49,6 @@ class SentenceEmbedder(TextsOfAnyLength):
                 model_kwargs=_model_arguments(options.backend, dtype),
                 **code_arguments(options),
             )
-        except ImportError as error:
-            raise ConfigError(_to_install(options.backend)) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise load_error("sentence-transformers cannot load", options, error) from error
         super().__init__(options, _set_limit(self._model, options))
@@ -92,10 +94,8 @@ def _model_arguments(backend: str, dtype: str) -> dict[str, Any]:
 
 
 def _to_install(backend: str) -> str:
-    older = ' "sentence-transformers<6"' if backend == "onnx" else ""
-    package = f'"sentence-transformers[{backend}]"{older}'
-    why = "they want other versions of transformers"
-    return f"embed.backend {backend}: run pip install {package}, where vLLM is not installed: {why}"
+    run = f"run pip install 'hypsae-ray[{backend}]' in a virtual environment of its own"
+    return f"embed.backend {backend}: its packages are not installed: {run} (vLLM wants a newer transformers)"
 
 
 def _set_limit(model: SentenceTransformer, options: Embed) -> TokenLimit:

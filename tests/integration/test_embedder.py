@@ -81,6 +81,8 @@ def test_the_mlp_is_the_layer_before_residual_and_norm(reference: SentenceTransf
 def test_what_cannot_be_had_is_told():
     with pytest.raises(ModelError, match="no-such-model"):
         SentenceEmbedder(Embed(model="no-such-model"))
+    with pytest.raises(ConfigError, match=r"backend openvino: .* run pip install 'hypsae-ray\[openvino\]'"):
+        SentenceEmbedder(Embed(backend="openvino"))
     with pytest.raises(ConfigError, match="has 6 layers"):
         SentenceEmbedder(Embed(layer=6))
 

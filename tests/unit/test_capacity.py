@@ -15,6 +15,7 @@ H100 = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0, "memory": 1e11}
     [
         (Embed(replicas=Replicas(cpus=2, gpus=0.25, max=9)), {"CPU": 2, "GPU": 0.25}, 1),
         (Embed(replicas=Replicas(accelerator="L4")), {"CPU": 1, "accelerator_type:L4": 0.001}, 1),
+        (Embed(engine="vllm", tensor_parallel_size=4, replicas=CPUS), {"CPU": 8, "GPU": 4}, 1),
         (Llm(tensor_parallel_size=4, replicas=CPUS), {"CPU": 8, "GPU": 4}, 1),
         (Llm(tensor_parallel_size=2, pipeline_parallel_size=4, replicas=CPUS), {"CPU": 2, "GPU": 2}, 4),
         (TrainSae(workers=4, gpus_per_worker=1, cpus_per_worker=3), {"CPU": 3, "GPU": 1}, 4),

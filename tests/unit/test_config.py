@@ -106,6 +106,15 @@ def test_defaults_are_filled_in():
             "gpus is 1.5: Ray gives a part of one GPU",
         ),
         ({"llm": {"replicas": {"gpus": 2}}}, "llm", "tensor_parallel_size x pipeline_parallel_size (1)"),
+        (
+            {"embed": {"engine": "vllm", "engine_args": {"max_model_len": 8}}},
+            "embed",
+            "set by fields of embed",
+        ),
+        ({"embed": {"engine": "vllm", "layer": 1}}, "embed", "layer needs engine: sentence_transformers"),
+        ({"embed": {"engine": "vllm", "replicas": {"gpus": 2}}}, "embed", "what each replica takes"),
+        ({"embed": {"tensor_parallel_size": 2}}, "embed", "need engine: vllm"),
+        ({"embed": {"backend": "onnx", "dtype": "bfloat16"}}, "embed", "backend onnx needs engine"),
         ({"embed": {"batch_size": "many"}}, "embed.batch_size", 'a whole number is wanted (got "many")'),
     ],
 )

@@ -168,7 +168,7 @@ def test_the_commit_decides_results(section: str):
 
 @pytest.mark.parametrize("name", ["trust_remote_code", "code_revision", "tokenizer_revision"])
 def test_engine_args_cannot_trust_code(name: str):
-    with pytest.raises(ConfigError, match=f"{name} has a field of its own, trust_remote_code"):
+    with pytest.raises(ConfigError, match=f"{name} has a field of its own, llm.trust_remote_code"):
         config_file.parse({**MINIMAL, "llm": {"engine_args": {name: True}}}, "c")
     assert Llm().trust_remote_code is None
 
