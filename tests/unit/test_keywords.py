@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from hypsae_ray.boundary import LanguageModel, NamingPrompt, Usage
 from hypsae_ray.core.keywords import Keywords, _class_tf_idf
-from hypsae_ray.core.prompts import parse_name
+from hypsae_ray.core.names import parse_name
 from hypsae_ray.schema import Status
 
 WAITS = (

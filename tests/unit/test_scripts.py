@@ -3,7 +3,8 @@
 import pytest
 from transformers import AutoTokenizer
 
-from hypsae_ray.core.prompts import parse_name, truncate_words
+from hypsae_ray.core.names import parse_name
+from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.scripts import estimate_tokens
 from hypsae_ray.engine.locate import locate
 
