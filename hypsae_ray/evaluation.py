@@ -211,7 +211,7 @@ def _labels(
 ) -> tuple[StoredLabels | LabelArray, bool]:
     """Return labels, and whether a threshold decides any of them."""
     if isinstance(held, StoredLabels):
-        return replace(held, threshold=cuts), True
+        return replace(held, threshold=cuts), held.has_degrees()
     if task == "pairwise":
         return LabelArray(held), False
     return LabelArray(to_labels(held, cuts)), bool(((held > 0) & (held < 1)).any())

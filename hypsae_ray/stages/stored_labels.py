@@ -70,6 +70,10 @@ class StoredLabels:
         tables = (self.folder.read_table(name, ["status"]) for name in self._names())
         return sum(int((matrix(table, "status") == Status.UNASKED).sum()) for table in tables)
 
+    def has_degrees(self) -> bool:
+        """Return whether any P(yes) is neither 0 nor 1: it is a threshold that makes a label of it."""
+        return any(bool(((p_yes > 0) & (p_yes < 1)).any()) for _, p_yes in self.tables())
+
     def hypotheses(self) -> list[str | None] | None:
         """Return the sentence of each column, as `hypsae annotate` wrote them; None: none are there."""
         if not self.folder.has("hypotheses.csv"):

@@ -162,7 +162,7 @@ def test_classes_keep_their_names():
     p_yes[:, 2] = 0.9
     kinds = np.array(["praise", "complaint", "question"])[np.arange(240) % 3]
     found = hr.evaluate_hypotheses(
-        p_yes, kinds, task="multiclass", hypotheses=["rude", "rude", None], **QUICK
+        p_yes, kinds, task="multiclass", hypotheses=["rude", "rude", None], threshold=0.5, **QUICK
     )
     names = ["complaint", "praise", "question"]
     assert found.table["target_class"].tolist() == np.repeat(names, 3).tolist()
