@@ -14,6 +14,7 @@ from hypsae_ray import pipeline
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import Embed
 from hypsae_ray.config_file import parse
+from hypsae_ray.console import Console
 from hypsae_ray.core.own_vectors import differing, sketch
 from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import ConfigError, InputError
@@ -71,7 +72,7 @@ def run(
     folder: Path, train: str, embed: dict | None = None, until: str = "data", **data: object
 ) -> list[pipeline.Step]:
     steps = plan(folder, train, embed, until, **data)
-    list(pipeline.run_steps(steps, Folder.at(folder / "run"), lambda _: None))
+    list(pipeline.run_steps(steps, Folder.at(folder / "run"), Console()))
     return steps
 
 
