@@ -34,8 +34,8 @@ class Console:
     def say(self, line: str) -> None:
         """Print one line, which names the stage that is open."""
         with self._lock:
-            named = not self._stage or line.startswith(self._stage.partition(" ")[0])
-            self._print(line if named else f"{self._stage}: {line}")
+            said = line.removeprefix(f"{self._stage.partition(' ')[0]}: ")
+            self._print(f"{self._stage}: {said}" if self._stage else line)
 
     def show(self, text: str) -> None:
         """Print a result."""
@@ -63,6 +63,9 @@ class Console:
         """Yield the items of the open stage, and show how many of them came and how long the others take."""
         began = self._clock()
         for done, item in enumerate(items, 1):
+            if done == total:  # the line of the whole stage says the rest
+                yield item
+                continue
             seconds = max(self._clock() - began, 1e-9)
             left = duration(seconds / done * max(total - done, 0))
             rate = f"{done / seconds:.2g}" if done < 100 * seconds else f"{done / seconds:,.0f}"

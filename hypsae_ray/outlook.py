@@ -69,8 +69,8 @@ def _where(options: Options) -> str:
         return "in this process"
     replicas = options.replicas
     number = str(replicas.max) if replicas.min == replicas.max else f"{replicas.min} to {replicas.max}"
-    gpus = f" and {replicas.gpus:g} GPUs" if replicas.gpus else ""
-    return f"replicas in Ray: {number}, each with {replicas.cpus:g} CPUs{gpus}"
+    gpus = f" and {replicas.gpus:g} GPU{'s' * (replicas.gpus != 1)}" if replicas.gpus else ""
+    return f"replicas in Ray: {number}, each with {replicas.cpus:g} CPU{'s' * (replicas.cpus != 1)}{gpus}"
 
 
 def _times(to_come: Sequence[Step], out: Folder) -> Iterator[str]:

@@ -49,7 +49,7 @@ def test_a_pipe_gets_plain_lines_with_the_time_left_now_and_then():
         "embed (keywords) ...",
         "embed (keywords): 1/8 shards, 0.1 a second, 70 s left",
         "embed (keywords): two texts were cut",
-        "embed: so it was",
+        "embed (keywords): so it was",
         "embed (keywords): 4/8 shards, 0.1 a second, 40 s left",
         "embed (keywords): 7/8 shards, 0.1 a second, 10 s left",
         "embed (keywords): 80 s, 4 texts",
@@ -67,7 +67,7 @@ def test_a_terminal_shows_one_line_a_stage_and_remarks_above_it():
     work(Console(terminal, clock=clock), clock, 8, 10)
     assert terminal.screen() == [
         "embed (keywords): two texts were cut",
-        "embed: so it was",
+        "embed (keywords): so it was",
         "embed (keywords): 80 s, 4 texts",
         "",
     ]
