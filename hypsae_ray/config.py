@@ -168,6 +168,25 @@ class Replicas(Section):
         return self
 
 
+class Chunk(Section):
+    """Documents in chunks of words: chunks are embedded, named and labelled, documents are tested."""
+
+    words: Positive = 150
+    """Words in a chunk; each character of a script without spaces (Chinese, Japanese, Thai) is one. 150 of
+    English are about 200 tokens: a model that reads 256 sees each chunk to its end."""
+    overlap: Count = 15
+    """Words at its beginning that end the chunk before it, too."""
+    labels: Literal["any", "mean", "max"] = "any"
+    """How labels of chunks become one of the document. any: it has what a chunk of it has. mean: the share of
+    its chunks that have it enters the joint model. max: the highest P(yes) of its chunks does."""
+
+    @model_validator(mode="after")
+    def _advances(self) -> Self:
+        if self.overlap >= self.words:
+            raise ValueError(f"overlap ({self.overlap}) must be below words ({self.words})")
+        return self
+
+
 class Data(Section):
     """Where the texts are, and which columns mean what."""
 
@@ -215,6 +234,9 @@ class Data(Section):
     value is 0 or 1, else regression."""
     on_bad_rows: Literal["error", "drop"] = "error"
     """error: a bad row ends the run before any work. drop: it goes to rejected.parquet with the reason."""
+    chunk: Chunk | None = None
+    """Split each text, a document then, into chunks; null: texts stay whole. Chunks have target, weight,
+    covariates and group of their document; splits, samples, tests and errors are by document."""
     shard_rows: Positive = 2_000
     """Rows in each stored file of texts."""
 
@@ -765,7 +787,7 @@ class Annotate(Section):
 
     max_rows: Positive | None = None
     """Rows annotated at the most, drawn at random by a hash of their row_id: the same ones in every run, and
-    part of every larger sample; null: all."""
+    part of every larger sample; with data.chunk, whole documents; null: all."""
     max_words: Positive = 512
     """Texts are cut after this many words, and further where the model's context is too short; both show in
     the status. Each character of a script without spaces (Chinese, Japanese, Thai) is a word."""
@@ -871,6 +893,10 @@ class Config(Section):
         self._check_vectors()
         if self.demo_truth is not None and self.data.id is None:
             raise ValueError("demo_truth needs data.id, by which the truth is looked up")
+        own = "column" if self.embed.engine == "column" else None
+        by_row = {"annotate.mask": self.annotate.mask, "demo_truth": self.demo_truth, "embed.engine": own}
+        if self.data.chunk and (given := [name for name, one in by_row.items() if one is not None]):
+            raise ValueError(f"{given[0]} is about rows of the data, which data.chunk splits: leave out one")
         return self
 
     def _check_vectors(self) -> None:

@@ -126,7 +126,9 @@ def _sample(
     if "weights" in given:
         values["weights"] = arguments.numbers("weights", given["weights"], "a number above 0", _positive)
     rows = _rows(labels, index, given)
-    placed = {name: rows.take(name, one, index_of(given[name])) for name, one in values.items()}
+    placed: dict[str, Any] = {
+        name: rows.take(name, one, index_of(given[name])) for name, one in values.items()
+    }
     effects = placed.pop("fixed_effects", None)
     return Sample(labels, covariate_names=names, effects=effects, **placed), notes
 

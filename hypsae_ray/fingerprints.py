@@ -125,10 +125,9 @@ def training_texts(config: Config) -> dict[str, Any]:
     if config.data.on_bad_rows == "drop":
         return {name: value for name, value in data.items() if name not in ("overlap", "near_copy")}
     split_by = ("holdout_fraction", "group") if config.data.holdout is None else ()
-    return {
-        name: data[name]
-        for name in ("text", "encoding", "delimiter", "val_fraction", "shard_rows", *split_by)
-    }
+    chunk = data["chunk"] and {name: data["chunk"][name] for name in ("words", "overlap")}
+    texts = ("text", "encoding", "delimiter", "val_fraction", "shard_rows", *split_by)
+    return {**{name: data[name] for name in texts}, "chunk": chunk}
 
 
 def input_digests(config: Config, out: Folder) -> dict[str, str]:

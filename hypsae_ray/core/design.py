@@ -162,7 +162,7 @@ def make_design(sample: Sample, live: Ints, *, centred: bool) -> Design:
     names = (*constant, *sample.covariate_names, *(f"#{j}" for j in live))
     kept = np.arange(len(names))
     complete = np.ones(sample.n, dtype=bool)
-    for rows, labels in sample.blocks():
+    for rows, labels in sample.dose_blocks():
         complete[rows] = ~np.isnan(labels[:, live]).any(axis=1)
     centre = float(sample.target[complete].mean()) if centred and complete.any() else 0.0
     design = Design(sample, live, names, kept, complete, centre, scale)
@@ -175,7 +175,7 @@ def make_design(sample: Sample, live: Ints, *, centred: bool) -> Design:
 
 def _read(design: Design) -> Iterator[Rows]:
     sample, levels = design.sample, design.levels
-    for where, labels in sample.blocks():
+    for where, labels in sample.dose_blocks():
         inside = design.complete[where]
         index = where.start + np.flatnonzero(inside).astype(np.int64)
         weights = sample.weight(where)[inside]

@@ -47,10 +47,15 @@ def truncate_words(text: str, n: int) -> str:
     words = list(islice(WORD.finditer(text), n + 1))
     if len(words) <= n:
         return text
-    end = words[n - 1].end()
-    while end < len(text) and unicodedata.category(text[end]).startswith("M"):  # a vowel above, an accent
-        end += 1
+    end = end_of_word(text, words[n - 1].end())
     return text if end == len(text) else f"{text[:end]} …"
+
+
+def end_of_word(text: str, end: int) -> int:
+    """Return where a word that seems to end at `end` does, with the marks (accents, vowels above) on it."""
+    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
+        end += 1
+    return end
 
 
 def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:

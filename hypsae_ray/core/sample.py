@@ -65,6 +65,8 @@ class Sample:
         covariates: (n, C) finite, to be held fixed in the joint model.
         covariate_names: (C,).
         effects: (n, F) codes from 0 of the levels of fixed effects.
+        doses: (n, H) how much of a property each row has, for the joint model, NaN where labels are; None: as
+            the labels say.
     """
 
     labels: Labels
@@ -74,6 +76,7 @@ class Sample:
     covariates: Floats | None = None
     covariate_names: tuple[str, ...] = ()
     effects: Ints | None = None
+    doses: Labels | None = None
 
     def __post_init__(self) -> None:
         n = self.labels.shape[0]
@@ -108,14 +111,22 @@ class Sample:
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Yield the labels of some rows after another, each with the slice of rows it holds."""
-        start = 0
-        for values in self.labels.blocks():
-            yield slice(start, start + len(values)), values
-            start += len(values)
+        return _with_slices(self.labels)
+
+    def dose_blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Yield what enters the joint model, as `blocks` does."""
+        return _with_slices(self.labels if self.doses is None else self.doses)
 
     def with_groups(self, groups: Ints | None) -> "Sample":
         """Return the same rows, grouped otherwise."""
         return replace(self, groups=groups)
+
+
+def _with_slices(labels: Labels) -> Iterator[tuple[slice, Floats]]:
+    start = 0
+    for values in labels.blocks():
+        yield slice(start, start + len(values)), values
+        start += len(values)
 
 
 class GroupSums:

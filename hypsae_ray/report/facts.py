@@ -19,6 +19,7 @@ class MethodsFacts:
 
     Attributes:
         rows: rows per split: train, val, holdout.
+        chunks: that they were split into, by split; empty: they stayed whole.
         distinct_texts: how many of them differ in their text, by split.
         versions: of Python and of each package, by name.
         rejected: rows left out as unusable.
@@ -40,6 +41,7 @@ class MethodsFacts:
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
+    chunks: Mapping[str, int] = field(default_factory=dict)
     distinct_texts: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     rejected: int = 0
@@ -77,6 +79,7 @@ def methods_facts(
     tests = chain.evaluation.reindex(columns=["separation_test"])["separation_test"]
     return MethodsFacts(
         rows=data.get("rows", {}),
+        chunks=data.get("chunks", {}),
         distinct_texts=data.get("distinct_texts", {}),
         versions=versions,
         rejected=data.get("rejected", 0),

@@ -97,6 +97,7 @@ def _data(config: Config, metrics: Mapping[str, Any], facts: MethodsFacts) -> li
         "(Movva et al. 2025).",
         _sizes(facts, metrics.get("n")),
         _splits(config.data),
+        _chunks(config.data, facts),
         _unusable(facts),
         f"The holdout texts fall into {plural(groups, 'group')}{by}." if is_known(groups) else "",
         _overlap(facts.overlap, config.data),
@@ -135,6 +136,30 @@ def _splits(options: Data) -> str:
     share = level(options.val_fraction)
     val = f"The validation texts ({share}) were split off the training texts by a hash of the text."
     return f"{holdout} {val}"
+
+
+_COMBINED = {
+    "any": "a document has a property if one of its chunks has it",
+    "mean": "the share of its chunks that have a property entered the joint model, and for separation scores "
+    "a document has it if half of them do",
+    "max": "the highest probability of yes among its chunks entered the joint model, and for separation "
+    "scores a document has a property if one of them has it",
+}
+
+
+def _chunks(options: Data, facts: MethodsFacts) -> str:
+    chunk, into = options.chunk, facts.chunks
+    if chunk is None:
+        return ""
+    shared = f", the first {count(chunk.overlap)} of which end the one before" if chunk.overlap else ""
+    sizes = listed([f"{count(n)} for {split}" for split, n in into.items()])
+    pooled = "mean" if chunk.labels == "mean" else "largest"
+    return (
+        f"Each of these texts, a document, was split into chunks of {plural(chunk.words, 'word')}{shared}"
+        f"{f' ({sizes})' if into else ''}, which were embedded, named and labelled like texts. Neurons were "
+        f"ranked by the {pooled} activation of the chunks of a document. Tests and errors are by document: "
+        f"{_COMBINED[chunk.labels]}."
+    )
 
 
 def _unusable(facts: MethodsFacts) -> str:

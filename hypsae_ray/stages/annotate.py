@@ -76,6 +76,7 @@ def holdout_job(
         labeller=labeller,
         answers=answers,
         out=out,
+        chunked=config.data.chunk is not None,
     )
 
 

@@ -34,6 +34,7 @@ from hypsae_ray.stages.splits import (
     compare,
     places,
     read_rows,
+    to_chunks,
 )
 from hypsae_ray.stages.workspace import Workspace
 
@@ -46,8 +47,9 @@ _DECIMAL_ADVICE = "where the comma is the decimal mark, set data.decimal: ','; w
 def run(work: Workspace) -> Outcome:
     """Write texts of train, val and holdout, rejected rows, and columns that may be groups of the holdout.
 
-    Facts: task, rows and distinct texts per split, rejected rows, overlap (holdout rows that are not new, by
-    kind, and what became of them), possible_groups (names of columns).
+    Facts: task, rows and distinct texts per split, chunks per split (empty where texts stay whole), rejected
+    rows, overlap (holdout rows that are not new, by kind, and what became of them), possible_groups (names of
+    columns).
 
     Raises:
         InputError: a file, a row or a split cannot be used; nothing is written then.
@@ -73,16 +75,21 @@ def run(work: Workspace) -> Outcome:
     _tell_repeats(compared, work)
     known = compared.reasons if options.overlap == "drop" else {}
     dataset = Dataset(options, files, bad).without("holdout", known)
-    counts = _write(dataset, work.out, own)
+    written = _write(dataset, work.out, own)
+    counts = {split: targets.rows for split, targets in compared.targets.items()}
+    if options.chunk is not None:
+        told = ", ".join(f"{split} {counts[split]} in {n}" for split, n in written.items())
+        work.say(f"data: documents in chunks of {options.chunk.words} words: {told}")
     facts = {
         "task": task,
         "rows": counts,
+        "chunks": {} if options.chunk is None else written,
         "distinct_texts": dict(compared.distinct_texts),
         "rejected": _write_rejected([*bad.items(), ("holdout", known)], work),
         "overlap": _overlap(compared, options, work),
         "possible_groups": _write_possible_groups(dataset, work.out),
     }
-    return Outcome(sum(counts.values()), facts=facts)
+    return Outcome(sum(written.values()), facts=facts)
 
 
 @dataclass
@@ -265,11 +272,13 @@ def _overlap(compared: Comparison, options: Data, work: Workspace) -> dict[str, 
 
 
 def _write(dataset: Dataset, out: Folder, own: OwnVectors | None) -> dict[str, int]:
-    """Write all good rows, with their own vectors where there are any; return rows per split."""
+    """Write all good rows, with their own vectors where there are any, or their chunks; return how many."""
     writers = {split: _Writer(out, split, dataset.options, own) for split in SPLITS}
+    chunk = dataset.options.chunk
     for part in dataset.read(SPLITS, own.columns if own else ()):
         vectors = {} if own is None else {VECTOR: list(own.of(part, dataset))}
-        writers[part.split].add(part.texts.assign(**vectors))
+        texts = part.texts.assign(**vectors)
+        writers[part.split].add(texts if chunk is None else to_chunks(texts, chunk))
     return {split: writer.close() for split, writer in writers.items()}
 
 

@@ -28,8 +28,8 @@ from hypsae_ray.stages.workspace import Workspace
 OWN = "own-"  # before the name of a file of texts: the vectors that the user has for them
 SPLITS = ("train-", "val-", "holdout-")
 CUT_ADVICE = (
-    "what stands behind is not seen: take a model that reads more, or embed.long_texts: mean_of_chunks, or "
-    "make rows of 250 to 500 words each, data.group naming their document"
+    "what stands behind is not seen: split the texts with data.chunk: {words: 150}, fewer where chunks are "
+    "cut, or take a model that reads more, or embed.long_texts: mean_of_chunks"
 )
 PART = "part-"
 ESTIMATED_FROM = 2_000  # texts

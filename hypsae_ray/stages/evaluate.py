@@ -1,19 +1,22 @@
 """Stage `evaluate`: test every hypothesis on the holdout, and trace where its signal comes from."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 
 from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.config import Config
+from hypsae_ray.config import Chunk, Config
+from hypsae_ray.core.chunks import combine_activations, documents_of, mean_vectors, starts_of
 from hypsae_ray.core.inference import Surroundings, evaluate, note_mask
 from hypsae_ray.core.prediction import rows_that_fit
 from hypsae_ray.core.rows import few_texts
 from hypsae_ray.core.sample import Ints, Sample, codes_of
 from hypsae_ray.errors import StageError
 from hypsae_ray.stages.embed import to_vectors
-from hypsae_ray.stages.stored_labels import StoredLabels
+from hypsae_ray.stages.stored_labels import DocumentLabels, StoredLabels
 from hypsae_ray.stages.workspace import Workspace, in_order, read_activations
 
 FROM_HYPOTHESES = [
@@ -33,8 +36,9 @@ def run(work: Workspace) -> Outcome:
     hypotheses = work.inputs["score_fidelity"].folder.read_table("hypotheses.parquet").to_pandas()
     labels = StoredLabels(work.inputs["annotate"].folder, hypotheses["threshold"].to_numpy())
     rows = _holdout(data.folder, labels.row_ids(), work.config)
+    notes = [] if (chunk := work.config.data.chunk) is None else [chunk_note(labels, chunk)]
     sample = make_sample(labels, rows, work.config)
-    around = _surroundings(work, rows, hypotheses["neuron_idx"].to_numpy())
+    around = _surroundings(work, rows, labels.row_ids(), hypotheses["neuron_idx"].to_numpy())
     pa.default_memory_pool().release_unused()  # Arrow keeps what it read: 100 MB at a million rows
     try:
         result = note_mask(evaluate(sample, data.facts["task"], options, around), labels.unasked())
@@ -45,7 +49,7 @@ def run(work: Workspace) -> Outcome:
     work.out.write_table("evaluation.parquet", pa.Table.from_pandas(table, preserve_index=False))
     for name, details in result.details.items():
         work.out.write_table(f"{name}.parquet", pa.Table.from_pandas(details, preserve_index=False))
-    notes = [*result.notes, *repeat_notes(rows["text_id"])]
+    notes += [*result.notes, *repeat_notes(rows["text_id"])]
     return Outcome(len(table), facts={"metrics": dict(result.metrics), "notes": notes})
 
 
@@ -61,13 +65,35 @@ def repeat_notes(text_ids: pd.Series) -> list[str]:
 def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
     """Return what is known of the annotated rows but their texts, in their order, indexed by row_id.
 
+    Of chunks, it is what is known of their documents, indexed by the row of these.
     text_id is a hash of 8 bytes: a million of the stored ones, as texts, take 90 MB.
     """
     columns = ["row_id", "text_id", "target", "group", "weight"]
     columns += [f"covariate_{name}" for name in config.data.covariates]
     tables = [_with_short_ids(table) for table in data.tables("holdout-", columns)]
     rows = pa.concat_tables(tables).to_pandas().set_index("row_id")
-    return rows if np.array_equal(rows.index, row_ids) else rows.loc[row_ids]  # which copies them
+    rows = rows if np.array_equal(rows.index, row_ids) else rows.loc[row_ids]  # which copies them
+    return rows if config.data.chunk is None else _to_documents(rows)
+
+
+def _to_documents(chunks: pd.DataFrame) -> pd.DataFrame:
+    documents = documents_of(chunks.index.to_numpy())
+    starts = starts_of(documents)
+    text_ids = np.add.reduceat(
+        chunks["text_id"].to_numpy(), starts
+    )  # the same for documents of the same chunks
+    return chunks.iloc[starts].assign(text_id=text_ids).set_index(documents[starts]).rename_axis("row_id")
+
+
+def chunk_note(chunks: StoredLabels, chunk: Chunk) -> str:
+    """Say how many documents are tested, and how many of their labels are missing."""
+    combined = DocumentLabels(chunks, chunk.labels)
+    missing = sum(int(np.isnan(labels).sum()) for labels in combined.blocks())
+    told = f"; {missing} of {math.prod(combined.shape)} labels of documents are missing, as chunks have none"
+    return (
+        f"tests are on {combined.shape[0]} documents in {chunks.shape[0]} chunks of {chunk.words} words, "
+        f"their labels combined by {chunk.labels}{told if missing else ''}"
+    )
 
 
 def _with_short_ids(table: pa.Table) -> pa.Table:
@@ -77,18 +103,20 @@ def _with_short_ids(table: pa.Table) -> pa.Table:
 
 
 def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sample:
-    """Return the holdout as the statistics read it."""
+    """Return the holdout as the statistics read it; of chunks, `rows` are their documents."""
     groups = codes_of(rows["group"]) if config.data.group is not None else None
     names = config.data.covariates if config.evaluate.covariates else ()
     covariates = rows[[f"covariate_{name}" for name in names]].to_numpy(np.float64) if names else None
+    chunk = config.data.chunk
     return Sample(
-        labels,
+        labels if chunk is None else DocumentLabels(labels, chunk.labels),
         rows["target"].to_numpy(np.float64),
         groups=groups,
         weights=rows["weight"].to_numpy(np.float64) if config.data.weight is not None else None,
         covariates=covariates,
         covariate_names=names,
         effects=groups[:, None] if config.evaluate.absorb_group and groups is not None else None,
+        doses=None if chunk is None else DocumentLabels(labels, chunk.labels, doses=True),
     )
 
 
@@ -111,12 +139,25 @@ def groupings(rows: pd.DataFrame, data: Folder, *, grouped: bool) -> dict[str, I
     return found
 
 
-def _surroundings(work: Workspace, rows: pd.DataFrame, neurons: np.ndarray) -> Surroundings:
-    """Return what the hypotheses were made from: activations of all rows, and features of as many as fit."""
+def _surroundings(
+    work: Workspace, rows: pd.DataFrame, labelled: np.ndarray, neurons: np.ndarray
+) -> Surroundings:
+    """Return what the hypotheses were made from: activations of all rows, and features of as many as fit.
+
+    Args:
+        work: inputs and config.
+        rows: that are tested.
+        labelled: ids of the annotated rows, which are chunks of those tested if the config splits texts.
+        neurons: of the hypotheses.
+    """
     out, n_neurons = work.inputs["embed_holdout"].folder, work.inputs["train_sae"].facts["n_neurons"]
     row_ids, fired = read_activations(out, "holdout", n_neurons)
-    fired = in_order(fired, np.searchsorted(row_ids, rows.index.to_numpy()))
-    vectors = _read_vectors(out, rows.index.to_numpy())
+    fired = in_order(fired, np.searchsorted(row_ids, labelled))
+    vectors = _read_vectors(out, labelled)
+    if (chunk := work.config.data.chunk) is not None:
+        starts = starts_of(documents_of(labelled))
+        fired = combine_activations(fired, starts, chunk.labels)
+        vectors = _vectors_of_documents(vectors, np.append(starts, len(labelled)))
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
     selected = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"].to_numpy()
     active = fired[: len(vectors)]
@@ -127,6 +168,17 @@ def _surroundings(work: Workspace, rows: pd.DataFrame, neurons: np.ndarray) -> S
         sp.csc_matrix(fired[:, neurons]),
         groupings(rows, work.inputs["data"].folder, grouped=grouped),
     )
+
+
+def _vectors_of_documents(vectors: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return the mean vectors (m, d) of the first documents, those of which every chunk was read.
+
+    Args:
+        vectors: of the first chunks.
+        ends: (D + 1,) where each document begins, and where the last one ends.
+    """
+    whole = int((ends[1:] <= len(vectors)).sum())
+    return mean_vectors(vectors[: ends[whole]], ends[:whole])
 
 
 def _read_vectors(folder: Folder, row_ids: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from hypsae_ray.answers import PART_ROWS, Answers, Part, Shard, Texts, by_part
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Engines
 from hypsae_ray.config import Annotate, Label, Llm
+from hypsae_ray.core.chunks import documents_of
 from hypsae_ray.core.draw import hash_ids, largest_drawn
 from hypsae_ray.core.pairs import Pairs, blocks
 from hypsae_ray.core.prompts import truncate_words
@@ -42,6 +43,7 @@ class Job:
         labeller: what decides an answer beside text, question, layout and cut, JSON-ready.
         answers: folder in which all answers of a run are kept.
         out: where the annotations go.
+        chunked: rows are chunks of documents, which are drawn whole.
     """
 
     rows: Folder
@@ -53,6 +55,7 @@ class Job:
     labeller: Mapping[str, Any]
     answers: Folder
     out: Folder
+    chunked: bool = False
 
     @property
     def distinct(self) -> tuple[str, ...]:
@@ -66,12 +69,12 @@ class Job:
         return [None if question is None else position[question] for question in self.questions]
 
     def tables(self, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        """Yield the tables of rows with their names; of more than max_rows rows those that are drawn."""
+        """Yield the tables of rows with their names; of more than max_rows those that are drawn."""
         largest = self._largest_drawn
         for name in self.rows.names(self.prefix, ".parquet"):
             table = self.rows.read_table(name, list({*columns, "row_id"}))
             if largest is not None:
-                table = table.filter(hash_ids(table["row_id"].to_numpy()) <= largest)
+                table = table.filter(self._hashes(table) <= largest)
             if len(table):
                 yield name, table.select(list(columns))
 
@@ -81,8 +84,13 @@ class Job:
         size, tables = self.options.max_rows, self.rows.tables(self.prefix, ["row_id"])
         if size is None:
             return None
-        hashes = np.concatenate([hash_ids(table["row_id"].to_numpy()) for table in tables])
+        hashes = np.unique(np.concatenate([self._hashes(table) for table in tables]))
         return largest_drawn(hashes, size) if size < len(hashes) else None
+
+    def _hashes(self, table: pa.Table) -> np.ndarray:
+        """The hash of what each row is drawn by, (n,): itself, or its document."""
+        row_ids = table["row_id"].to_numpy()
+        return hash_ids(documents_of(row_ids) if self.chunked else row_ids)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Stage `select`: the neurons that go with the target, on the training texts."""
+"""Stage `select`: the neurons that go with the target, on the training texts or, of chunks, documents."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import scipy.sparse as sp
 from hypsae_ray import schema
 from hypsae_ray.artifacts import Outcome
 from hypsae_ray.config import Select
+from hypsae_ray.core.chunks import combine_activations, documents_of, starts_of
 from hypsae_ray.core.selection import Selection, Task, select
 from hypsae_ray.errors import StageError
 from hypsae_ray.stages.workspace import Workspace, read_activations, read_column
@@ -19,7 +22,11 @@ def run(work: Workspace) -> Outcome:
     row_ids, fired = read_activations(sae.folder, "train", sae.facts["n_neurons"])
     target = read_column(data.folder, "train", "target").loc[row_ids].to_numpy()
     options, task = work.config.select, selection_task(data.facts["task"])
-    chosen = select(fired, target, options, task)
+    prevalence = fired.getnnz(axis=0) / len(target)
+    if (chunk := work.config.data.chunk) is not None:  # each document counts once, as in the tests
+        starts = starts_of(documents_of(row_ids))
+        fired, target = combine_activations(fired, starts, chunk.labels), target[starts]
+    chosen = replace(select(fired, target, options, task), prevalence=prevalence)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     if not len(chosen.neurons):
         raise StageError(

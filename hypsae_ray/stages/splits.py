@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from hypsae_ray.config import Data
+from hypsae_ray.config import Chunk, Data
 from hypsae_ray.core import rows
+from hypsae_ray.core.chunks import chunk_ids, split_texts
 from hypsae_ray.core.near_copies import CopyIndex
 from hypsae_ray.core.values import Decimals
 from hypsae_ray.inputs import DataFile, dialect, read_frames
@@ -139,6 +140,14 @@ def _decimal(file: DataFile, options: Data) -> Decimals:
     """Return the decimal mark of a file: in doubt for a CSV that keeps its commas for something else."""
     doubtful = options.decimal is None and file.format == "csv" and dialect(file).delimiter not in (",", None)
     return None if doubtful else options.decimal or "."
+
+
+def to_chunks(documents: pd.DataFrame, chunk: Chunk) -> pd.DataFrame:
+    """Return a row per chunk of each document, with all else that its row has; ids as in `core.chunks`."""
+    texts, position = split_texts(documents["text"].tolist(), chunk.words, chunk.overlap)
+    place = np.arange(len(position)) - np.searchsorted(position, position)
+    ids = chunk_ids(documents["row_id"].to_numpy()[position], place)
+    return documents.iloc[position].assign(row_id=ids, text=texts, text_id=rows.text_ids(texts))
 
 
 @dataclass

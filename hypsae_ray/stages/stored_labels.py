@@ -1,7 +1,7 @@
 """Stored annotations as labels for the statistics: read block by block, never all at once."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from hypsae_ray.answers import matrix
 from hypsae_ray.artifacts import Folder
+from hypsae_ray.core.chunks import Rule, combine_labels, documents_of, starts_of
 from hypsae_ray.core.sample import BLOCK_ROWS
 from hypsae_ray.errors import InputError
 from hypsae_ray.schema import USABLE, Status
@@ -18,6 +19,7 @@ from hypsae_ray.stages.annotate import to_labels
 
 ANNOTATIONS = "annotations-"
 LATEST = "latest.json"
+Chunks = tuple[np.ndarray, np.ndarray]
 
 
 def find_annotations(place: str) -> Folder:
@@ -83,19 +85,7 @@ class StoredLabels:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time whatever the size of files."""
-        held: list[np.ndarray] = []
-        waiting = 0
-        for _, p_yes in self.tables():
-            labels = to_labels(p_yes, self.threshold)
-            while waiting + len(labels) >= BLOCK_ROWS:
-                cut = BLOCK_ROWS - waiting
-                yield np.concatenate([*held, labels[:cut]]) if held else labels[:cut]
-                held, waiting, labels = [], 0, labels[cut:]
-            if len(labels):
-                held.append(labels)
-                waiting += len(labels)
-        if held:
-            yield np.concatenate(held)
+        return in_blocks(to_labels(p_yes, self.threshold) for _, p_yes in self.tables())
 
     def _names(self) -> list[str]:
         return self.folder.names(ANNOTATIONS, ".parquet")
@@ -107,3 +97,66 @@ class StoredLabels:
             status = matrix(table, "status")
             usable = np.logical_or.reduce([status == one for one in USABLE])  # a fifth of the time of isin
             yield table["row_id"].to_numpy(), np.where(usable, matrix(table, "p_yes"), np.nan)
+
+
+@dataclass(frozen=True)
+class DocumentLabels:
+    """The annotations of chunks put together by document, a `core.sample.Labels`.
+
+    Attributes:
+        chunks: their annotations.
+        rule: how they become those of documents.
+        doses: yield how much of a property each document has, in place of a label.
+    """
+
+    chunks: StoredLabels
+    rule: Rule
+    doses: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Documents and hypotheses."""
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, int]:
+        return len(np.unique(documents_of(self.chunks.row_ids()))), self.chunks.shape[1]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield labels of 0, 1 and NaN, or doses, BLOCK_ROWS at a time."""
+        return in_blocks(map(self._combined, self._whole()))
+
+    def _combined(self, chunks: Chunks) -> np.ndarray:
+        documents, p_yes = chunks
+        labels = to_labels(p_yes, self.chunks.threshold)
+        return combine_labels(labels, p_yes, starts_of(documents), self.rule)[self.doses]
+
+    def _whole(self) -> Iterator[Chunks]:
+        """Yield documents (m,) and P(yes) (m, H) of chunks; a document that two files share comes once."""
+        held: Chunks | None = None
+        for row_ids, p_yes in self.chunks.tables():
+            documents = documents_of(row_ids)
+            if held is not None:
+                documents, p_yes = np.append(held[0], documents), np.concatenate([held[1], p_yes])
+            last = int(starts_of(documents)[-1])
+            if last:
+                yield documents[:last], p_yes[:last]
+            held = documents[last:], p_yes[last:]
+        if held is not None:
+            yield held
+
+
+def in_blocks(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield rows that come in parts of any size BLOCK_ROWS at a time."""
+    held: list[np.ndarray] = []
+    waiting = 0
+    for labels in parts:
+        while waiting + len(labels) >= BLOCK_ROWS:
+            cut = BLOCK_ROWS - waiting
+            yield np.concatenate([*held, labels[:cut]]) if held else labels[:cut]
+            held, waiting, labels = [], 0, labels[cut:]
+        if len(labels):
+            held.append(labels)
+            waiting += len(labels)
+    if held:
+        yield np.concatenate(held)

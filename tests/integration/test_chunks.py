@@ -1,0 +1,103 @@
+"""Documents of 3,000 words of which what matters stands after word 1,200."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+from hypsae_ray import config_file, runner
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.demo import grammar
+from hypsae_ray.stages.annotate import read_annotations
+from hypsae_ray.stages.workspace import read_column
+
+WORDS, BLOCKS = 100, 30
+PLACES_OF_CHUNKS = 2**24
+
+
+def write_block(known: grammar.Grammar, concept: int, rng: np.random.Generator) -> str:
+    """Return 100 words about one concept of the demo."""
+    words: list[str] = []
+    while len(words) < WORDS:
+        words += grammar.write_text(known, np.arange(len(known.names)) == concept, rng).split()
+    return " ".join(words[:WORDS])
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 documents; half of them have six blocks about the first concept, which adds 2 to the target."""
+    known, rng = grammar.read(), np.random.default_rng(0)
+    others = [write_block(known, int(rng.integers(1, len(known.names))), rng) for _ in range(60)]
+    signal = [write_block(known, 0, rng) for _ in range(20)]
+    has = rng.random(150) < 0.5
+    rows = []
+    for number, one in enumerate(has):
+        blocks = [others[i] for i in rng.integers(0, len(others), BLOCKS)]
+        if one:
+            first = int(rng.integers(12, BLOCKS - 5))
+            blocks[first : first + 6] = [signal[i] for i in rng.integers(0, len(signal), 6)]
+        rows.append({"id": f"d{number}", "text": " ".join(blocks), "score": 2.0 * one + rng.normal()})
+    folder = tmp_path_factory.mktemp("documents")
+    pd.DataFrame(rows).to_json(folder / "long.jsonl", orient="records", lines=True)
+    return folder / "long.jsonl"
+
+
+def tree(documents: Path, **data: object) -> dict:
+    here = {"min": 0, "max": 0}
+    return {
+        "data": {
+            "train": str(documents), "holdout_fraction": 0.4, "target": "score", "id": "id",
+            "near_copy": None, "shard_rows": 250, **data,
+        },
+        "embed": {"replicas": here},
+        "train_sae": {"n_neurons": 32, "k": 2, "max_epochs": 30, "batch_size": 128},
+        "select": {"n": 2},
+        "llm": {"engine": "keywords", "replicas": here},
+    }  # fmt: skip
+
+
+def run(settings: dict, out: Path) -> runner.Run:
+    return runner.run(config_file.parse(settings, "documents"), str(out))
+
+
+def folder_of(found: runner.Run, stage: str) -> Folder:
+    return next(record.step.folder for record in found.records if record.step.stage.name == stage)
+
+
+@pytest.fixture(scope="module")
+def chunked(documents: Path, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
+    """A run on chunks that labels 40 documents."""
+    settings = tree(documents, chunk={"words": WORDS, "overlap": 0}) | {"annotate": {"max_rows": 40}}
+    return run(settings, tmp_path_factory.mktemp("chunked"))
+
+
+def test_what_stands_late_in_long_documents_is_found_in_their_chunks(chunked: runner.Run):
+    metrics = chunked.chains["main"].metrics
+    assert metrics["n_significant"] >= 1
+    assert metrics["r2_cross_fitted"] > 0.4
+    assert b"split into chunks of 100 words" in chunked.out.read_bytes("methods.txt")
+
+
+def test_nothing_is_found_where_only_the_beginning_is_read(documents: Path, tmp_path: Path):
+    metrics = run(tree(documents), tmp_path).chains["main"].metrics
+    assert metrics["n_significant"] == 0
+    assert metrics["r2_cross_fitted"] < 0.1
+
+
+def test_errors_are_those_of_documents(documents: Path, chunked: runner.Run):
+    row_ids, p_yes, _ = read_annotations(folder_of(chunked, "annotate"))
+    labels = pd.DataFrame(p_yes >= 0.5).groupby(row_ids // PLACES_OF_CHUNKS).max().astype(float)
+    blocks = pd.Series(row_ids // PLACES_OF_CHUNKS).value_counts()
+    assert len(labels) == chunked.chains["main"].metrics["n"] == 40
+    assert (blocks == BLOCKS).all()  # each drawn document is labelled whole
+    source = read_column(folder_of(chunked, "data"), "holdout", "source_id")
+    scores = pd.read_json(documents, lines=True).set_index("id")["score"]
+    target = scores.loc[source.loc[labels.index * PLACES_OF_CHUNKS]].to_numpy()
+    table = chunked.evaluation
+    kept = table["regression_coef"].notna().to_numpy()  # keywords may write two sentences with one meaning
+    by_hand = sm.OLS(target, sm.add_constant(labels.to_numpy()[:, kept])).fit(cov_type="HC3", use_t=True)
+    assert kept.any()
+    assert table["regression_coef"][kept].tolist() == pytest.approx(by_hand.params[1:].tolist())
+    assert table["regression_se"][kept].tolist() == pytest.approx(by_hand.bse[1:].tolist())

@@ -1,0 +1,166 @@
+"""Documents in chunks, and back: boundaries and combined labels worked out by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import scipy.sparse as sp
+from scipy.stats import binom
+
+from hypsae_ray.answers import score_columns
+from hypsae_ray.artifacts import Folder
+from hypsae_ray.boundary import Scores
+from hypsae_ray.config import Chunk, Evaluate
+from hypsae_ray.core.chunks import (
+    chunk_ids,
+    combine_activations,
+    combine_labels,
+    documents_of,
+    mean_vectors,
+    split_text,
+    split_texts,
+    starts_of,
+)
+from hypsae_ray.core.inference import evaluate
+from hypsae_ray.core.sample import LabelArray, Sample
+from hypsae_ray.errors import InputError
+from hypsae_ray.schema import annotations
+from hypsae_ray.stages.splits import to_chunks
+from hypsae_ray.stages.stored_labels import DocumentLabels, StoredLabels
+
+NO = np.nan
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "overlap", "chunks"),
+    [
+        ("a b c d e", 2, 0, ["a b", "c d", "e"]),
+        ("a b c d e", 3, 1, ["a b c", "c d e"]),
+        ("a b c d e f", 3, 1, ["a b c", "c d e", "e f"]),
+        ("a b c d e f", 4, 3, ["a b c d", "b c d e", "c d e f"]),
+        (" a  b ", 2, 1, [" a  b "]),
+        ("a  b\nc. d", 2, 0, ["a  b", "c. d"]),
+        ("菜很好吃", 3, 1, ["菜很好", "好吃"]),
+        ("กำลัง", 2, 0, ["กำ", "ลั", "ง"]),
+    ],
+)
+def test_boundaries(text, words, overlap, chunks):
+    if text == "กำลัง":  # a mark above is no word: it stays with its letter
+        assert "".join(split_text(text, words, overlap)) == text
+    else:
+        assert split_text(text, words, overlap) == chunks
+
+
+def test_no_word_is_lost_and_each_chunk_adds_some():
+    for n in range(1, 60):
+        said = [f"w{i}" for i in range(n)]
+        chunks = [chunk.split() for chunk in split_text(" ".join(said), 7, 3)]
+        assert chunks[0] + [word for chunk in chunks[1:] for word in chunk[3:]] == said
+        assert all(len(chunk) == 7 for chunk in chunks[:-1])
+        assert len(chunks) == 1 or 3 < len(chunks[-1]) <= 7
+
+
+def test_texts_know_their_chunks():
+    chunks, position = split_texts(["a b c", "d", "e f"], 2, 0)
+    assert (chunks, position.tolist()) == (["a b", "c", "d", "e f"], [0, 0, 1, 2])
+
+
+def test_a_chunk_has_all_that_its_document_has():
+    documents = pd.DataFrame(
+        {
+            "row_id": [3, 8],
+            "text": ["a b c", "d"],
+            "target": [0.5, 2.0],
+            "weight": [1.0, 4.0],
+            "group": ["x", "y"],
+        },
+        index=[10, 20],
+    )
+    chunks = to_chunks(documents, Chunk(words=2, overlap=0))
+    assert chunks["text"].tolist() == ["a b", "c", "d"]
+    assert chunks["target"].tolist() == [0.5, 0.5, 2.0]
+    assert chunks["weight"].tolist() == [1.0, 1.0, 4.0]
+    assert chunks["group"].tolist() == ["x", "x", "y"]
+    assert documents_of(chunks["row_id"].to_numpy()).tolist() == [3, 3, 8]
+    assert chunks["row_id"].is_unique and chunks["text_id"].is_unique
+
+
+def test_more_chunks_than_places_are_refused():
+    with pytest.raises(InputError, match="more than"):
+        chunk_ids(np.array([0]), np.array([1 << 24]))
+
+
+def test_starts():
+    assert starts_of(np.array([4, 4, 5, 9, 9])).tolist() == [0, 2, 3]
+    assert starts_of(np.array([], dtype=np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "labels", "doses"),
+    [
+        # Of three documents: two chunks no and yes; no and unknown; yes and two unknown. The fourth: all no.
+        ("any", [1, NO, 1, 0], [1, NO, 1, 0]),
+        ("max", [1, NO, 1, 0], [0.9, NO, 0.8, 0.3]),
+        ("mean", [1, 0, NO, 0], [0.5, 0, NO, 0]),
+    ],
+)
+def test_labels_of_documents(rule, labels, doses):
+    p_yes = np.array([[0.2, 0.9, 0.1, NO, 0.8, NO, NO, 0.3, 0.1, 0.2]]).T
+    chunks = np.where(np.isnan(p_yes), NO, p_yes >= 0.5)
+    found = combine_labels(chunks, p_yes, np.array([0, 2, 4, 7]), rule)
+    np.testing.assert_allclose(found[0][:, 0], labels)
+    np.testing.assert_allclose(found[1][:, 0], doses)
+
+
+def test_activations_and_vectors_of_documents():
+    fired = sp.csr_matrix(np.array([[1.0, 0, 0], [3, 2, 0], [0, 0, 0], [0, 4, 0]]))
+    starts = np.array([0, 2, 3])
+    assert combine_activations(fired, starts, "any").toarray().tolist() == [[3, 2, 0], [0, 0, 0], [0, 4, 0]]
+    assert combine_activations(fired, starts, "mean").toarray().tolist() == [[2, 1, 0], [0, 0, 0], [0, 4, 0]]
+    vectors = np.array([[1, 3], [3, 5], [0, 1], [2, 2]], dtype=np.float32)
+    assert mean_vectors(vectors, starts).tolist() == [[2, 4], [0, 1], [2, 2]]
+
+
+def store(folder: Path, row_ids: np.ndarray, p_yes: np.ndarray, sizes: list[int]) -> StoredLabels:
+    """Write annotations (n, H) as files of the given sizes, all of them usable."""
+    ends = np.cumsum(sizes)
+    for start, end in zip(ends - sizes, ends, strict=True):
+        one = p_yes[start:end].astype(np.float32)
+        columns = score_columns(Scores(one, np.zeros_like(one), np.zeros(one.shape, dtype=np.int8)))
+        table = {"row_id": pa.array(row_ids[start:end]), **columns}
+        Folder.at(folder).write_table(
+            f"annotations-{start:05d}.parquet", pa.table(table, schema=annotations(p_yes.shape[1]))
+        )
+    return StoredLabels(Folder.at(folder), 0.5)
+
+
+def test_a_document_may_stand_in_several_files(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    documents = np.repeat([2, 3, 7, 8], [1, 6, 2, 3])
+    ids = chunk_ids(documents, np.concatenate([np.arange(n) for n in (1, 6, 2, 3)]))
+    p_yes = rng.random((12, 3))
+    (found,) = DocumentLabels(store(tmp_path, ids, p_yes, [3, 1, 2, 4, 2]), "any").blocks()
+    by_hand = pd.DataFrame(p_yes >= 0.5).groupby(documents).max().astype(float)
+    np.testing.assert_array_equal(found, by_hand)
+
+
+@pytest.mark.parametrize("rule", ["any", "mean"])
+def test_a_true_null_is_rejected_at_its_level(tmp_path: Path, rule):
+    """Chunks of a document share its target and its liking for a property."""
+    rng, n_tests = np.random.default_rng(1), 200
+    documents, places = np.repeat(np.arange(100), 8), np.tile(np.arange(8), 100)
+    liking = rng.beta(0.3, 1.2, (100, n_tests))[documents]
+    p_yes = np.where(rng.random((800, n_tests)) < liking, 0.9, 0.1)
+    stored = store(tmp_path, chunk_ids(documents, places), p_yes, [800])
+    (doses,) = DocumentLabels(stored, rule, doses=True).blocks()
+    options, rejected = Evaluate(folds=0, n_permutations=0, correction="none"), 0
+    (labels,) = DocumentLabels(stored, rule).blocks()
+    for j in range(n_tests):
+        one = Sample(LabelArray(labels[:, [j]]), rng.normal(size=100), doses=LabelArray(doses[:, [j]]))
+        found = evaluate(one, "regression", options)
+        assert found.metrics["n_regression"] == 100
+        rejected += int(found.table["regression_pval"][0] < 0.05)
+    low, high = binom.interval(0.999, n_tests, 0.05)
+    assert low <= rejected <= high
