@@ -192,7 +192,7 @@ def compare(labelled: Labelled, size: int, noise: float) -> dict[str, Any]:
     return {
         "texts": size,
         "noise": noise,
-        **each.mean().round(3).to_dict(),
+        **{str(name): round(float(f1), 3) for name, f1 in each.mean().items()},
         "gain": [round(float(x), 3) for x in (gains.mean(), low, high)],
         "worst": round(float(gains.min()), 3),
         "verdict": "better" if low > 0 else "worse" if high < 0 else "undecided",
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=400)
     given = parser.parse_args()
     labelled = simulated(given.simulated) if given.simulated else asked(given)
-    aucs = [roc_auc_score(t, p) for t, p in zip(labelled.truth.T, labelled.p_yes.T, strict=True)]
+    aucs = [float(roc_auc_score(t, p)) for t, p in zip(labelled.truth.T, labelled.p_yes.T, strict=True)]
     told = {
         "model": given.simulated or given.model,
         "data": "simulated" if given.simulated else "reviews" if given.reviews else "demo",
