@@ -13,7 +13,7 @@ from hypsae_ray.core.guess import Guess, guess
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.inputs import DataFile, columns_in, find_files, read_frames
 
-ROWS_READ = 100_000  # of which columns are told; the others are only counted
+ROWS_READ = 100_000  # by which columns are guessed; the others are only counted
 HOLDOUT_FRACTION = 0.3
 GROUP_ADVICE = "if rows that share a value belong together"
 

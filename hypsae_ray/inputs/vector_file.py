@@ -1,4 +1,4 @@
-"""Vectors in files of their own, beside the data: .npy, or a column of any data file."""
+"""Vectors in files of their own, next to the data: .npy, or a column of any data file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

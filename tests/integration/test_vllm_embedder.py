@@ -1,4 +1,4 @@
-"""vLLM's pooling runner on a real embedding model, beside sentence-transformers on the same weights."""
+"""vLLM's pooling runner on a real embedding model, and sentence-transformers on the same weights."""
 
 from pathlib import Path
 
