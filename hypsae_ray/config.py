@@ -387,11 +387,10 @@ class Embed(Section):
             self._check_vllm()
         elif self.is_split or self.engine_args:
             raise ValueError("tensor_parallel_size and engine_args need engine: vllm")
-        plain = (self.engine, self.layer, self.dtype) == ("sentence_transformers", None, "float32")
-        if self.backend != "torch" and not plain:
-            raise ValueError(
-                f"backend {self.backend} needs engine: sentence_transformers, no layer, and dtype: float32"
-            )
+        if self.backend != "torch" and (self.engine, self.layer) != ("sentence_transformers", None):
+            raise ValueError(f"backend {self.backend} needs engine: sentence_transformers, and no layer")
+        if self.backend == "onnx" and self.dtype != "float32":
+            raise ValueError("backend onnx computes in the precision of its file: leave out dtype")
         if self.component == "mlp" and self.layer is None:
             raise ValueError("component mlp needs a layer: the model's own output has none")
         if self.files is not None and self.engine != "column":

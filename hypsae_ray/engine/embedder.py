@@ -17,6 +17,7 @@ from hypsae_ray.engine.token_limit import TokenLimit
 from hypsae_ray.errors import ConfigError
 
 _PACKAGES = {"torch": (), "onnx": ("optimum-onnx", "onnxruntime"), "openvino": ("optimum-intel", "openvino")}
+_OPENVINO_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
 
 class SentenceEmbedder(TextsOfAnyLength):
@@ -90,6 +91,8 @@ class SentenceEmbedder(TextsOfAnyLength):
 
 
 def _model_arguments(backend: str, dtype: str) -> dict[str, Any]:
+    if backend == "openvino":  # by itself it would take bfloat16 where the CPU has instructions for it
+        return {"ov_config": {"INFERENCE_PRECISION_HINT": _OPENVINO_NAMES[dtype]}}
     return {"dtype": getattr(torch, dtype), "use_safetensors": True} if backend == "torch" else {}
 
 

@@ -114,7 +114,12 @@ def test_defaults_are_filled_in():
         ({"embed": {"engine": "vllm", "layer": 1}}, "embed", "layer needs engine: sentence_transformers"),
         ({"embed": {"engine": "vllm", "replicas": {"gpus": 2}}}, "embed", "what each replica takes"),
         ({"embed": {"tensor_parallel_size": 2}}, "embed", "need engine: vllm"),
-        ({"embed": {"backend": "onnx", "dtype": "bfloat16"}}, "embed", "backend onnx needs engine"),
+        ({"embed": {"backend": "openvino", "layer": 1}}, "embed", "backend openvino needs engine"),
+        (
+            {"embed": {"backend": "onnx", "dtype": "bfloat16"}},
+            "embed",
+            "backend onnx computes in the precision of its file",
+        ),
         ({"embed": {"batch_size": "many"}}, "embed.batch_size", 'a whole number is wanted (got "many")'),
     ],
 )
