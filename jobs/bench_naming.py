@@ -46,7 +46,7 @@ from hypsae_ray.stages.workspace import read_activations, read_column
 
 IN_USE = "in use"
 NAMING = Interpret(n_candidates=1, n_examples=12, max_words=60)
-SCORING = ScoreFidelity(n_examples=16, max_words=80)
+SCORING = ScoreFidelity(n_examples=12, max_words=60)
 MAX_TOKENS = 48
 
 
