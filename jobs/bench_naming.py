@@ -17,11 +17,13 @@ Prints every sentence, and one JSON line.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -89,24 +91,25 @@ class Wording:
 
 
 class Kept:
-    """Answers by key, in a JSON file that is written after each new one, until time is up."""
+    """Answers by group and item, in a JSON file that is written after each new one, until time is up."""
 
     def __init__(self, path: Path, ends: float) -> None:
         self._path, self._ends = path, ends
-        self.answers: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self._answers: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
 
-    def get(self, key: str, ask: Callable[[], Any]) -> Any:
-        """Return what is kept, else what is answered now.
+    def get(self, group: str, items: list[str], ask: Callable[[list[str]], Sequence[Any]]) -> dict[str, Any]:
+        """Return the answers to items: what is kept, and what is answered now to the others.
 
         Raises:
             TimeoutError: time is up.
         """
-        if key not in self.answers:
+        known = self._answers.setdefault(group, {})
+        if missing := [item for item in items if item not in known]:
             if time.monotonic() > self._ends:
                 raise TimeoutError
-            self.answers[key] = ask()
-            self._path.write_text(json.dumps(self.answers))
-        return self.answers[key]
+            known.update(zip(missing, ask(missing), strict=True))
+            self._path.write_text(json.dumps(self._answers))
+        return {item: known[item] for item in items}
 
 
 def main() -> None:
@@ -185,23 +188,21 @@ def wordings() -> dict[str, Wording]:
 
 def _names(
     who: str, cases: list[Case], options: argparse.Namespace, ends: float
-) -> list[tuple[tuple[str, str, int], str]]:
-    """Return what one model wrote, by (wording, run, neuron)."""
+) -> Iterator[tuple[tuple[str, str, int], str]]:
+    """Yield what one model wrote, by (wording, run, neuron)."""
     kept = Kept(options.keep / f"names-{who.strip('/').replace('/', '-')}.json", ends)
-    loaded: list[VllmModel] = []
-
-    def ask(case: Case) -> list[str]:
-        loaded[:] = loaded or [_load(who, options)]
-        return write(loaded[0], case)
-
-    written = [kept.get(f"{case.run} {case.neuron}", lambda case=case: ask(case)) for case in cases]
-    for model in loaded:
-        model.close()
-    return [
-        ((name, case.run, case.neuron), raw)
-        for case, answers in zip(cases, written, strict=True)
-        for name, raw in zip(wordings(), answers, strict=True)
-    ]
+    asked = {
+        hashlib.sha256(f"{one.ask}{one.begun}".encode()).hexdigest()[:12]: (name, one)
+        for name, one in wordings().items()
+    }
+    with Lazy(who, options) as lazy:
+        for case in cases:
+            said = kept.get(
+                f"{case.run} {case.neuron}",
+                list(asked),
+                lambda missing, case=case: write(lazy.model, case, [asked[item][1] for item in missing]),
+            )
+            yield from (((asked[item][0], case.run, case.neuron), raw) for item, raw in said.items())
 
 
 def read_name(raw: str, wording: str, instructions: str) -> str | None:
@@ -209,9 +210,9 @@ def read_name(raw: str, wording: str, instructions: str) -> str | None:
     return read_answer(Answer(raw, Status.OK), f"{wordings()[wording].ask} {instructions}")[0]
 
 
-def write(model: VllmModel, case: Case) -> list[str]:
+def write(model: VllmModel, case: Case, asked: list[Wording]) -> list[str]:
     """Return what a model writes for each wording, greedily."""
-    tokenizer, asked = model.engine.llm.get_tokenizer(), wordings().values()
+    tokenizer = model.engine.llm.get_tokenizer()
     texts = [chat(tokenizer, one.of(case.prompt), begun=one.begun) for one in asked]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     params = [
@@ -226,27 +227,39 @@ def _labels(
 ) -> dict[tuple[str, int, str], np.ndarray]:
     """Return P(yes) of the texts of each neuron for each sentence about it."""
     kept = Kept(options.keep / "labels.json", ends)
-    loaded: list[VllmModel] = []
-
-    def ask(case: Case, sentences: list[str]) -> list[list[float]]:
-        loaded[:] = loaded or [_load(options.labeller, options)]
-        return loaded[0].score(case.texts, sentences).p_yes.T.tolist()
-
     labels: dict[tuple[str, int, str], np.ndarray] = {}
-    for case in cases:
-        mine = {name for (*_, run, neuron), name in found.items() if (run, neuron) == (case.run, case.neuron)}
-        sentences = sorted(name for name in mine if name is not None)
-        key = json.dumps([case.run, case.neuron, sentences])
-        p_yes = kept.get(key, lambda case=case, asked=sentences: ask(case, asked))
-        labels |= {
-            (case.run, case.neuron, name): np.array(p) for name, p in zip(sentences, p_yes, strict=True)
-        }
+    with Lazy(options.labeller, options) as lazy:
+        for case in cases:
+            mine = {name for key, name in found.items() if key[2:] == (case.run, case.neuron)}
+            sentences = sorted(name for name in mine if name is not None)
+            p_yes = kept.get(
+                f"{case.run} {case.neuron}",
+                sentences,
+                lambda missing, case=case: lazy.model.score(case.texts, missing).p_yes.T.tolist(),
+            )
+            labels |= {(case.run, case.neuron, name): np.array(p) for name, p in p_yes.items()}
     return labels
 
 
-def _load(model: str, options: argparse.Namespace) -> VllmModel:
-    cpus = Replicas(cpus=options.cpus)
-    return VllmModel(Llm(model=model, dtype=options.dtype, max_model_len=4096, kv_cache_gib=2, replicas=cpus))
+class Lazy:
+    """A model that is loaded when it is first asked."""
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self._name, self._options = name, options
+
+    def __enter__(self) -> "Lazy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "model" in vars(self):
+            self.model.close()
+
+    @cached_property
+    def model(self) -> VllmModel:
+        """The model, with room for a prompt of 20 reviews."""
+        options, cpus = self._options, Replicas(cpus=self._options.cpus)
+        settings = {"dtype": options.dtype, "max_model_len": 4096, "kv_cache_gib": 2}
+        return VllmModel(Llm(model=self._name, replicas=cpus, **settings))
 
 
 def summary(
