@@ -67,12 +67,20 @@ class NamingPrompt:
     """The question "what tells these texts from those?" about one neuron.
 
     Structured, because not every engine reads prose: an LLM is sent `core.prompts.render_naming` of it.
+
+    Attributes:
+        positives: texts that make the neuron fire.
+        negatives: texts that do not.
+        instructions: what the user says of the texts.
+        sampling: how the answer is drawn.
+        broad: whether texts may say it each in its own words; else what every one says is asked for.
     """
 
     positives: tuple[str, ...]
     negatives: tuple[str, ...]
     instructions: str = ""
     sampling: Sampling = field(default_factory=Sampling)
+    broad: bool = True
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     hypsae run --config demo.yaml --out runs/demo --until select
     python jobs/bench_naming.py --run demo=runs/demo --labeller MODEL [--namer MODEL ...] --keep FOLDER
 
-Every wording of `wordings.yaml`, and the one in use, names the first neurons of each run once, greedily, from
+Every wording of `wordings.yaml`, and the two in use, name the first neurons of each run once, greedily, from
 the same texts. All sentences about a neuron are then scored by one labeller on the same other texts of it.
 
 - usable: share of answers in which a sentence is found that is no failed candidate (`core.names`);
@@ -46,7 +46,6 @@ from hypsae_ray.stages.corpus import Corpus
 from hypsae_ray.stages.interpret import read_answer
 from hypsae_ray.stages.workspace import read_activations, read_column
 
-IN_USE = "in use"
 NAMING = Interpret(n_candidates=1, n_examples=12, max_words=60)
 SCORING = ScoreFidelity(n_examples=12, max_words=60)
 MAX_TOKENS = 48
@@ -179,11 +178,16 @@ def _case(run: str, neuron: int, corpus: Corpus, texts: list[str], truth: pd.Dat
 def wordings() -> dict[str, Wording]:
     """Return all wordings by name, those with the same beginning next to each other."""
     found = yaml.safe_load(Path(__file__).with_name("wordings.yaml").read_text())
-    ours = prompts.render_naming(NamingPrompt(("$positives",), ("$negatives",)))
-    ours = "${instructions}" + ours.replace("1. $", "$")
-    return {name: Wording(**one) for name, one in found.items()} | {
-        IN_USE: Wording(ours, prompts.naming_begun())
+    ours = {
+        f"in use, {name}": Wording(_rendered(broad), prompts.naming_begun())
+        for name, broad in (("broad", True), ("narrow", False))
     }
+    return {name: Wording(**one) for name, one in found.items()} | ours
+
+
+def _rendered(broad: bool) -> str:
+    prompt = NamingPrompt(("$positives",), ("$negatives",), broad=broad)
+    return "${instructions}" + prompts.render_naming(prompt).replace("1. $", "$")
 
 
 def _names(

@@ -23,7 +23,9 @@ from hypsae_ray.core.scripts import WORD
 _TEMPLATES = (
     "naming",
     "naming_begun",
+    "naming_broad",
     "naming_form",
+    "naming_narrow",
     "label_instruction",
     "label_text",
     "label_property",
@@ -62,7 +64,7 @@ def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
     """Return the question "what is said in these texts and not in those?", the texts as numbered lists.
 
     Args:
-        prompt: the texts, and what the user says of them.
+        prompt: the texts, what the user says of them, and which of the two questions is asked.
         begun: the answer will be begun for the model with `naming_begun`; else it is asked to begin it so.
     """
     instructions = prompt.instructions.strip()
@@ -70,6 +72,7 @@ def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
         instructions=f"{instructions}\n\n" if instructions else "",
         positives=_numbered(prompt.positives),
         negatives=_numbered(prompt.negatives),
+        question=_template("naming_broad" if prompt.broad else "naming_narrow").template.strip(),
     )
     return asked if begun else asked + _template("naming_form").substitute(begun=naming_begun())
 
@@ -81,7 +84,7 @@ def naming_begun() -> str:
 
 def naming_words() -> str:
     """Return all wording of naming, without texts and instructions."""
-    return render_naming(NamingPrompt(("",), ("",)), begun=False)
+    return "".join(render_naming(NamingPrompt(("",), ("",), broad=b), begun=False) for b in (True, False))
 
 
 def label_prompt(text: str, question: str, *, text_first: bool = True, guard: bool = False) -> str:

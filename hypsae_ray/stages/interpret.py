@@ -1,8 +1,10 @@
 """Stage `interpret`: candidate sentences for each selected neuron, written from texts that make it fire.
 
-A candidate that is no finding (`core.names.says_something`) is asked for again, from the same texts with
-another seed; where that changes nothing, in another order. What a model wrote is kept as it comes, a file per
-task, so that a run that is stopped asks only for the rest.
+Candidates take turns with two questions: what do all texts say, each in its own words, and what is said in
+every one? The first finds moods, the second subjects (jobs/README.md); fidelity decides. A candidate that is
+no finding (`core.names.says_something`) is asked for again, from the same texts with the other question and
+another seed. What a model wrote is kept as it comes, a file per task, so that a run that is stopped asks
+only for the rest.
 """
 
 import json
@@ -148,6 +150,7 @@ def to_prompt(ask: Ask, texts: Mapping[int, str], options: Interpret, attempt: i
         negatives=shown(ask.negatives),
         instructions=options.instructions,
         sampling=Sampling(options.temperature, options.max_tokens, seed % 2**31, options.thinking),
+        broad=(ask.candidate + attempt) % 2 == 0,
     )
 
 

@@ -16,6 +16,7 @@ from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import DEFAULT_LABEL, Answer, Embedded, LocalPool, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Interpret, Label, ScoreFidelity
 from hypsae_ray.config_file import parse
+from hypsae_ray.core.prompts import render_naming
 from hypsae_ray.core.rows import text_ids
 from hypsae_ray.core.sae import SparseAutoencoder
 from hypsae_ray.schema import Status
@@ -103,6 +104,14 @@ def test_a_candidate_that_repeats_the_prompt_is_asked_for_again_otherwise_and_no
     assert len(model.asked) == len({prompt.sampling.seed for prompt in model.asked}) == tries
     assert len({prompt.positives for prompt in model.asked}) == (1 if temperature else tries), "other orders"
     assert len({frozenset(prompt.positives) for prompt in model.asked}) == 1, "the same texts"
+    assert [prompt.broad for prompt in model.asked] == [True, False, True][:tries]
+
+
+def test_candidates_take_turns_with_the_two_questions():
+    asks = interpret.plan(CORPUS, [0, 2], OPTIONS)
+    assert [interpret.to_prompt(ask, TEXTS, OPTIONS).broad for ask in asks] == [True, False] * 2
+    first, second = (render_naming(NamingPrompt(("a",), ("b",), broad=broad)) for broad in (True, False))
+    assert first != second
 
 
 def test_candidates_see_different_texts_and_fidelity_sees_none_of_them(candidates: pd.DataFrame):
