@@ -11,9 +11,13 @@ COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 .PHONY: demo test test-cluster check clean
 
-# make demo LLM=NAME: a hub name, a folder, or the URL of a server and MODEL=NAME, if it has more than one.
+# make demo LLM=NAME: a hub name, a folder, or the URL of a server and MODEL=NAME, if it has more than one. Names are
+# sought with more candidates and texts than SmolLM2 has time for, and MINUTES=N limits how long holdout texts are
+# labelled; what was left out is labelled by the next such command.
+MINUTES ?= 20
+SIZES := --interpret.n_candidates 2 --interpret.n_examples 12 --score_fidelity.n_examples 20 --annotate.max_minutes $(MINUTES)
 SERVER := --llm.engine endpoint --llm.endpoint.url '$(LLM)' --llm.model '$(or $(MODEL),auto)'
-CHOSEN := $(if $(findstring ://,$(LLM)),$(SERVER),$(if $(LLM),--llm.model '$(LLM)'))
+CHOSEN := $(if $(findstring ://,$(LLM)),$(SERVER),$(if $(LLM),--llm.model '$(LLM)')) $(if $(LLM),$(SIZES))
 
 demo: .venv/installed
 	$(BIN)/hypsae demo-data demo-data

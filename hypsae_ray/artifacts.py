@@ -286,8 +286,9 @@ class Manifest:
 
     @property
     def is_final(self) -> bool:
-        """Whether every answer came; those that did not are asked for again by the next run."""
-        return not self.outcome.facts.get("answers", {}).get("set_aside")
+        """Whether every answer came; the next run asks for the others, also where time had run out."""
+        facts = self.outcome.facts
+        return not (facts.get("answers", {}).get("set_aside") or facts.get("rows_unasked"))
 
     def save(self, folder: Folder) -> None:
         """Write the marker; call it when every other file of the stage is written."""

@@ -787,6 +787,10 @@ class Annotate(Section):
     max_rows: Positive | None = None
     """Rows annotated at the most, drawn at random by a hash of their row_id: the same ones in every run, and
     part of every larger sample; with data.chunk, whole documents; null: all."""
+    max_minutes: Runtime[PositiveAmount | None] = None
+    """Minutes of labelling, the loading of the model not counted: a few rows are labelled first, then as many
+    as fit at the rate that was measured, drawn as for `max_rows`. The rest is unasked and counted; the same
+    command goes on with it; null: no limit."""
     max_words: Positive = 512
     """Texts are cut after this many words, and further where the model's context is too short; both show in
     the status. Each character of a script without spaces (Chinese, Japanese, Thai) is a word."""
@@ -951,5 +955,9 @@ class Config(Section):
         """
         here = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
         llm = here if self.uses_llm else self.llm
-        interpret = self.interpret.model_copy(update={"llm": None})
-        return self.model_copy(update={"llm": llm, "interpret": interpret})
+        changed = {
+            "llm": llm,
+            "interpret": self.interpret.model_copy(update={"llm": None}),
+            "annotate": self.annotate.model_copy(update={"max_minutes": None}),  # they take milliseconds
+        }
+        return self.model_copy(update=changed)

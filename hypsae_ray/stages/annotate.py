@@ -21,12 +21,15 @@ from hypsae_ray.errors import PartialResultError, StageError
 from hypsae_ray.progress import Progress
 from hypsae_ray.schema import USABLE, Status
 from hypsae_ray.stages.assembly import write_annotations
-from hypsae_ray.stages.label_plan import Job, Plan, describe, make_plan
+from hypsae_ray.stages.label_plan import Job, Plan, describe, first_rows, make_plan
 from hypsae_ray.stages.label_shards import FAILURES_IN_A_ROW, LabelShards, Tally
 from hypsae_ray.stages.workspace import Track, Workspace
 
 FAILURES_SHOWN = 5
 ENOUGH = 200  # answers without any label after which none is to be expected
+# Where time is limited: pairs of the first round, share of the time left that the next round may take by the
+# rate of the one before, and share of all the time that is too little for another round.
+FIRST_PAIRS, ROUND_SHARE, LEAST_LEFT = 32, 0.8, 0.1
 _NO_WORD = (
     "the model does not answer Yes or No: if it thinks first, switch that off at its server or set "
     "label.thinking: true; else name another llm.model (a lower label.min_mass helps where Yes and No are "
@@ -93,7 +96,14 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     """
     plan = make_plan(job, engines)
     say(f"annotate: {describe(plan)}")
-    tally = _ask(plan, engines, track, say) if plan.shards else Tally()
+    tally = Tally(FAILURES_IN_A_ROW * max(1, job.llm.replicas.max))
+    none_before, all_rows = not plan.answered, job.n_rows
+    if plan.shards and job.options.max_minutes is not None:
+        plan = _ask_for(60 * job.options.max_minutes, plan, tally, engines, track, say)
+    elif plan.shards:
+        _ask(plan, tally, engines, track, say)
+    if none_before and not tally.failed:
+        _require_a_label(tally, plan, 1)
     plan.answers.refresh()
     counts, n_rows = write_annotations(plan)
     made_with = sorted(plan.answers.made_with)
@@ -108,6 +118,8 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
             lines.append("set_aside: no answer came; the same command asks again")
         for line in [*lines, *tally.why_no_label]:
             say(f"annotate: {line}")
+    if n_rows < all_rows:
+        say(_unasked_rows(n_rows, all_rows, tally, job))
     if tally.failed:
         raise PartialResultError(_failures(tally, plan))
     facts = {
@@ -115,15 +127,42 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
         "shards": plan.shards,
         "answers": counts,
         "layout": plan.label.layout,
+        "rows_unasked": all_rows - n_rows,
         **tally.facts,
     }
     return Outcome(n_rows, tally.usage, facts=facts)
 
 
-def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
+def _ask_for(seconds: float, whole: Plan, tally: Tally, engines: Engines, track: Track, say: Say) -> Plan:
+    """Label rows in the order of their hashes for a time; return the plan of the rows that were asked about.
+
+    How many rows fit is found by labelling: a few pairs first, then most of what the time that is left holds
+    at the rate of the last round. Rounds end when a tenth of the time is left.
+    """
+    pairs: float = FIRST_PAIRS
+    while True:
+        plan = first_rows(whole, pairs)
+        before, began = tally.answers.total(), tally.seconds
+        _ask(plan, tally, engines, track, say)
+        answered, took = tally.answers.total() - before, tally.seconds - began
+        left = seconds - tally.seconds
+        if tally.failed or not answered or left < seconds * LEAST_LEFT or plan.pairs == whole.pairs:
+            return plan
+        pairs = ROUND_SHARE * left * answered / took
+
+
+def _unasked_rows(n_rows: int, all_rows: int, tally: Tally, job: Job) -> str:
+    rate, minutes = tally.answers.total() / max(tally.seconds, 1e-9), job.options.max_minutes
+    return (
+        f"annotate: after {minutes:g} min (annotate.max_minutes) at {rate:.2g} pairs a second, {n_rows:,} of "
+        f"{all_rows:,} rows have labels, drawn at random; {all_rows - n_rows:,} rows are unasked: "
+        "the same command goes on with them"
+    )
+
+
+def _ask(plan: Plan, tally: Tally, engines: Engines, track: Track, say: Say) -> None:
     """Compute the shards of a plan; those that failed each time are in the tally."""
     job = plan.job
-    tally = Tally(FAILURES_IN_A_ROW * max(1, job.llm.replicas.max))
     plan.answers.begin()
     work = LabelShards(job.answers, plan.answers.folder, plan.label, job.options.max_words)
     pool = engines.language_model(job.llm)
@@ -144,9 +183,6 @@ def _ask(plan: Plan, engines: Engines, track: Track, say: Say) -> Tally:
             why, shards = tally.last_failure, tally.retry()
             total = len(shards)
             say(f"annotate: {total} shards failed and are tried again; the last one: {why}")
-        if not (plan.answered or tally.failed):
-            _require_a_label(tally, plan, 1)
-    return tally
 
 
 def _require_a_label(tally: Tally, plan: Plan, least: int) -> None:

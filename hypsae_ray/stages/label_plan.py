@@ -5,7 +5,7 @@ What is left to do is what is wanted less what the names of finished shards say 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import nsmallest
 from typing import Any
@@ -44,6 +44,7 @@ class Job:
         answers: folder in which all answers of a run are kept.
         out: where the annotations go.
         chunked: rows are chunks of documents, which are drawn whole.
+        up_to: the largest hash of a row that is labelled, where time is limited; None: all that are drawn.
     """
 
     rows: Folder
@@ -56,6 +57,7 @@ class Job:
     answers: Folder
     out: Folder
     chunked: bool = False
+    up_to: np.uint64 | None = None
 
     @property
     def distinct(self) -> tuple[str, ...]:
@@ -70,13 +72,18 @@ class Job:
 
     def tables(self, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
         """Yield the tables of rows with their names; of more than max_rows those that are drawn."""
-        largest = self._largest_drawn
+        limits = [limit for limit in (self._largest_drawn, self.up_to) if limit is not None]
         for name in self.rows.names(self.prefix, ".parquet"):
             table = self.rows.read_table(name, list({*columns, "row_id"}))
-            if largest is not None:
-                table = table.filter(self._hashes(table) <= largest)
+            if limits:
+                table = table.filter(self.hashes(table) <= min(limits))
             if len(table):
                 yield name, table.select(list(columns))
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows are labelled."""
+        return sum(len(table) for _, table in self.tables(["row_id"]))
 
     @cached_property
     def _largest_drawn(self) -> np.uint64 | None:
@@ -84,10 +91,10 @@ class Job:
         size, tables = self.options.max_rows, self.rows.tables(self.prefix, ["row_id"])
         if size is None:
             return None
-        hashes = np.unique(np.concatenate([self._hashes(table) for table in tables]))
+        hashes = np.unique(np.concatenate([self.hashes(table) for table in tables]))
         return largest_drawn(hashes, size) if size < len(hashes) else None
 
-    def _hashes(self, table: pa.Table) -> np.ndarray:
+    def hashes(self, table: pa.Table) -> np.ndarray:
         """The hash of what each row is drawn by, (n,): itself, or its document."""
         row_ids = table["row_id"].to_numpy()
         return hash_ids(documents_of(row_ids) if self.chunked else row_ids)
@@ -156,9 +163,15 @@ def make_plan(job: Job, engines: Engines) -> Plan:
     """
     mask = Mask.read(job.options.mask, len(job.questions)) if job.options.mask else None
     texts, sample = _register(job)
-    wanted = _wanted(job, texts, mask)
     lengths = engines.lengths(job.llm, job.label, sample, job.distinct)
     label, answers = _settle(job, lengths)
+    return _count(Plan(job, mask, texts, {}, lengths, label, answers, 0, 0, 0))
+
+
+def _count(plan: Plan) -> Plan:
+    """Return a plan with what its job wants, and how much of it is to be done."""
+    job, texts, answers = plan.job, plan.texts, plan.answers
+    wanted = _wanted(job, texts, plan.mask)
     asked = [
         block.asked
         for _, pairs in _missing(job, texts, wanted, answers)
@@ -166,7 +179,36 @@ def make_plan(job: Job, engines: Engines) -> Plan:
     ]
     n_pairs = sum(int(pairs.sum()) for pairs in asked)
     every = sum(int(pairs.sum()) * (len(job.distinct) // pairs.shape[1]) for pairs in wanted.values())
-    return Plan(job, mask, texts, wanted, lengths, label, answers, len(asked), n_pairs, every - n_pairs)
+    return replace(plan, wanted=wanted, shards=len(asked), pairs=n_pairs, answered=every - n_pairs)
+
+
+def first_rows(plan: Plan, n_pairs: float) -> Plan:
+    """Return the plan of the rows that come first by their hash and lack so many answers, at least one row.
+
+    Args:
+        plan: of all rows; what was answered since it was made is seen.
+        n_pairs: answers to ask for. Rows that have all of theirs are in as well, up to the last one asked.
+    """
+    plan.answers.refresh()
+    missing = _missing(plan.job, plan.texts, plan.wanted, plan.answers)
+    lacks = {
+        position: pairs.sum(axis=1) for position, (_, pairs) in zip(sorted(plan.wanted), missing, strict=True)
+    }
+    tables = [_lacking(plan, table, lacks) for _, table in plan.job.tables(["row_id", "text_id"])]
+    hashes, lacking = (np.concatenate(column) for column in zip(*tables, strict=True))
+    order = np.argsort(hashes, kind="stable")
+    asked = np.cumsum(lacking[order])
+    limit = max(n_pairs, asked[np.argmax(asked > 0)])  # one row at least
+    last = int(np.searchsorted(asked, limit, side="right")) - 1
+    return _count(replace(plan, job=replace(plan.job, up_to=hashes[order][last])))
+
+
+def _lacking(plan: Plan, table: pa.Table, lacks: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hash of each row of a table (n,), and how many answers about its text are missing (n,)."""
+    missing = np.zeros(len(table), dtype=np.int64)
+    for position, mine, rows in by_part(find_places(plan.texts, table)):
+        missing[mine] = lacks[position][rows]
+    return plan.job.hashes(table), missing
 
 
 def describe(plan: Plan) -> str:
@@ -178,6 +220,8 @@ def describe(plan: Plan) -> str:
     if tokens.prompt_tokens:
         words.append(f"about {tokens.prompt_tokens:,} prompt tokens ({tokens.computed_tokens:,} not shared)")
     words.append(f"{plan.shards:,} shards")
+    if plan.pairs and (minutes := plan.job.options.max_minutes):
+        words.append(f"as many rows as fit {minutes:g} min (annotate.max_minutes)")
     if plan.rate and plan.pairs:
         hours = tokens.hours(plan.rate)
         words.append(f"{hours:,.2f} replica hours at {plan.rate:,.1f} pairs per second")

@@ -260,6 +260,12 @@ class Tally:
         return min(1.0, self.usage.seconds / spans) if spans and self.usage.seconds else None
 
     @property
+    def seconds(self) -> float:
+        """Time from the first shard that was begun to the last one that ended, whoever computed them."""
+        firsts, lasts = zip(*self._spans.values(), strict=True) if self._spans else ((0.0,), (0.0,))
+        return max(lasts) - min(firsts)
+
+    @property
     def workers(self) -> int:
         """Processes that computed shards."""
         return len(self._spans)
