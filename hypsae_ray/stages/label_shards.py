@@ -202,6 +202,8 @@ class Tally:
     reason: str = ""
     files: list[str] = field(default_factory=list)
     _spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _since: float | None = None  # by the clock of this process: those of machines may differ
+    _last: float = 0.0
     _in_a_row: int = 0
 
     def add(self, report: Report) -> None:
@@ -231,6 +233,9 @@ class Tally:
         self.reason = report.reason or self.reason
         self.files = [] if self.usable else [*self.files, report.file]
         self.usage += report.usage
+        self._last = time.monotonic()
+        began = self._last - (report.ended - report.started)
+        self._since = began if self._since is None else min(self._since, began)
         first, last = self._spans.get(report.worker, (report.started, report.ended))
         self._spans[report.worker] = (min(first, report.started), max(last, report.ended))
 
@@ -262,8 +267,7 @@ class Tally:
     @property
     def seconds(self) -> float:
         """Time from the first shard that was begun to the last one that ended, whoever computed them."""
-        firsts, lasts = zip(*self._spans.values(), strict=True) if self._spans else ((0.0,), (0.0,))
-        return max(lasts) - min(firsts)
+        return 0.0 if self._since is None else self._last - self._since
 
     @property
     def workers(self) -> int:

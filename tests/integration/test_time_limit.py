@@ -13,6 +13,7 @@ from hypsae_ray import annotation
 from hypsae_ray.answers import read_scores
 from hypsae_ray.boundary import DEFAULT_LABEL
 from hypsae_ray.core.draw import hash_ids
+from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import PartialResultError
 from hypsae_ray.schema import Status
 from hypsae_ray.stages import label_shards
@@ -21,6 +22,7 @@ from tests.integration.test_annotate_job import Counting, Place, expected, texts
 
 N, H = 200, 4
 RATE = 10.0  # pairs per second
+FIRST_ROWS = 8  # 32 pairs of 4 hypotheses are asked before anything is known
 
 
 @dataclass
@@ -57,7 +59,10 @@ def place(tmp_path: Path) -> Place:
 
 
 def run(place: Place, engines: Clocked, monkeypatch: pytest.MonkeyPatch, rows: list[str], **options: Any):
-    monkeypatch.setattr(label_shards, "time", SimpleNamespace(time=lambda: engines.now))
+    def clock() -> float:
+        return engines.now
+
+    monkeypatch.setattr(label_shards, "time", SimpleNamespace(time=clock, monotonic=clock))
     said: list[str] = []
     done = annotation.run(place.job(rows, H, **options), place.out, engines, said.append)
     return done, said
@@ -88,9 +93,6 @@ def test_rows_that_fit_the_time_are_drawn_by_hash_and_labelled_whole(place: Plac
     assert any(
         f"{n} of {N} rows have labels" in line and f"{N - n} rows are unasked" in line for line in said
     )
-
-
-FIRST_ROWS = 8  # 32 pairs of 4 hypotheses are asked before anything is known
 
 
 def test_the_same_command_goes_on_and_asks_nothing_twice(place: Place, monkeypatch):
@@ -164,3 +166,13 @@ def test_a_first_round_without_a_label_is_no_verdict_on_the_model(place: Place, 
 def test_a_limit_decides_no_answer(place: Place, monkeypatch):
     job, limited = place.job(texts(9), H), place.job(texts(9), H, max_minutes=1)
     assert job.annotate.content() == limited.annotate.content()
+
+
+def test_with_a_clock_that_nobody_turns(place: Place):
+    with Session() as engines:
+        done = annotation.run(place.job(texts(N), H, max_minutes=1e-6), place.out, engines, print)
+        assert labelled(place)[0].tolist() == first_by_hash(FIRST_ROWS), "the first round, and no more"
+        assert done.outcome.facts["rows_unasked"] == N - FIRST_ROWS
+        done = annotation.run(place.job(texts(N), H, max_minutes=60), place.out, engines, print)
+    assert done.is_final
+    np.testing.assert_array_equal(labelled(place)[1], expected(texts(N), H))
