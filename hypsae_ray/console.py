@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 FIRST_S, EVERY_S, REDRAW_S = 5.0, 30.0, 0.2
+TOGETHER = 1.25  # times the seconds until the first item: what comes until then came with it
 _CLEAR = "\r\x1b[2K"
 
 
@@ -61,22 +62,19 @@ class Console:
 
     def track(self, items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
         """Yield the items of the open stage, and show how many of them came and how long the others take."""
-        began = self._clock()
+        began, pace = self._clock(), Pace()
         for done, item in enumerate(items, 1):
-            if done == total:  # the line of the whole stage says the rest
-                yield item
-                continue
-            seconds = max(self._clock() - began, 1e-9)
-            left = duration(seconds / done * max(total - done, 0))
-            rate = f"{done / seconds:.2g}" if done < 100 * seconds else f"{done / seconds:,.0f}"
-            self._redraw(f"{self._stage}: {done:,}/{total:,} {unit}s, {rate} a second, {left} left")
+            each = pace.seconds_each(done, self._clock() - began)
+            if done < total:  # after the last one, the line of the whole stage says the rest
+                far = f"{self._stage}: {done:,}/{total:,} {unit}s"
+                self._redraw(f"{far}, {_left(total - done, each)}" if each else far, soon=not each)
             yield item
 
     @property
     def _stream(self) -> TextIO:
         return self._err or sys.stderr
 
-    def _redraw(self, line: str, *, now: bool = False) -> None:
+    def _redraw(self, line: str, *, now: bool = False, soon: bool = False) -> None:
         """Rewrite the line of the stage; without a terminal, print it, both only so often."""
         with self._lock:
             rewrites = self._stream.isatty()
@@ -87,7 +85,7 @@ class Console:
                 width = shutil.get_terminal_size().columns - 1
                 print(_CLEAR + line[:width], end="", file=self._stream, flush=True)
             else:
-                self._due = self._clock() + (FIRST_S if now else EVERY_S)
+                self._due = self._clock() + (FIRST_S if now or soon else EVERY_S)
                 print(line, file=self._stream, flush=True)
 
     def _print(self, line: str, *, over: bool = False) -> None:
@@ -96,6 +94,36 @@ class Console:
         print((_CLEAR if rewrites else "") + line, file=self._stream, flush=True)
         if self._shown and not over:
             self._redraw(self._shown, now=True)
+
+
+class Pace:
+    """How far apart items come, once more have come than the first ones.
+
+    The first one has waited for its model, and those of several replicas come together: what they took says
+    nothing about the others.
+    """
+
+    def __init__(self) -> None:
+        self._done, self._seconds, self._until = 0, 0.0, 0.0
+
+    def seconds_each(self, done: int, seconds: float) -> float | None:
+        """Return how long each further item takes; None while that is not known.
+
+        Args:
+            done: items that have come, one more at each call.
+            seconds: since the work began.
+        """
+        if done == 1:
+            self._until = TOGETHER * seconds
+        if seconds <= self._until:
+            self._done, self._seconds = done, seconds
+            return None
+        return min(seconds / done, (seconds - self._seconds) / (done - self._done))
+
+
+def _left(items: int, each: float) -> str:
+    rate = f"{1 / each:.2g}" if each > 0.01 else f"{1 / each:,.0f}"
+    return f"{rate} a second, {duration(each * items)} left"
 
 
 def duration(seconds: float) -> str:

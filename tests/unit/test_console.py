@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hypsae_ray.console import Console
+from hypsae_ray.console import Console, Pace
 
 
 class Clock:
@@ -47,13 +47,28 @@ def test_a_pipe_gets_plain_lines_with_the_time_left_now_and_then():
     work(Console(pipe, clock=clock), clock, 8, 10)
     assert pipe.getvalue().splitlines() == [
         "embed (keywords) ...",
-        "embed (keywords): 1/8 shards, 0.1 a second, 70 s left",
+        "embed (keywords): 1/8 shards",
+        "embed (keywords): 2/8 shards, 0.1 a second, 60 s left",
         "embed (keywords): two texts were cut",
         "embed (keywords): so it was",
-        "embed (keywords): 4/8 shards, 0.1 a second, 40 s left",
-        "embed (keywords): 7/8 shards, 0.1 a second, 10 s left",
+        "embed (keywords): 5/8 shards, 0.1 a second, 30 s left",
         "embed (keywords): 80 s, 4 texts",
     ]
+
+
+@pytest.mark.parametrize(
+    ("comes_at", "each"),
+    [
+        ([10, 20, 30, 40], [None, 10, 10, 10]),
+        ([40, 60, 80], [None, 20, 20]),  # of the first 40 s, 20 loaded a model
+        ([40, 45, 50, 55, 60], [None, None, None, 5, 5]),  # 35 did
+        ([10, 10, 20, 20], [None, None, 20 / 3, 5]),  # two replicas
+        ([0, 0, 1], [None, None, 1 / 3]),  # done before
+    ],
+)
+def test_the_time_left_follows_the_items_after_the_first_ones(comes_at: list[float], each: list):
+    pace = Pace()
+    assert [pace.seconds_each(*item) for item in enumerate(comes_at, 1)] == pytest.approx(each)
 
 
 def test_a_short_stage_has_two_lines():
