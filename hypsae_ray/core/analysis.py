@@ -116,6 +116,11 @@ class Analysis:
             reasons[j] = few if n_labels[j] else "it has no usable label"
         return reasons
 
+    def unsure(self) -> dict[int, str]:
+        """Return why coefficients of hypotheses have no standard error, by position."""
+        which = self.design.hypotheses
+        return {int(which[column]): why for column, why in self.fit.unsure.items() if which[column] >= 0}
+
 
 def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
     """Estimate everything about one target."""
@@ -159,7 +164,10 @@ def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: floa
     columns["redundancy_group"] = pd.arrays.IntegerArray(groups, groups == 0)
     columns["significant"] = joint.pval < alpha
     reasons = analysis.reasons()
-    columns["note"] = [_note(one, reasons.get(j)) for j, one in enumerate(analysis.separations)]
+    unsure = analysis.unsure()
+    columns["note"] = [
+        _note(one.note, reasons.get(j), unsure.get(j)) for j, one in enumerate(analysis.separations)
+    ]
     return pd.DataFrame(columns)
 
 
@@ -271,5 +279,8 @@ def covariate_table(analysis: Analysis) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _note(alone: Separation, reason: str | None) -> str:
-    return "; ".join(part for part in (alone.note, f"no coefficient: {reason}" if reason else "") if part)
+def _note(alone: str, no_coefficient: str | None, no_error: str | None) -> str:
+    parts = [alone]
+    parts += [f"no coefficient: {no_coefficient}"] if no_coefficient else []
+    parts += [f"no standard error of the coefficient: {no_error}"] if no_error else []
+    return "; ".join(part for part in parts if part)

@@ -11,7 +11,7 @@ import pandas as pd
 from hypsae_ray.core.analysis import Analysis, inflation
 from hypsae_ray.core.likelihood import LOGIT, POISSON
 from hypsae_ray.core.sample import Floats
-from hypsae_ray.core.sandwich import FEW_GROUPS, is_few
+from hypsae_ray.core.sandwich import FEW, FEW_OF_GROUPS, FEW_OF_ROWS, is_few
 
 _MISSING = 0.05
 _INFLATED = 10.0
@@ -27,9 +27,11 @@ def notes_of(analysis: Analysis) -> list[str]:
         *_absorbed(analysis),
         *_reasons(analysis.reasons()),
         *_controls(analysis),
+        *_unsure(analysis),
         *analysis.fit.notes,
         *_small_cells(analysis),
         *_groups(analysis),
+        *_few(analysis),
         *_weights(analysis),
         *_overlap(analysis),
         *_events(analysis),
@@ -79,6 +81,15 @@ def _reasons(reasons: Mapping[int, str]) -> list[str]:
     return [f"no coefficient for {_names(js)}: {why}" for why, js in concerned.items()]
 
 
+def _unsure(analysis: Analysis) -> list[str]:
+    names, unsure = analysis.design.names, analysis.fit.unsure
+    who = [names[column] for column in sorted(unsure) if names[column] != "constant"]
+    if not who:
+        return []
+    why = next(iter(unsure.values()))
+    return [f"no standard error for {', '.join(who)}: {why}; read the separation score and its test"]
+
+
 def _controls(analysis: Analysis) -> list[str]:
     which, names = analysis.design.hypotheses, analysis.design.names
     left_out = {
@@ -118,20 +129,34 @@ def _groups(analysis: Analysis) -> list[str]:
         )
     if G == 1:
         notes.append("all rows are of one group, so that there are no cluster-robust errors")
-    elif G < FEW_GROUPS:
+    elif G < FEW:
         notes.append(
             f"only {G} groups: cluster-robust errors want some 30; take p-values near the level with care"
         )
-    effective = analysis.fit.effective_groups
-    if effective is not None:
-        spread = analysis.place(effective)
-        few = np.flatnonzero(is_few(spread, G)).tolist()
-        if few:
-            notes.append(
-                f"{_names(few)}: held by few groups (as few as {np.nanmin(spread):.0f} effective ones), so "
-                "that joint errors and p-values are those of as many groups; texts of more would help"
-            )
     return notes
+
+
+def _few(analysis: Analysis) -> list[str]:
+    """Hypotheses whose coefficient counts few effective groups, or texts, in place of all."""
+    if analysis.fit.effective is None:
+        return []
+    design, grouped = analysis.design, analysis.kind.errors == "cluster"
+    n, share = (design.n_groups, FEW_OF_GROUPS) if grouped else (design.n, FEW_OF_ROWS)
+    spread = analysis.place(analysis.fit.effective)
+    spread[list(analysis.unsure())] = np.nan
+    few = np.flatnonzero(is_few(spread, n, share)).tolist()
+    if not few:
+        return []
+    least = f"as few as {np.nanmin(spread):.0f} effective ones"
+    if grouped:
+        return [
+            f"{_names(few)}: held by few groups ({least}), so that joint errors and p-values are those of as "
+            "many groups; texts of more would help"
+        ]
+    return [
+        f"{_names(few)}: few texts hold it, or do not ({least}), so that joint p-values are those of as many "
+        "texts; more would help"
+    ]
 
 
 def _intraclass(analysis: Analysis) -> tuple[float, float]:

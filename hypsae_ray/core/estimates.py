@@ -40,9 +40,10 @@ class Fit:
         errors: what the standard errors are, in words.
         effects: average marginal effects of the same columns; None where coefficients are effects.
         reasons: position in the design's names to the reason why it has no coefficient.
+        unsure: position in the design's names to the reason why its coefficient has no standard error.
         metrics: measures of the whole model, in-sample.
         notes: what went wrong, or was done otherwise.
-        effective_groups: (k,) see `sandwich`; None without groups.
+        effective: (k,) effective groups, or rows, see `sandwich`; None if errors are not robust.
     """
 
     columns: Ints
@@ -52,14 +53,16 @@ class Fit:
     errors: str
     effects: Estimates | None = None
     reasons: dict[int, str] = field(default_factory=dict[int, str])
+    unsure: dict[int, str] = field(default_factory=dict[int, str])
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     notes: list[str] = field(default_factory=list[str])
-    effective_groups: Floats | None = None
+    effective: Floats | None = None
 
 
 def wald(value: Floats, covariance: Covariance) -> Estimates:
-    """Return estimates whose tests and intervals rest on t distributions."""
+    """Return estimates whose tests and intervals rest on t distributions; NaN without degrees of freedom."""
     se = np.sqrt(np.maximum(np.diag(covariance.matrix), 0))
+    se[np.isnan(covariance.freedom)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         pval = 2 * stats.t.sf(np.abs(value / se), covariance.freedom)
 
@@ -68,6 +71,12 @@ def wald(value: Floats, covariance: Covariance) -> Estimates:
         return np.column_stack([value - margin, value + margin])
 
     return Estimates(value, se, np.asarray(pval, dtype=np.float64), interval)
+
+
+def unsure(columns: Ints, covariance: Covariance) -> dict[int, str]:
+    """Return the columns (k,) of a covariance that one text or group alone decides, with the reason."""
+    alone = np.isnan(covariance.freedom) if covariance.reason else np.zeros(len(columns), dtype=bool)
+    return dict.fromkeys(columns[alone].tolist(), covariance.reason)
 
 
 def select(estimates: Estimates, places: npt.NDArray[np.intp] | Ints) -> Estimates:

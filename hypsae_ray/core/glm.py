@@ -15,7 +15,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from scipy import stats
@@ -23,7 +23,7 @@ from scipy.optimize import linprog
 
 from hypsae_ray.core.algebra import inverse
 from hypsae_ray.core.design import Design, find_independent
-from hypsae_ray.core.estimates import Estimates, Fit, scaled, wald
+from hypsae_ray.core.estimates import Estimates, Fit, scaled, unsure, wald
 from hypsae_ray.core.likelihood import LOGIT, Family, Point, Problem, linear_predictor, maximise
 from hypsae_ray.core.linear import Errors, Moments, column_scale, impossible, no_fit
 from hypsae_ray.core.measures import auc, r2
@@ -83,9 +83,10 @@ def fit_glm(design: Design, moments: Moments, family: Family, errors: Errors, co
         _ERRORS[errors] if not notes else _profile_errors(errors),
         effects=fitted.average_effects(contrast),
         reasons=independent.dropped,
+        unsure=unsure(kept, fitted.covariance),
         metrics=_metrics(fitted, moments.total / moments.weight),
         notes=notes,
-        effective_groups=fitted.covariance.effective_groups,
+        effective=fitted.covariance.effective,
     )
 
 
@@ -175,11 +176,11 @@ def _separating_direction(gains: Floats, still: Floats) -> Floats:
 
 def _covariance(design: Design, family: Family, top: Point, errors: Errors) -> Covariance:
     bread = inverse(top.information)
-    parts = _scored(design, family, top.beta)
+    parts = partial(_scored, design, family, top.beta)
     if errors == "cluster":
         return clustered(parts, bread, design.sample.n_groups, len(bread))
     if errors == "hc3":
-        return hc3(parts, bread, math.inf)
+        return hc3(parts(), bread, math.inf)
     return Covariance(bread, np.full(len(bread), math.inf))
 
 
@@ -212,6 +213,7 @@ class _Fitted:
         """
         model = np.diag(inverse(self.top.information))
         effect = np.maximum(np.diag(self.covariance.matrix) / model, 1.0) if robust else np.ones(len(model))
+        effect = np.where(np.isnan(self.covariance.freedom), np.nan, effect)
         by_curvature = wald(self.top.beta, Covariance(self.covariance.matrix, self.covariance.freedom))
         wanted = np.flatnonzero((concerned | (self.design.n <= BLOCK_ROWS)) & np.isfinite(effect))
         problem = Problem(self.design, self.family, firth=True)

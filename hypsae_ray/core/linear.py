@@ -7,13 +7,14 @@ lose nothing that matters.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from hypsae_ray.core.algebra import inverse, solve
 from hypsae_ray.core.design import Design, find_independent
-from hypsae_ray.core.estimates import Estimates, Fit, scaled, wald
+from hypsae_ray.core.estimates import Estimates, Fit, scaled, unsure, wald
 from hypsae_ray.core.sample import Floats, Ints
 from hypsae_ray.core.sandwich import Covariance, Scored, clustered, hc3
 
@@ -118,9 +119,10 @@ def fit_linear(design: Design, moments: Moments, errors: Errors) -> Fit:
         "identity",
         _ERRORS[errors],
         reasons=independent.dropped,
+        unsure=unsure(kept, covariance),
         metrics={"r2": 1 - unexplained / total},
         notes=notes,
-        effective_groups=covariance.effective_groups,
+        effective=covariance.effective,
     )
 
 
@@ -157,7 +159,7 @@ def _clustered(design: Design, coefficients: Floats, bread: Floats) -> tuple[Cov
     levels = design.levels
     # Levels that lie within groups use up no information between groups (Cameron and Miller 2015).
     absorbed = levels.freedom if levels is not None and not levels.nested else 0
-    parts = _scored(design, coefficients)
+    parts = partial(_scored, design, coefficients)
     return clustered(parts, bread, design.sample.n_groups, len(coefficients) + absorbed), []
 
 

@@ -118,7 +118,7 @@ def test_covariates_of_text_are_compared_with_their_most_frequent_level():
     p_yes, target = draw()
     rng = np.random.default_rng(1)
     city = rng.choice(["Bonn", "Oslo", "Rome"], 240, p=[0.3, 0.5, 0.2])
-    frame = pd.DataFrame({"age": rng.normal(40, 9, 240), "city": city, "vip": rng.random(240) < 0.1})
+    frame = pd.DataFrame({"age": rng.normal(40, 9, 240), "city": city, "vip": rng.random(240) < 0.3})
     found = hr.evaluate_hypotheses(p_yes, target, task="regression", covariates=frame, **QUICK)
     assert [note for note in found.notes if note.startswith("covariate")] == [
         "covariate city: its levels are compared with 'Oslo', the most frequent one",

@@ -74,7 +74,7 @@ def test_small_cells_are_tested_otherwise(n_yes, said):
     labels[:, 1] = np.arange(400) < n_yes
     found = notes(labels, noise())
     permuted = "#1: fewer than 10 texts on one side: a permutation test stands in for Welch's"
-    assert found == ([permuted] if said else [])
+    assert [note for note in found if "permutation" in note] == ([permuted] if said else [])
     target = np.arange(400) % 2
     target[:20] = np.repeat([1, 0], [n_yes, 20 - n_yes])  # all with the property have a 1
     found = notes(labels, target.astype(float), "classification")
@@ -99,8 +99,8 @@ def test_effective_groups_are_one_over_the_sum_of_squared_shares_of_information(
     information = np.bincount(groups, (labels[:, 0] - 0.15) ** 2)
     effective = information.sum() ** 2 / (information**2).sum()
     analysis = analysis_of(labels, noise(), groups=groups)
-    assert analysis.fit.effective_groups is not None
-    assert analysis.fit.effective_groups[1] == pytest.approx(effective)
+    assert analysis.fit.effective is not None
+    assert analysis.fit.effective[1] == pytest.approx(effective)
     expected = f"#0: held by few groups (as few as {effective:.0f} effective ones)"
     assert any(note.startswith(expected) for note in notes_of(analysis))
 
