@@ -15,7 +15,8 @@ from hypsae_ray.errors import ConfigError, HypsaeError
 if TYPE_CHECKING:
     from hypsae_ray.config import AnnotateJob
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 GOES_ON = "the same command goes on from here"
 
 
@@ -26,17 +27,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         if rest and not options.overrides:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         return options.do(options, rest)
-    except HypsaeError as error:
+    except BaseException as error:
+        stopped = stop_signal(error)
+        if stopped is not None:
+            print(f"hypsae: {_SAID[stopped]}; {GOES_ON}", file=sys.stderr)
+            return 128 + stopped
+        if not isinstance(error, HypsaeError):
+            raise
         print(f"hypsae: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(f"hypsae: interrupted; {GOES_ON}", file=sys.stderr)
-        return INTERRUPTED
-    except SystemExit as end:
-        if end.code != signal.SIGTERM:
-            raise
-        print(f"hypsae: terminated; {GOES_ON}", file=sys.stderr)
-        return TERMINATED
+
+
+def stop_signal(error: BaseException | None) -> signal.Signals | None:
+    """Return the signal that an error comes from, Ctrl-C or SIGTERM; None if it comes from none.
+
+    Where it meets a thread that waits for a lock, another error may arrive here, raised while this one
+    was handled ("release unlocked lock").
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return signal.SIGINT
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            return signal.SIGTERM
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def entry(argv: Sequence[str] | None = None) -> NoReturn:
