@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from hypsae_ray.config import Data, TrainSae
+from hypsae_ray.config import Data, Select, TrainSae
 from hypsae_ray.core.guess import Guess, guess
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.inputs import DataFile, columns_in, find_files, read_frames
 
 ROWS_READ = 100_000  # by which columns are guessed; the others are only counted
 HOLDOUT_FRACTION = 0.3
-GROUP_ADVICE = "if rows that share a value belong together"
+ROWS_PER_HYPOTHESIS, LEAST_HYPOTHESES = 15, 5  # of the holdout: the joint model has a coefficient for each
+GROUP_ADVICE = "these values repeat: take it in if rows that share one belong together"
 
 
 def write_config(place: str, out: str | None = None, **known: str | None) -> tuple[Path, str]:
@@ -71,16 +72,17 @@ def compose(place: str, found: Guess, n_rows: int, whole: bool) -> str:
         whole: whether all rows were looked at.
     """
     of_holdout, val_fraction = HOLDOUT_FRACTION, Data.model_fields["val_fraction"].default
-    n_texts = (n_rows - found.bad_rows) * (1 - of_holdout) * (1 - val_fraction)
-    shape = TrainSae().sized(int(n_texts)).shape
+    usable = n_rows - found.bad_rows
+    shape = TrainSae().sized(int(usable * (1 - of_holdout) * (1 - val_fraction))).shape
     data = [
         ("train", place, ""),
         ("holdout_fraction", of_holdout, "for the tests, read by nothing else; or holdout: FILE"),
         ("text", found.text, ""),
         ("target", found.target, _others("other numbers", found.other_targets)),
         ("decimal", found.decimal, ""),
+        ("task", "count" if found.counts else None, "a Poisson model of rates; regression: of differences"),
         ("group", found.group, _others("these repeat too", found.other_groups)),
-        ("# group", None if found.group else next(iter(found.other_groups), None), GROUP_ADVICE),
+        ("# group", None if found.group else next(iter(found.other_groups), None), _advice(found)),
         ("id", found.id if whole else None, ""),
         ("on_bad_rows", "drop" if found.bad_rows else None, f"{found.bad_rows:,} lack a text or a target"),
     ]
@@ -90,9 +92,20 @@ def compose(place: str, found: Guess, n_rows: int, whole: bool) -> str:
         *(f"  {_line(*one)}" for one in data if one[1] is not None),
         f"train_sae: {{n_neurons: {shape.n_neurons}, k: {shape.k}, "
         f"prefix_lengths: {list(shape.prefix_lengths)}}}",
+        *_few_hypotheses(int(usable * of_holdout)),
         "llm: {engine: keywords}  # no LLM, terms in place of sentences; {model: NAME} names one",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _few_hypotheses(n_holdout: int) -> list[str]:
+    usual, n = Select().n, max(LEAST_HYPOTHESES, n_holdout // ROWS_PER_HYPOTHESIS)
+    said = f"hypotheses; {usual} want some {usual * ROWS_PER_HYPOTHESIS} texts that test them"
+    return [f"select: {{n: {n}}}  # {said}"] if n < usual else []
+
+
+def _advice(found: Guess) -> str:
+    return "; ".join(part for part in (GROUP_ADVICE, _others("so do", found.other_groups[1:])) if part)
 
 
 def _others(what: str, columns: tuple[str, ...]) -> str:

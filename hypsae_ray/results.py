@@ -328,7 +328,11 @@ def _short_table(evaluation: pd.DataFrame) -> str:
     shown = [name for name in columns if name in evaluation]
     table = sort_by_effect(evaluation)[shown].rename(columns=columns)
     table["hypothesis"] = table["hypothesis"].fillna("(no usable sentence)").str.slice(0, 70)
-    return table.to_string(index=False, float_format=lambda value: f"{value:.3g}")
+    return table.to_string(index=False, float_format=_short_number)
+
+
+def _short_number(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def sort_by_effect(table: pd.DataFrame) -> pd.DataFrame:

@@ -234,7 +234,11 @@ def dependence_notes(table: pd.DataFrame, n_significant: int) -> list[str]:
     """Return what other groupings of the rows would change, one sentence each."""
     return [
         f"rows may belong together by {row['grouping']} ({row['n_groups']} groups), and none was named: "
-        f"with it, standard errors are {row['se_ratio']:.2f} times as large and {row['n_significant']} "
-        f"hypotheses are significant instead of {n_significant}"
+        f"with it, standard errors are {row['se_ratio']:.2f} times as large and "
+        + (
+            "as many hypotheses are significant"
+            if row["n_significant"] == n_significant
+            else f"{row['n_significant']} hypotheses are significant instead of {n_significant}"
+        )
         for row in table.to_dict("records")
     ]

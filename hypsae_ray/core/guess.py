@@ -1,7 +1,8 @@
 """A first guess at which columns of a user's data are the text, the target, the group and the id.
 
 The text is the column with the most words. A target holds numbers, and a name such as "stars" or "label"
-comes before others. A group repeats over rows, and its name says that it is one. Others are named too.
+comes before others; one with a name such as "likes" that holds whole numbers is a count. A group repeats over
+rows, and its name says that it is one, as that of an id does which repeats. Others are named too.
 """
 
 import re
@@ -18,42 +19,31 @@ from hypsae_ray.errors import InputError
 
 LEAST_WORDS = 3.0  # of a text, on average
 LEAST_GROUPS = 20
+_DATES_READ = 100
 LARGEST_SHARE = 0.98  # of distinct values among the rows: above it, hardly any value repeats
 _TEXT = {
-    "text",
-    "review",
-    "body",
-    "content",
-    "comment",
-    "message",
-    "post",
-    "abstract",
-    "description",
-    "answer",
-}
+    "text", "review", "body", "content", "comment", "message", "post", "abstract", "description", "answer",
+    "kommentar", "antwort", "beschreibung", "nachricht",
+}  # fmt: skip
 _TARGET = (
     "target", "label", "y", "outcome", "score", "rating", "stars", "grade", "clicks", "ctr", "votes", "vote",
-    "likes", "engagement", "sales", "price", "sentiment", "preference", "winner",
+    "likes", "engagement", "sales", "price", "sentiment", "preference", "winner", "bewertung", "sterne",
+    "umsatz",
 )  # fmt: skip
+_COUNT = {
+    "count", "counts", "clicks", "votes", "likes", "views", "shares", "comments", "replies", "retweets",
+    "downloads", "visits", "purchases", "orders", "citations", "complaints", "n",
+}  # fmt: skip
 _GROUP = {
     "group", "author", "user", "document", "doc", "article", "business", "product", "speaker", "customer",
     "subject", "patient", "thread", "page", "site", "restaurant", "school", "company", "writer", "respondent",
+    "shop", "store", "hotel", "client", "account", "session", "kunde", "autor", "firma", "filiale", "nutzer",
 }  # fmt: skip
 _NO_TARGET = {
-    "id",
-    "index",
-    "unnamed",
-    "row",
-    "date",
-    "time",
-    "timestamp",
-    "year",
-    "month",
-    "day",
-    "zip",
-    "lat",
-    "lon",
-}
+    "id", "index", "unnamed", "row", "date", "time", "timestamp", "year", "month", "day", "zip", "lat", "lon",
+    "datum", "jahr", "plz", "nr",
+}  # fmt: skip
+_DATE = re.compile(r"\d{1,4}([-./])\d{1,2}\1\d{1,4}([T ].*)?")
 
 
 @dataclass(frozen=True)
@@ -66,6 +56,7 @@ class Guess:
         group: which rows belong together; None: no column says.
         id: one name per row; None: no column holds one.
         decimal: the decimal mark that the target's numbers need; None: the default reads them.
+        counts: whether the target's name and numbers are those of counts.
         words: median words of a text.
         bad_rows: rows without a usable text or target.
         other_targets: other columns of numbers.
@@ -77,6 +68,7 @@ class Guess:
     group: str | None
     id: str | None
     decimal: Decimals
+    counts: bool
     words: float
     bad_rows: int
     other_targets: tuple[str, ...] = ()
@@ -109,7 +101,7 @@ def guess(
         raise InputError(f"no target: {where} no numbers that differ; --target COLUMN names another one")
     target = targets[0]
     groups = [name for name in rest if name != target and _repeats(frame[name])]
-    named = [name for name in groups if _parts(name) & _GROUP]
+    named = [name for name in groups if _parts(name) & (_GROUP | {"id"})]
     sizes = {name: len(set(names(frame[name]).values)) for name in named}
     group = group or min(sizes, key=lambda name: sizes[name], default=None)
     numbers_read, decimal = read[target]
@@ -120,6 +112,7 @@ def guess(
         group,
         next((name for name in rest if name not in (target, group) and _is_id(name, frame[name])), None),
         decimal,
+        _are_counts(target, numbers_read.values[numbers_read.usable]),
         float(np.nanmedian(words[text])),
         int(bad.sum()),
         tuple(name for name in targets[1:] if ranks[name] <= len(_TARGET)),
@@ -174,11 +167,18 @@ def _target_rank(name: str, values: np.ndarray) -> int:
     return next((rank for rank, known in enumerate(_TARGET) if known in parts), len(_TARGET))
 
 
+def _are_counts(name: str, values: np.ndarray) -> bool:
+    whole = (values >= 0) & (values == np.rint(values))
+    return bool(_parts(name) & _COUNT) and bool(whole.all()) and bool((values > 1).any())
+
+
 def _repeats(column: "pd.Series[Any]") -> bool:
-    """Tell whether a column may say which rows belong together: short names, or ids, that repeat."""
+    """Tell whether a column may say which rows belong together: short names or ids that repeat, no dates."""
     read = names(column)
     found = cast("pd.Series[str]", pd.Series(read.values[read.usable]))
     if read.bad.any() or 2 * len(found) < len(column) or found.str.len().max() > 64:
+        return False
+    if all(_DATE.fullmatch(name) for name in found.head(_DATES_READ)):
         return False
     of_names = numbers(column).bad.any() or _parts(str(column.name)) & (_GROUP | {"id"})
     return bool(of_names and LEAST_GROUPS <= found.nunique() < LARGEST_SHARE * len(found))
@@ -186,4 +186,8 @@ def _repeats(column: "pd.Series[Any]") -> bool:
 
 def _is_id(name: str, column: "pd.Series[Any]") -> bool:
     read = names(column)
-    return "id" in _parts(name) and bool(read.usable.all()) and len(set(read.values)) == len(column)
+    return (
+        bool(_parts(name) & {"id", "nr", "uuid"})
+        and bool(read.usable.all())
+        and len(set(read.values)) == len(column)
+    )

@@ -1,8 +1,12 @@
 """`hypsae init` writes a config that `hypsae run` takes as it is."""
 
 import csv
+import gzip
+import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from hypsae_ray import cli, config_file
@@ -33,6 +37,60 @@ def test_a_written_config_runs_as_it_is(survey: Path, capsys: pytest.CaptureFixt
     quick += ["--train_sae.max_epochs", "3", "--evaluate.n_bootstrap", "0", "--evaluate.n_permutations", "0"]
     assert cli.main(["run", "--config", "survey.yaml", *quick]) == 0
     assert (survey / "runs" / "survey" / "report.html").exists()
+
+
+def write_shape(shape: str, reviews: pd.DataFrame) -> None:
+    """Write 300 reviews as one of the shapes that people have them in."""
+    rng, n = np.random.default_rng(0), len(reviews)
+    texts, stars = reviews["text"].tolist(), reviews["stars"].to_numpy()
+    if shape == "umfrage.csv":
+        with Path(shape).open("w", encoding="cp1252", newline="") as file:
+            rows = csv.writer(file, delimiter=";")
+            rows.writerow(["Nr", "Datum", "Straße", "Kommentar", "Bewertung"])
+            for i in range(n):
+                rating = f"{stars[i]:.2f}".replace(".", ",")
+                rows.writerow([i, f"{i % 28 + 1:02d}.03.2026", f"Hauptstraße {i % 90}", texts[i], rating])
+    elif shape == "feedback.jsonl.gz":
+        with gzip.open(shape, "wt") as file:
+            for i in range(n):
+                row = {"id": f"f{i}", "user": {"name": f"u{i % 90}"}, "review": {"body": texts[i]}}
+                file.write(json.dumps({**row, "recommended": "yes" if stars[i] > 3 else "no"}) + "\n")
+    elif shape == "shops":
+        Path(shape).mkdir()
+        shop = [f"s{i}" for i in rng.integers(0, 60, n)]
+        frame = pd.DataFrame({"review": texts, "shop_id": shop, "rating": stars})
+        for i in range(3):
+            frame[i::3].to_parquet(f"shops/part-{i}.parquet")
+    elif shape == "posts.tsv":
+        likes = rng.poisson(np.exp(0.4 * (stars - 2)))
+        frame = pd.DataFrame({"post_id": range(9_000, 9_000 + n), "message": texts, "likes": likes})
+        frame.assign(created_at="2026-03-01 12:00").to_csv(shape, sep="\t", index=False)
+    else:
+        sales = [f"{1000 * max(one, 0.1):,.1f}" for one in stars]
+        rows = [{"title": text[:9], "description": text} for text in texts]
+        Path(shape).write_text(
+            json.dumps([{**row, "sales": one} for row, one in zip(rows, sales, strict=True)])
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        ("umfrage.csv", {"text": "Kommentar", "target": "Bewertung", "decimal": ",", "id": "Nr"}),
+        ("feedback.jsonl.gz", {"text": "review.body", "target": "recommended", "group": "user.name"}),
+        ("shops", {"text": "review", "target": "rating", "group": "shop_id"}),
+        ("posts.tsv", {"text": "message", "target": "likes", "task": "count", "id": "post_id"}),
+        ("products.json", {"text": "description", "target": "sales", "group": None}),
+    ],
+)
+def test_files_of_many_shapes_are_read_with_what_is_written(tmp_path, monkeypatch, shape: str, wanted: dict):
+    monkeypatch.chdir(tmp_path)
+    write_shape(shape, grammar.generate(300, 1, 0).train)
+    assert cli.main(["init", shape, "--out", "first.yaml"]) == 0
+    written = config_file.load("first.yaml")
+    assert {name: getattr(written.data, name) for name in wanted} == wanted
+    assert written.select.n == 6  # of 90 holdout rows, 15 for each
+    assert cli.main(["run", "--config", "first.yaml", "--until", "data"]) == 0
 
 
 def test_a_config_that_is_there_is_kept(survey: Path, capsys: pytest.CaptureFixture):

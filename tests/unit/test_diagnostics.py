@@ -239,6 +239,14 @@ def test_groupings_that_nobody_named_show_what_they_would_change():
     ) in found.notes
 
 
+def test_groupings_that_change_nothing_say_so():
+    table = pd.DataFrame([{"grouping": "day", "n_groups": 9, "se_ratio": 0.96, "n_significant": 4}])
+    assert dependence_notes(table, 4)[0].endswith(
+        "0.96 times as large and as many hypotheses are significant"
+    )
+    assert dependence_notes(table, 5)[0].endswith("and 4 hypotheses are significant instead of 5")
+
+
 def test_no_grouping_no_note():
     assert dependence_notes(pd.DataFrame(), 3) == []
     assert "dependence" not in evaluation(Sample(LabelArray(coins()), noise())).details

@@ -28,6 +28,28 @@ def test_the_group_repeats_and_is_called_one():
     assert guess(frame(y=[i % 2 for i in range(60)], city=columns["city"])).group is None
 
 
+def test_an_id_that_repeats_is_a_group_and_a_date_is_none():
+    days = [f"2026-03-{1 + i % 28:02d} 12:00" for i in range(60)]
+    found = guess(frame(y=[i % 2 for i in range(60)], stay_id=[i % 25 for i in range(60)], created=days))
+    assert (found.group, found.other_groups) == ("stay_id", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "counts"),
+    [
+        ("likes", [0, 3, 1], True),
+        ("n_replies", [0, 3, 1], True),
+        ("likes", [0, 1, 1], False),  # yes or no
+        ("likes", [0, 3, 1.5], False),
+        ("likes", [0, 3, -1], False),
+        ("stars", [0, 3, 1], False),
+    ],
+)
+def test_whole_numbers_are_counts_if_their_name_says_so(name: str, values: list, counts: bool):
+    found = guess(frame(**{name: values * 20}))
+    assert (found.target, found.counts) == (name, counts)
+
+
 def test_ids_are_unique_names():
     found = guess(frame(y=[i % 2 for i in range(60)], review_id=[f"r{i}" for i in range(60)]))
     assert (found.id, found.group) == ("review_id", None)
