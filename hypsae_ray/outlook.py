@@ -1,6 +1,7 @@
 """What a run says first: the stages that are done and to come, who does the work, and how long it takes."""
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 import pyarrow.fs as pafs
 
@@ -8,11 +9,13 @@ from hypsae_ray.artifacts import Folder, Manifest
 from hypsae_ray.boundary import Options
 from hypsae_ray.config import Config, Embed, TrainSae
 from hypsae_ray.console import duration
+from hypsae_ray.core.scripts import estimate_tokens
 from hypsae_ray.pipeline import MAIN, Step, finished
 
-ROUGH_TEXTS_PER_S = 100
-"""What two CPU cores embed of reviews with the default model, in orders of magnitude; see jobs/README.md."""
-_DEFAULT = {Embed().engine, Embed().model}
+TOKENS_PER_S = 3_500
+"""What one CPU core embeds with the default model, by estimated tokens; measured, see jobs/README.md."""
+TOKENS_READ = 256  # of a text, at the most
+_MEASURED = attrgetter("engine", "model", "backend", "dtype", "layer", "long_texts")
 BY_LLM = ("interpret", "score_fidelity", "annotate")
 """Stages that ask a language model."""
 
@@ -51,11 +54,19 @@ def sizes(steps: Sequence[Step], config: Config) -> list[str]:
     rows = data.outcome.facts["rows"]
     texts = ", ".join(f"{n:,} {split}" for split, n in rows.items())
     names = f"; {config.select.n} neurons to name" if "interpret" in to_come else ""
-    rough = ""
-    if "embed" in to_come and {config.embed.engine, config.embed.model} == _DEFAULT:
-        seconds = duration(data.outcome.rows / ROUGH_TEXTS_PER_S)
-        rough = f"; to embed: some {seconds} on two cores, roughly"
+    rough = _rough(steps[0].folder, config.embed, rows["train"] + rows["val"]) if "embed" in to_come else ""
     return [f"texts: {texts}{names}{rough}"]
+
+
+def _rough(data: Folder, options: Embed, texts: int) -> str:
+    """Say how long so many texts, like the first ones, take; nothing where no measurement tells it."""
+    cores = options.replicas.max * options.replicas.cpus
+    if _MEASURED(options) != _MEASURED(Embed()) or options.replicas.gpus or not cores:
+        return ""
+    first = next(data.tables("train-", ["text"]))["text"].to_pylist()
+    tokens = sum(min(estimate_tokens(text), options.max_tokens or TOKENS_READ) for text in first)
+    seconds = duration(texts * tokens / len(first) / (cores * TOKENS_PER_S))
+    return f"; to embed: some {seconds} on {cores:g} CPU core{'s' * (cores != 1)}, once the model is loaded"
 
 
 def _embedder(options: Embed) -> str:
