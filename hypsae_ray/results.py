@@ -263,6 +263,11 @@ def questions_of(out: str, config: Config) -> list[str | None]:
         table = pd.read_csv(io.BytesIO(folder.read_bytes("hypotheses.csv")))
         if len(table) == config.select.n:
             return [sentence if isinstance(sentence, str) else None for sentence in table["interpretation"]]
+    return usual_questions(config)
+
+
+def usual_questions(config: Config) -> list[str | None]:
+    """Return sentences of usual length, as many as a run will have."""
     return [f"{USUAL_SENTENCE} {number}" for number in range(config.select.n)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hypsae_ray import fingerprints, outlook, pipeline, results
-from hypsae_ray.artifacts import Folder, Manifest
+from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import Config
 from hypsae_ray.console import Console
 from hypsae_ray.errors import PartialResultError
@@ -78,7 +78,7 @@ def run(
                 fingerprints.remember_commits(commits, folder)
                 for line in outlook.sizes(steps, config):
                     console.say(line)
-                _foretell(steps, config, out, console.say)
+                _foretell(steps, config, console.say)
     finally:
         current = results.is_current(records, config, folder)
         if records and not current:
@@ -96,18 +96,20 @@ def run(
     return Run(folder, tuple(records), found.chains)
 
 
-def _foretell(steps: Sequence[pipeline.Step], config: Config, out: str, say: Callable[[str], None]) -> None:
+def _foretell(steps: Sequence[pipeline.Step], config: Config, say: Callable[[str], None]) -> None:
     """Say what the labelling will take, if any is to be done: by far the longest part of a run."""
-    last = next(
-        (step for step in steps if (step.stage.name, step.chain) == ("annotate", pipeline.MAIN)), None
-    )
-    done = Manifest.load(last.folder) if last else None
-    if last is None or (done and done.hash == last.hash):
+    own = {step.stage.name: step for step in steps if step.chain == pipeline.MAIN}
+    last = own.get("annotate")
+    if last is None or pipeline.finished(last):
         return
+    named = own["score_fidelity"]
+    questions = results.usual_questions(config)
+    if pipeline.finished(named):
+        questions = named.folder.read_table("hypotheses.parquet")["interpretation"].to_pylist()
     from hypsae_ray.annotation import foretell  # imported here: with nothing to do, torch is not loaded
     from hypsae_ray.engine.session import Session
 
-    say(foretell(last, results.questions_of(out, config), Session()))
+    say(foretell(last, questions, Session()))
 
 
 def stage_table(records: Sequence[pipeline.Record]) -> str:

@@ -85,8 +85,8 @@ def run(work: Workspace) -> Outcome:
         "rows": counts,
         "chunks": {} if options.chunk is None else written,
         "distinct_texts": dict(compared.distinct_texts),
-        "rejected": _write_rejected([*bad.items(), ("holdout", known)], work),
         "overlap": _overlap(compared, options, work),
+        "rejected": _write_rejected([*bad.items(), ("holdout", known)], work),
         "possible_groups": _write_possible_groups(dataset, work.out),
     }
     return Outcome(sum(written.values()), facts=facts)
@@ -327,7 +327,7 @@ def _write_rejected(left_out: Iterable[tuple[str, Reasons]], work: Workspace) ->
     rejected = pd.concat(frames)
     table = pa.Table.from_pandas(rejected, schema=schema.REJECTED, preserve_index=False)
     work.out.write_table("rejected.parquet", table)
-    work.say(f"data: {len(rejected)} rows left out, reasons in rejected.parquet")
+    work.say(f"data: {len(rejected)} rows left out in all, reasons in rejected.parquet")
     return len(rejected)
 
 

@@ -21,6 +21,9 @@ from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import read_activations
 
 
+ALL_PAIRS = "200 texts x 8 questions, 1,600 pairs to ask, 4 shards"
+
+
 def computed(run: runner.Run) -> list[str]:
     return [record.step.stage.name for record in run.records if not record.reused]
 
@@ -91,8 +94,11 @@ def test_planted_concepts_are_found(demo_run: Path):
     assert (recovery["f1"] >= 0.6).sum() >= 3  # 8 neurons, 400 texts; the demo itself has 20 and 2,000
 
 
-def test_the_same_run_again_computes_nothing(finished: runner.Run, demo_config: config.Config):
+def test_the_same_run_again_computes_nothing(
+    finished: runner.Run, demo_config: config.Config, capsys: pytest.CaptureFixture
+):
     again = runner.run(demo_config, finished.out.path)
+    assert capsys.readouterr().err == ""
     assert computed(again) == []
     pd.testing.assert_frame_equal(again.evaluation, finished.evaluation)
 
@@ -122,27 +128,17 @@ def test_with_nothing_to_do_neither_ray_nor_torch_is_loaded(
 
 
 def test_another_selection_reruns_selection_and_what_follows(
-    finished: runner.Run, demo_config: config.Config
+    finished: runner.Run, demo_config: config.Config, capsys: pytest.CaptureFixture
 ):
     select = demo_config.select.model_copy(update={"method": "lasso"})
     changed = runner.run(demo_config.model_copy(update={"select": select}), finished.out.path)
+    # which hypotheses will be new is not known yet
+    assert f"annotate will take: {ALL_PAIRS}" in capsys.readouterr().err
     assert computed(changed) == ["select", "interpret", "score_fidelity", "annotate", "evaluate"]
     back = runner.run(demo_config, finished.out.path)
     assert computed(back) == []
     shown = pd.read_csv(f"{finished.out.path}/evaluation.csv")
     np.testing.assert_allclose(shown["regression_coef"], finished.evaluation["regression_coef"])
-
-
-def test_what_labelling_takes_is_told_before_the_work_begins(
-    demo_config: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    counted = "annotate will take: 200 texts x 8 questions, 1,600 pairs to ask, 4 shards"
-    out = str(tmp_path / "run")
-    runner.run(demo_config, out)
-    said = capsys.readouterr().err.splitlines()
-    assert said.index(counted) < said.index("embed ...")
-    runner.run(demo_config, out)
-    assert "annotate will take" not in capsys.readouterr().err
 
 
 def test_what_a_run_says_in_a_pipe_is_its_own(demo_tree: dict, run_apart, tmp_path: Path):
@@ -153,6 +149,7 @@ def test_what_a_run_says_in_a_pipe_is_its_own(demo_tree: dict, run_apart, tmp_pa
     done = run_apart({**demo_tree, **short}, tmp_path / "run")
     told = done.stderr.splitlines()
     assert told[0] == f"to do: {', '.join(pipeline.STAGE_NAMES)}"
+    assert told.index(f"annotate will take: {ALL_PAIRS}") < told.index("embed ...")
     begun = [line.removesuffix(" ...") for line in told if line.endswith(" ...")]
     assert begun == list(pipeline.STAGE_NAMES)
     ended = [line.split(": ")[0] for line in told if re.match(r"\w+: [\d.]+ (s|min), [\d,]+ [a-z]+$", line)]
