@@ -83,6 +83,11 @@ class Feed:
         """Whether a living replica has begun a task."""
         return position in self._holders and _is_alive(self._holders[position])
 
+    async def wants(self, position: int, replica: str) -> bool:
+        """Whether a task is not done yet, and no other living replica than this one has begun it."""
+        elsewhere = self._holders.get(position) != replica and self._at_work(position)
+        return position in self._tasks and not elsewhere
+
     async def begin(self, position: int, replica: str, node: str, alone: bool) -> Turn | str:
         """Say whether a replica is to begin a task; if it is, count one more try.
 
@@ -95,9 +100,7 @@ class Feed:
         Returns:
             What to do, or why the task must not be tried any more.
         """
-        if position not in self._tasks:
-            return Turn.SKIP
-        if self._holders.get(position) != replica and self._at_work(position):
+        if not await self.wants(position, replica):
             return Turn.SKIP
         if node in _leaving_nodes():
             return Turn.LEAVE

@@ -25,6 +25,9 @@ from hypsae_ray.engine.feed import Turn
 from hypsae_ray.errors import EngineDiedError, HypsaeError, ModelError, StageError
 
 CALLS_AT_ONCE = 2
+ASK_AGAIN_S = (
+    1.0  # how long one that waits to be alone may keep others waiting once it is not needed any more
+)
 ANSWER_S = 1.0  # an answer that was just given is on its way to the driver; else it would be asked for again
 
 
@@ -99,10 +102,20 @@ class Replica:
                 turn = self._begin(position, alone=False)
                 if turn not in (Turn.ALONE, Turn.LEAVE):
                     return self._take(turn, position, packed)
-            with self._room.taken(CALLS_AT_ONCE):
-                return self._take(self._begin(position, alone=True), position, packed)
+            with self._room.taken_while(CALLS_AT_ONCE, lambda: self._is_wanted(position)) as alone:
+                turn = self._begin(position, alone=True) if alone else Turn.SKIP
+                return self._take(turn, position, packed)
         finally:
             self._at_hand.discard(position)
+
+    def _is_wanted(self, position: int) -> bool:
+        """Whether a task that waits to be alone is still to be done here.
+
+        One that this replica has just done may be given out once more before the driver has the result: it
+        must not wait for a task beside it to end, and keep all others waiting.
+        """
+        wanted: Any = ray.get(self._feed.wants.remote(position, self._name))
+        return wanted
 
     def _begin(self, position: int, alone: bool) -> Turn | str:
         turn: Any = ray.get(self._feed.begin.remote(position, self._name, self._node, alone))
@@ -159,10 +172,21 @@ class _Room:
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
         """Hold room of a size; wait for it in line, lest two that want all of it lock each other."""
-        with self._door:
-            for _ in range(size):
-                self._free.acquire()
-        try:
+        with self.taken_while(size, lambda: True):
             yield
+
+    @contextmanager
+    def taken_while(self, size: int, wanted: Callable[[], bool]) -> Iterator[bool]:
+        """Hold room of a size, and say so; False, and none of it, once it is not wanted any more."""
+        got = 0
+        try:
+            with self._door:
+                while got < size:
+                    if self._free.acquire(timeout=ASK_AGAIN_S):
+                        got += 1
+                    elif not wanted():
+                        break
+            yield got == size
         finally:
-            self._free.release(size)
+            for _ in range(got):
+                self._free.release()
