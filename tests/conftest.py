@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hypsae_ray import config, config_file, pipeline, runner
+# Read when torch is loaded, so before any import of it: threads of OpenMP that wait then sleep. By default
+# they spin, and where other processes want the same cores, an SAE of 64 neurons took 116 s to train, not 1.2.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from hypsae_ray import config, config_file, pipeline
 from hypsae_ray.demo import grammar
 
 # A test that starts Ray starts its own, whatever cluster this machine may know of.
@@ -80,11 +84,17 @@ def demo_config(demo_tree: dict) -> config.Config:
 
 
 @pytest.fixture(scope="session")
-def demo_run(demo_config: config.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run of `demo_config`; copy it before you change it."""
-    folder = tmp_path_factory.mktemp("runs") / "demo"
-    runner.run(demo_config, str(folder))
-    return folder
+def demo_said(
+    demo_tree: dict, run_apart: Callable[..., subprocess.CompletedProcess], tmp_path_factory
+) -> subprocess.CompletedProcess:
+    """What a run of `demo_tree` by the command line said; its last argument is the run folder."""
+    return run_apart(demo_tree, tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture(scope="session")
+def demo_run(demo_said: subprocess.CompletedProcess) -> Path:
+    """The folder of a finished run of `demo_tree`; copy it before you change it."""
+    return Path(demo_said.args[-1])
 
 
 @pytest.fixture(scope="session")

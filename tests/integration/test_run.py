@@ -20,7 +20,6 @@ from hypsae_ray.stages.annotate import read_annotations
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import read_activations
 
-
 ALL_PAIRS = "200 texts x 8 questions, 1,600 pairs to ask, 4 shards"
 
 
@@ -141,26 +140,27 @@ def test_another_selection_reruns_selection_and_what_follows(
     np.testing.assert_allclose(shown["regression_coef"], finished.evaluation["regression_coef"])
 
 
-def test_what_a_run_says_in_a_pipe_is_its_own(demo_tree: dict, run_apart, tmp_path: Path):
-    short = {
-        "embed": {**demo_tree["embed"], "max_tokens": 16},
-        "train_sae": {**demo_tree["train_sae"], "max_epochs": 3},
-    }
-    done = run_apart({**demo_tree, **short}, tmp_path / "run")
-    told = done.stderr.splitlines()
+def test_what_a_run_says_in_a_pipe_is_its_own(demo_said: subprocess.CompletedProcess, demo_run: Path):
+    told = demo_said.stderr.splitlines()  # that no line is foreign is seen where it is run
     assert told[0] == f"to do: {', '.join(pipeline.STAGE_NAMES)}"
     assert told.index(f"annotate will take: {ALL_PAIRS}") < told.index("embed ...")
     begun = [line.removesuffix(" ...") for line in told if line.endswith(" ...")]
     assert begun == list(pipeline.STAGE_NAMES)
     ended = [line.split(": ")[0] for line in told if re.match(r"\w+: [\d.]+ (s|min), [\d,]+ [a-z]+$", line)]
     assert ended == begun
-    assert done.stdout.endswith(f"\nreport: {tmp_path}/run/report.html\n")
-    assert "Loading weights" in (tmp_path / "run" / "run.log").read_text()
+    assert demo_said.stdout.endswith(f"\nreport: {demo_run}/report.html\n")
+    assert "Loading weights" in (demo_run / "run.log").read_text()
 
 
-def test_until_stops_there(demo_config: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_until_stops_there(
+    demo_config: config.Config, demo_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    for name in ("data", "embed"):
+        folder = Path(stage_folder(demo_run, name).path)
+        shutil.copytree(folder, tmp_path / "run" / "stages" / folder.name)
     run = runner.run(demo_config, str(tmp_path / "run"), until="train_sae")
     assert [record.step.stage.name for record in run.records] == ["data", "embed", "train_sae"]
+    assert computed(run) == ["train_sae"]
     assert not (tmp_path / "run" / "evaluation.csv").exists()
     assert "annotate" not in capsys.readouterr().err
 
