@@ -73,7 +73,7 @@ class NamingPrompt:
         negatives: texts that do not.
         instructions: what the user says of the texts.
         sampling: how the answer is drawn.
-        broad: whether texts may say it each in its own words; else what every one says is asked for.
+        broad: whether what all say in their own words is asked for; else which topic they share.
     """
 
     positives: tuple[str, ...]

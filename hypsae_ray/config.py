@@ -747,12 +747,13 @@ class Interpret(Section):
     instructions: str = ""
     """What the texts are and what kind of feature is wanted, put into the prompt as it is. Without examples:
     a candidate that repeats five of these words in a row, or only says that a text is one, is no finding."""
-    temperature: Amount = 0.7
-    """Sampling temperature."""
+    temperature: Amount = 0
+    """Sampling temperature. 0: the likeliest words; candidates differ by their texts and their question."""
     max_tokens: Positive = 64
     """Tokens per answer."""
     thinking: bool = False
-    """Let a reasoning model think before it answers (raise max_tokens with it)."""
+    """Let a reasoning model think before it answers (raise max_tokens with it, and set the temperature that
+    its makers advise)."""
     seed: Count = 0
     """Seed of the choice of texts and of the sampling."""
 

@@ -180,7 +180,7 @@ def wordings() -> dict[str, Wording]:
     found = yaml.safe_load(Path(__file__).with_name("wordings.yaml").read_text())
     ours = {
         f"in use, {name}": Wording(_rendered(broad), prompts.naming_begun())
-        for name, broad in (("broad", True), ("narrow", False))
+        for name, broad in (("broad", True), ("topic", False))
     }
     return {name: Wording(**one) for name, one in found.items()} | ours
 
@@ -211,7 +211,8 @@ def _names(
 
 def read_name(raw: str, wording: str, instructions: str) -> str | None:
     """Return the sentence in an answer, if it is no failed candidate of this very wording."""
-    return read_answer(Answer(raw, Status.OK), f"{wordings()[wording].ask} {instructions}")[0]
+    asked = wordings()[wording]
+    return read_answer(Answer(f"{asked.begun} {raw}", Status.OK), f"{asked.ask} {instructions}")[0]
 
 
 def write(model: VllmModel, case: Case, asked: list[Wording]) -> list[str]:

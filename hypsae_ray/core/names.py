@@ -30,6 +30,9 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _IS_A_TEXT_THAT = re.compile(r"(is|are) (an? )?\w+ that (?=\w+s\b)", re.IGNORECASE)
+_SHARED_TOPIC = re.compile(
+    r"shares? (the|an?|one)( same| common| similar)? (topic|theme|subject) of (?=\w)", re.IGNORECASE
+)
 _QUOTED_THEN_WHY = re.compile(r"[\"“]([^\"“”]+)[\"”]\s*([-–—:(.]|because\b|since\b|as\b).*", re.IGNORECASE)
 _NO_NAME = frozenset({"none", "n/a", "na", "null", "unknown", "yes", "no", "no feature", "no property"})
 
@@ -59,8 +62,8 @@ def parse_name(raw: str) -> str | None:
     r"""Read the sentence out of a model's answer to a naming prompt.
 
     Leaves out thinking, whether closed or not, list marks, quotes around the whole, lead-ins such as
-    "Feature:" or "Each text of group A", and what is said of the other group; takes the first line that is
-    left with a plausible sentence in it.
+    "Feature:" or "Each text of group A", and what is said of the other group; what a group shares the topic
+    of, a text mentions. Takes the first line that is left with a plausible sentence in it.
 
     Returns:
         The sentence on one line, or None if there is none of at most 50 words.
@@ -129,6 +132,7 @@ def _clean(line: str) -> str:
             found = pattern.match(name)
             name = name[found.end() :] if found else name
         name = _unquoted(name.strip("*_ "))
+    name = _SHARED_TOPIC.sub("mentions ", name, count=1) if _SHARED_TOPIC.match(name) else name
     return _without_others(name).rstrip(".,;: ")
 
 

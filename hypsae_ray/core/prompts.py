@@ -25,7 +25,7 @@ _TEMPLATES = (
     "naming_begun",
     "naming_broad",
     "naming_form",
-    "naming_narrow",
+    "naming_topic",
     "label_instruction",
     "label_text",
     "label_property",
@@ -72,7 +72,7 @@ def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
         instructions=f"{instructions}\n\n" if instructions else "",
         positives=_numbered(prompt.positives),
         negatives=_numbered(prompt.negatives),
-        question=_template("naming_broad" if prompt.broad else "naming_narrow").template.strip(),
+        question=_template("naming_broad" if prompt.broad else "naming_topic").template.strip(),
     )
     return asked if begun else asked + _template("naming_form").substitute(begun=naming_begun())
 

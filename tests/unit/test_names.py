@@ -26,6 +26,8 @@ DOGS = "mentions dogs or cats, big and small"
         f"{DOGS} rather than birds as group B does",
         f"is a text that {DOGS}",
         f"**Answer:** The texts of group A all {DOGS}",
+        "Each text of group A shares the topic of dogs or cats, big and small, while group B lacks it.",
+        "All texts of group A share a common theme of dogs or cats, big and small",
     ],
 )
 def test_what_is_said_of_the_first_group_is_kept(raw: str):
