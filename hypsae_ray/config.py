@@ -737,8 +737,10 @@ class Interpret(Section):
     """Sentences written per neuron, each from other positive texts where there are enough."""
     n_examples: Examples = 20
     """Texts in each prompt, half of them positive; keywords, with no context to fill, read at least 200."""
-    sampling: Literal["top", "percentile"] = "top"
-    """Positive texts: those that fire most, or a random draw from a bin of the firing ones."""
+    sampling: Literal["turns", "top", "percentile"] = "turns"
+    """Positive texts. top: those that fire most, which are alike; percentile: a random draw from a bin of the
+    firing ones; turns: of the first candidate, the third and so on those that fire most, and of the others a
+    random draw from the upper half of the firing ones."""
     percentiles: tuple[float, float] = (90, 100)
     """percentile: the bin of firing texts, as percentiles of their activation."""
     max_words: Positive = 256

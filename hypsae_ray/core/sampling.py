@@ -30,7 +30,7 @@ def naming_examples(activation: Floats, options: Interpret, rng: np.random.Gener
     Args:
         activation: (n,) of one neuron, one value per distinct text; it fires where the value is above 0.
         options: number of candidates and of examples, and where in the firing range positives come from.
-        rng: decides the negatives, and the positives with sampling "percentile".
+        rng: decides the negatives, and which positives are drawn.
 
     Returns:
         One Examples per candidate, with up to n_examples // 2 positives, the strongest first, and as many
@@ -41,8 +41,11 @@ def naming_examples(activation: Floats, options: Interpret, rng: np.random.Gener
     firing = _firing(activation)
     silent = np.flatnonzero(~(activation > 0))
     wanted = half * n_candidates
-    pool = firing if options.sampling == "top" else _bin(activation, firing, options.percentiles, rng)
-    pool = pool[: min(wanted, len(firing) // 2)]
+    if options.sampling == "turns":
+        pool = _taking_turns(firing[: len(firing) // 2], n_candidates, wanted, rng)
+    else:
+        pool = firing if options.sampling == "top" else _bin(activation, firing, options.percentiles, rng)
+        pool = pool[: min(wanted, len(firing) // 2)]
     quiet = rng.permutation(silent)[: min(wanted, len(silent) // 2)]
     hands = [
         (_deal(pool, c, n_candidates, half), _deal(quiet, c, n_candidates, half)) for c in range(n_candidates)
@@ -82,6 +85,16 @@ def _firing(activation: Floats) -> Ints:
     """Positions of the firing rows, the strongest first, ties in order of position."""
     order = np.argsort(-activation, kind="stable")
     return order[activation[order] > 0].astype(np.int64)
+
+
+def _taking_turns(upper: Ints, n_candidates: int, wanted: int, rng: np.random.Generator) -> Ints:
+    """The strongest of the upper half at the places of even candidates, a draw of the rest at the others."""
+    pool = upper[:wanted].copy()
+    odd = np.arange(len(pool)) % n_candidates % 2 == 1
+    n_strong = int((~odd).sum())
+    pool[~odd] = upper[:n_strong]
+    pool[odd] = rng.permutation(upper[n_strong:])[: len(pool) - n_strong]
+    return pool
 
 
 def _bin(

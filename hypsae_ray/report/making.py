@@ -78,12 +78,19 @@ def _sae(config: Config, facts: MethodsFacts) -> str:
     )
 
 
+_POSITIVES = {
+    "turns": "that activate it, in turns the strongest and ones drawn from the upper half,",
+    "top": "that activate it most",
+    "percentile": "drawn from a range of its activation",
+}
+
+
 def _naming(config: Config, facts: MethodsFacts) -> str:
     llm = config.interpreter
     options = config.naming
     who = "a keyword baseline without a language model (class-based TF-IDF)"
     who = who if llm.engine == "keywords" else f"{model_in_use(llm)} at temperature {options.temperature:g}"
-    top = "that activate it most" if options.sampling == "top" else "drawn from a range of its activation"
+    top = _POSITIVES[options.sampling]
     again = (
         f" {plural(facts.asked_again, 'answer')} {was(facts.asked_again)} asked for anew, up to twice each, "
         "as the one before repeated the prompt, named a group of texts or said nothing that a text can show."

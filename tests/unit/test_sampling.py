@@ -16,9 +16,20 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def test_candidates_get_interleaved_ranks_of_the_top():
     values = activation(200, 300)
-    found = naming_examples(values, Interpret(n_candidates=3, n_examples=8), rng())
+    found = naming_examples(values, Interpret(n_candidates=3, n_examples=8, sampling="top"), rng())
     shown = [values[one.positives].tolist() for one in found]
     assert shown == [[200, 197, 194, 191], [199, 196, 193, 190], [198, 195, 192, 189]]
+
+
+def test_candidates_take_turns_with_the_top_and_a_draw_from_the_upper_half():
+    values = activation(200, 300)
+    options = Interpret(n_candidates=3, n_examples=8, sampling="turns")
+    first, second, third = (values[one.positives].tolist() for one in naming_examples(values, options, rng()))
+    assert (first, third) == ([200, 198, 196, 194], [199, 197, 195, 193])
+    draws = [set(values[naming_examples(values, options, rng(k))[1].positives]) for k in range(50)]
+    assert set(second) == draws[0]
+    assert set.union(*draws) <= set(range(101, 193)), "the upper half without the eight strongest"
+    assert len(set.union(*draws)) > 80, "all of it"
 
 
 def test_positives_fire_negatives_are_silent_and_no_candidate_shares_either():
@@ -32,7 +43,7 @@ def test_positives_fire_negatives_are_silent_and_no_candidate_shares_either():
     assert len(set(rows.tolist())) == len(rows)
 
 
-@pytest.mark.parametrize("sampling", ["top", "percentile"])
+@pytest.mark.parametrize("sampling", ["turns", "top", "percentile"])
 def test_half_of_the_firing_rows_stay_unseen_and_candidates_still_differ(sampling):
     values = activation(16, 300)
     options = Interpret(n_candidates=3, n_examples=20, sampling=sampling, percentiles=(0, 100))
