@@ -158,6 +158,7 @@ FIDELITY = pa.schema(
         ("f1", pa.float64()),
         *MEASURES,
         ("choosing_f1", pa.float64()),
+        ("choosing_f1_corpus", pa.float64()),
         ("choosing_correlation", pa.float64()),
     ]
 )

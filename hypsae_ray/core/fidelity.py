@@ -185,19 +185,23 @@ def halves(fires: Mask, labelled: Mask, n_candidates: int) -> tuple[Mask, Mask]:
 
 
 def best_candidate(scores: Sequence[Fidelity]) -> int | None:
-    """Return the position of the highest F1; None if no F1 is defined.
+    """Return the position of the highest F1 in the corpus; None if no F1 is defined.
 
-    Of equals, the highest correlation wins (a timid annotator says no to all, and yet leans one way), then
-    the first one.
+    In the corpus, since labels are given there, where a false alarm costs more than in the sample. Of equals,
+    the highest F1 in the sample wins, then the highest correlation (a timid annotator says no to all, and yet
+    leans one way), then the first one.
     """
     defined = [i for i, score in enumerate(scores) if not math.isnan(score.f1)]
-    return max(
-        defined, key=lambda i: (scores[i].f1, _defined_or_lowest(scores[i].correlation), -i), default=None
-    )
+
+    def worth(i: int) -> tuple[float, ...]:
+        score = scores[i]
+        return *map(_defined_or_lowest, (score.f1_corpus, score.f1, score.correlation)), -i
+
+    return max(defined, key=worth, default=None)
 
 
-def _defined_or_lowest(correlation: float) -> float:
-    return -math.inf if math.isnan(correlation) else correlation
+def _defined_or_lowest(measure: float) -> float:
+    return -math.inf if math.isnan(measure) else measure
 
 
 def _precision(true_yes: float, false_yes: float) -> float:

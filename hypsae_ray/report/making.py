@@ -113,8 +113,8 @@ def _fidelity(config: Config, facts: MethodsFacts) -> str:
         else ""
     )
     choice = (
-        " The sentence with the highest F1 on half of them was kept; its fidelity is that on the other half, "
-        "where there were enough of them."
+        " The sentence with the highest F1 on half of them, at the neuron's prevalence, was kept; its "
+        "fidelity is that on the other half, where there were enough of them."
         if config.interpret.n_candidates > 1
         else ""
     )

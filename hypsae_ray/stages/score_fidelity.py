@@ -204,6 +204,7 @@ def to_table(scored: Sequence[Scored]) -> pa.Table:
             "threshold": one.threshold,
             **one.whole.columns(),
             "choosing_f1": one.choosing.f1,
+            "choosing_f1_corpus": one.choosing.f1_corpus,
             "choosing_correlation": one.choosing.correlation,
         }
         for one in scored

@@ -147,6 +147,15 @@ def test_best_candidate(scores, best):
     assert best_candidate([Fidelity(f1=f1, correlation=0.0) for f1 in scores]) == best
 
 
+def test_a_false_alarm_counts_as_in_the_corpus():
+    fires, rng = np.arange(20) < 10, np.random.default_rng(0)
+    general = np.where(fires | (np.arange(20) < 12), 1.0, 0.0)  # recall 1, and 2 false alarms in 10
+    narrow = np.where(np.arange(20) < 7, 1.0, 0.0)  # recall 0.7, and none
+    for prevalence, best in ((0.5, 0), (0.05, 1)):
+        scores = [score_fidelity(fires, p, 0.5, prevalence=prevalence, rng=rng) for p in (general, narrow)]
+        assert best_candidate(scores) == best
+
+
 def test_of_equal_f1_the_one_that_leans_the_right_way_is_best():
     scores = [Fidelity(f1=0.0, correlation=correlation) for correlation in (math.nan, -0.2, 0.3, 0.1)]
     assert best_candidate(scores) == 2
