@@ -92,12 +92,12 @@ SIGNALS = ["the soup was cold and the waiter was rude", "our little dog loves th
 
 
 def long_texts(n: int) -> tuple[list[str], np.ndarray]:
-    """Texts of 1,500 words, all alike but for what one of two sentences says from word 1,200 on."""
+    """Texts of 750 words, all alike but for what one of two sentences says from word 600 on."""
     rng = np.random.default_rng(0)
     texts, kinds = [], np.arange(n) % 2
     for kind in kinds:
-        words = list(rng.choice(FILLER, size=1500))
-        words[1200:] = (SIGNALS[kind].split() * 40)[:300]
+        words = list(rng.choice(FILLER, size=750))
+        words[600:] = (SIGNALS[kind].split() * 20)[:150]
         texts.append(" ".join(words))
     return texts, kinds
 
