@@ -12,7 +12,7 @@ from scipy.stats import binom
 from hypsae_ray.answers import score_columns
 from hypsae_ray.artifacts import Folder
 from hypsae_ray.boundary import Scores
-from hypsae_ray.config import Chunk, Evaluate
+from hypsae_ray.config import Chunk
 from hypsae_ray.core.chunks import (
     chunk_ids,
     combine_activations,
@@ -23,7 +23,8 @@ from hypsae_ray.core.chunks import (
     split_texts,
     starts_of,
 )
-from hypsae_ray.core.inference import evaluate
+from hypsae_ray.core.design import make_design
+from hypsae_ray.core.linear import fit_linear, sum_moments
 from hypsae_ray.core.sample import LabelArray, Sample
 from hypsae_ray.errors import InputError
 from hypsae_ray.schema import annotations
@@ -155,12 +156,13 @@ def test_a_true_null_is_rejected_at_its_level(tmp_path: Path, rule):
     p_yes = np.where(rng.random((800, n_tests)) < liking, 0.9, 0.1)
     stored = store(tmp_path, chunk_ids(documents, places), p_yes, [800])
     (doses,) = DocumentLabels(stored, rule, doses=True).blocks()
-    options, rejected = Evaluate(folds=0, n_permutations=0, correction="none"), 0
+    rejected = 0
     (labels,) = DocumentLabels(stored, rule).blocks()
     for j in range(n_tests):
         one = Sample(LabelArray(labels[:, [j]]), rng.normal(size=100), doses=LabelArray(doses[:, [j]]))
-        found = evaluate(one, "regression", options)
-        assert found.metrics["n_regression"] == 100
-        rejected += int(found.table["regression_pval"][0] < 0.05)
+        design = make_design(one, np.array([0]), centred=True)
+        (moments,) = sum_moments(design)
+        assert design.n == 100
+        rejected += int(fit_linear(design, moments, "hc3").estimates.pval[1] < 0.05)
     low, high = binom.interval(0.999, n_tests, 0.05)
     assert low <= rejected <= high
