@@ -52,10 +52,10 @@ def tree(documents: Path, **data: object) -> dict:
             "near_copy": None, "shard_rows": 250, **data,
         },
         "embed": {"replicas": here},
-        "train_sae": {"n_neurons": 32, "k": 2, "max_epochs": 30, "batch_size": 512},
+        "train_sae": {"n_neurons": 32, "k": 2, "max_epochs": 12, "batch_size": 512},
         "select": {"n": 2},
         "llm": {"engine": "keywords", "replicas": here},
-        "evaluate": {"n_bootstrap": 0, "n_permutations": 0},
+        "evaluate": {"n_bootstrap": 0, "n_permutations": 0, "folds": 3},
     }  # fmt: skip
 
 
@@ -84,6 +84,7 @@ def test_what_stands_late_in_long_documents_is_found_in_their_chunks(chunked: ru
 def test_nothing_is_found_where_only_the_beginning_is_read(documents: Path, tmp_path: Path):
     settings = tree(documents)
     settings["embed"]["max_tokens"] = 32  # less to compute; the model itself ends at 256
+    settings["train_sae"]["max_epochs"] = 3
     metrics = run(settings, tmp_path).chains["main"].metrics
     assert metrics["n_significant"] == 0
     assert metrics["r2_cross_fitted"] < 0.1
