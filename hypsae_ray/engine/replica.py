@@ -112,7 +112,7 @@ class Replica:
         """Whether a task that waits to be alone is still to be done here.
 
         One that this replica has just done may be given out once more before the driver has the result: it
-        must not wait for a task beside it to end, and keep all others waiting.
+        must not wait for the replica's other task to end, and keep all others waiting.
         """
         wanted: Any = ray.get(self._feed.wants.remote(position, self._name))
         return wanted
