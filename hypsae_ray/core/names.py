@@ -36,6 +36,9 @@ _SHARED_TOPIC = re.compile(
 _QUOTED_THEN_WHY = re.compile(r"[\"“]([^\"“”]+)[\"”]\s*([-–—:(.]|because\b|since\b|as\b).*", re.IGNORECASE)
 _NO_NAME = frozenset({"none", "n/a", "na", "null", "unknown", "yes", "no", "no feature", "no property"})
 
+_FRAGMENT = re.compile(r"[,;.)].*|.*\b(that|the|an?|of|and|or|than)", re.IGNORECASE)
+"""A piece of a sentence: it begins or ends in its middle."""
+
 _GROUP = re.compile(r"\b[Gg]roups? [AB]\b|\b(the first|the second|the other|both) groups?\b(?! of)")
 _NEXT_SENTENCE = re.compile(
     r"((?<=[a-z]{4})\.\s+(?=[A-Z])|\.\s+(?=(The|This|These|Each|All|None|It|They|In|Group)\b)).*"
@@ -165,6 +168,7 @@ def _is_name(name: str) -> bool:
     return (
         letters > 2
         and lower not in _NO_NAME
+        and not _FRAGMENT.fullmatch(name)
         and not name.endswith(":")
         and len(name.split()) <= _MAX_NAME_WORDS
     )

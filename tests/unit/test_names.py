@@ -84,3 +84,11 @@ def test_the_words_of_texts_are_free_to_be_used():
     rendered = render_naming(NamingPrompt(("the staff was rude to us all",), ("fine",)))
     assert "the staff was rude to us all" in rendered
     assert says_something("mentions that the staff was rude to us all")
+
+
+@pytest.mark.parametrize(
+    "raw", [", in a single sentence, is", "mentions the dog and the", "says more of it than"]
+)
+def test_a_piece_of_a_sentence_is_none(raw: str):
+    assert parse_name(raw) is None
+    assert parse_name(f"{raw}\n{DOGS}") == DOGS
