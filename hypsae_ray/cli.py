@@ -20,15 +20,20 @@ _SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 GOES_ON = "the same command goes on from here"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def main(argv: Sequence[str] | None = None, interrupts: Sequence[int] = ()) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the arguments; None: those of the program.
+        interrupts: the Ctrl-C that came so far; whatever error follows one is not worth a word.
+    """
     try:
         options, rest = _parser().parse_known_args(argv)
         if rest and not options.overrides:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         return options.do(options, rest)
     except BaseException as error:
-        stopped = stop_signal(error)
+        stopped = signal.SIGINT if interrupts else stop_signal(error)
         if stopped is not None:
             print(f"hypsae: {_SAID[stopped]}; {GOES_ON}", file=sys.stderr)
             return 128 + stopped
@@ -57,10 +62,18 @@ def entry(argv: Sequence[str] | None = None) -> NoReturn:
     """Run as a program.
 
     SIGTERM, which `ray job stop`, Kubernetes and Slurm send, leaves all in order as Ctrl-C does: it raises
-    SystemExit, here and in Ray's own handler, which takes the place of this one while Ray is up.
+    SystemExit, here and in Ray's own handler, which takes the place of this one while Ray is up. Ctrl-C is
+    remembered: a terminal sends it to Ray's processes too, and their end may be what arrives here.
     """
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
-    sys.exit(main(argv))
+    sys.exit(main(argv, interrupts))
 
 
 class _Once(argparse.Action):

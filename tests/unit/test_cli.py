@@ -52,3 +52,9 @@ def test_errors_without_a_signal_stay_what_they_are(monkeypatch, capsys):
     monkeypatch.setattr("hypsae_ray.annotation.status", lambda _: stopped(StageError("it is full")))
     assert cli.main(["status", "nowhere"]) == 1
     assert capsys.readouterr().err == "hypsae: it is full\n"
+
+
+def test_what_follows_ctrl_c_is_ctrl_c(monkeypatch, capsys):
+    monkeypatch.setattr("hypsae_ray.annotation.status", lambda _: stopped(StageError("the actors died")))
+    assert cli.main(["status", "nowhere"], interrupts=[signal.SIGINT]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == f"hypsae: interrupted; {cli.GOES_ON}\n"
