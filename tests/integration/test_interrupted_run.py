@@ -77,7 +77,7 @@ def test_a_run_that_is_interrupted_says_so_in_one_line_and_goes_on(
         server.wait_at_gate()
         os.killpg(job.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
         told, said = job.communicate()
-    assert (job.returncode, told) == (INTERRUPTED, "")
+    assert (job.returncode, told) == (INTERRUPTED, ""), said
     *ours, last = said.splitlines()
     assert last == f"hypsae: interrupted; {GOES_ON}"
     assert [line for line in ours if not OURS.fullmatch(line)] == []
