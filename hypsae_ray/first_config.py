@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from hypsae_ray.config import Data, Select, TrainSae
+from hypsae_ray.config import Chunk, Data, Select, TrainSae
 from hypsae_ray.core.guess import Guess, guess
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.inputs import DataFile, columns_in, find_files, read_frames
@@ -16,6 +16,7 @@ from hypsae_ray.inputs import DataFile, columns_in, find_files, read_frames
 ROWS_READ = 100_000  # by which columns are guessed; the others are only counted
 HOLDOUT_FRACTION = 0.3
 ROWS_PER_HYPOTHESIS, LEAST_HYPOTHESES = 15, 5  # of the holdout: the joint model has a coefficient for each
+LONG_WORDS = 300  # of the median text: what stands behind is not seen, as the default model reads 256 tokens
 GROUP_ADVICE = "these values repeat: take it in if rows that share one belong together"
 
 
@@ -73,11 +74,14 @@ def compose(place: str, found: Guess, n_rows: int, whole: bool) -> str:
     """
     of_holdout, val_fraction = HOLDOUT_FRACTION, Data.model_fields["val_fraction"].default
     usable = n_rows - found.bad_rows
-    shape = TrainSae().sized(int(usable * (1 - of_holdout) * (1 - val_fraction))).shape
+    chunk = Chunk() if found.words > LONG_WORDS else None
+    pieces = 1 if chunk is None else found.words / (chunk.words - chunk.overlap)
+    shape = TrainSae().sized(int(usable * pieces * (1 - of_holdout) * (1 - val_fraction))).shape
     data = [
         ("train", place, ""),
         ("holdout_fraction", of_holdout, "for the tests, read by nothing else; or holdout: FILE"),
         ("text", found.text, ""),
+        ("chunk", chunk and {"words": chunk.words, "overlap": chunk.overlap}, _long(found)),
         ("target", found.target, _others("other numbers", found.other_targets)),
         ("decimal", found.decimal, ""),
         ("task", "count" if found.counts else None, "a Poisson model of rates; regression: of differences"),
@@ -104,6 +108,10 @@ def _few_hypotheses(n_holdout: int) -> list[str]:
     return [f"select: {{n: {n}}}  # {said}"] if n < usual else []
 
 
+def _long(found: Guess) -> str:
+    return f"texts have some {found.words:,.0f} words: chunks are embedded and labelled, whole texts tested"
+
+
 def _advice(found: Guess) -> str:
     return "; ".join(part for part in (GROUP_ADVICE, _others("so do", found.other_groups[1:])) if part)
 
@@ -113,5 +121,9 @@ def _others(what: str, columns: tuple[str, ...]) -> str:
 
 
 def _line(name: str, value: Any, comment: str = "") -> str:
-    line = f"{name}: {yaml.safe_dump([value], allow_unicode=True, width=10_000)[2:].strip()}"
+    if isinstance(value, dict):
+        said = yaml.safe_dump(value, default_flow_style=True).strip()
+    else:
+        said = yaml.safe_dump([value], allow_unicode=True, width=10_000)[2:].strip()
+    line = f"{name}: {said}"
     return f"{line}  # {comment}" if comment else line

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from hypsae_ray import cli, config_file
+from hypsae_ray.config import Chunk
 from hypsae_ray.demo import grammar
 
 
@@ -113,3 +114,16 @@ def test_what_cannot_be_used_is_one_line(survey: Path, capsys, arguments: list[s
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not list(survey.glob("**/*.yaml"))
+
+
+@pytest.mark.parametrize(("words", "chunk", "n_neurons"), [(250, None, 64), (3000, Chunk(), 256)])
+def test_long_texts_are_split_into_chunks(tmp_path: Path, words: int, chunk: Chunk | None, n_neurons: int):
+    rng = np.random.default_rng(0)
+    rows = [
+        {"text": " ".join(rng.choice(["rain", "bread", "music"], words)), "stars": i % 5} for i in range(400)
+    ]
+    pd.DataFrame(rows).to_json(tmp_path / "long.jsonl", orient="records", lines=True)
+    assert cli.main(["init", str(tmp_path / "long.jsonl"), "--out", str(tmp_path / "c.yaml")]) == 0
+    written = config_file.load(str(tmp_path / "c.yaml"))
+    assert written.data.chunk == chunk
+    assert written.train_sae.n_neurons == n_neurons  # 400 x 0.63 texts, or 22 chunks of each: 5,600
