@@ -54,7 +54,9 @@ def sizes(steps: Sequence[Step], config: Config) -> list[str]:
     rows = data.outcome.facts["rows"]
     texts = ", ".join(f"{n:,} {split}" for split, n in rows.items())
     names = f"; {config.select.n} neurons to name" if "interpret" in to_come else ""
-    rough = _rough(steps[0].folder, config.embed, rows["train"] + rows["val"]) if "embed" in to_come else ""
+    texts_read = data.outcome.facts["chunks"] or rows
+    n_texts = texts_read["train"] + texts_read["val"]
+    rough = _rough(steps[0].folder, config.embed, n_texts) if "embed" in to_come else ""
     return [f"texts: {texts}{names}{rough}"]
 
 

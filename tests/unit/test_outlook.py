@@ -13,14 +13,14 @@ from hypsae_ray.console import Console
 TWO = {"replicas": {"min": 1, "max": 2, "cpus": 1}}
 
 
-def said(folder: Path, embed: dict) -> str:
+def said(folder: Path, embed: dict, chunk: dict | None = None) -> str:
     """What is said after stage `data` of 700 training and 100 validation texts of 140 letters each."""
     for name, n in (("train", 700), ("val", 100), ("holdout", 50)):
         texts = [f"{name:>7} {i:04d}{' wait' * 25}..." for i in range(n)]
         frame = pd.DataFrame({"text": texts, "y": [i % 5 for i in range(n)]})
         frame.to_json(folder / f"{name}.jsonl", orient="records", lines=True)
     places = {name: str(folder / f"{name}.jsonl") for name in ("train", "val", "holdout")}
-    data = {**places, "target": "y", "near_copy": None}
+    data = {**places, "target": "y", "near_copy": None, "chunk": chunk}
     config = parse({"data": data, "embed": embed, "llm": {"engine": "keywords"}}, "c.yaml")
     steps = pipeline.plan(config, Folder.at(folder / "run"))
     list(pipeline.run_steps(steps[:1], Folder.at(folder / "run"), Console()))
@@ -38,6 +38,11 @@ def said(folder: Path, embed: dict) -> str:
 )
 def test_the_time_to_embed_follows_tokens_and_cores(tmp_path: Path, embed: dict, expected: str):
     assert said(tmp_path, embed) == f"; to embed: {expected}, once the model is loaded"
+
+
+def test_chunks_are_what_is_embedded(tmp_path: Path):
+    line = said(tmp_path, TWO, {"words": 9, "overlap": 0})  # three of each text, a third as long
+    assert 3.6 <= float(line.removeprefix("; to embed: some ").split()[0]) <= 4.4
 
 
 @pytest.mark.parametrize(
