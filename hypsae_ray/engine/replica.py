@@ -25,9 +25,7 @@ from hypsae_ray.engine.feed import Turn
 from hypsae_ray.errors import EngineDiedError, HypsaeError, ModelError, StageError
 
 CALLS_AT_ONCE = 2
-ASK_AGAIN_S = (
-    1.0  # how long one that waits to be alone may keep others waiting once it is not needed any more
-)
+ASK_AGAIN_S = 1.0  # a task that waits to be alone, and is not needed any more, keeps others waiting so long
 ANSWER_S = 1.0  # an answer that was just given is on its way to the driver; else it would be asked for again
 
 
