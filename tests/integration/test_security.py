@@ -220,6 +220,7 @@ def test_weights_that_are_a_pickle_are_not_read(plain: Path, tmp_path: Path):
 
 KEY = "sk-0aXq7-not-to-be-found-anywhere"
 EVIL = '<script>alert("x")</script>'
+NAME = f"food, {EVIL.replace('x', 'y')}"  # not the markup of the texts: what nearly all have is no name
 ACTORS = {"min": 1, "max": 1, "cpus": 1}
 
 
@@ -272,7 +273,7 @@ def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
     out = tmp_path / "run"
     with serve() as server:
         server.faults.extend([Fault.error(500, f"wrong: {KEY}"), Fault.error(400, f"bad: {KEY}")])
-        server.faults.extend([Fault.says(f"mentions {EVIL}")] * 40)
+        server.bad["B:"] = Fault.says(f"mentions {NAME}")  # all prompts that ask for a name
         endpoint = {"url": server.url, "key_env": "HYPSAE_TEST_KEY"}
         llm = {"engine": "endpoint", "model": "m", "endpoint": endpoint, "replicas": ACTORS}
         small = {"select": {"n": 3}, "score_fidelity": {"n_examples": 8}, "annotate": {"max_rows": 30}}
@@ -294,6 +295,6 @@ def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
     assert files_with(b"HYPSAE_TEST_KEY", out)  # its name is there, and so would the key be found
     report = (out / "report.html").read_text()
     assert "<script" not in report
-    assert report.count("mentions &lt;script&gt;alert(") > 3
+    assert report.count("mentions food, &lt;script&gt;alert(") > 3
     assert "stars &lt;script&gt;" in report
     assert "train&lt;script&gt;.csv" in report
