@@ -100,7 +100,7 @@ class Replica:
                 turn = self._begin(position, alone=False)
                 if turn not in (Turn.ALONE, Turn.LEAVE):
                     return self._take(turn, position, packed)
-            with self._room.taken_while(CALLS_AT_ONCE, lambda: self._is_wanted(position)) as alone:
+            with self._room.taken(CALLS_AT_ONCE, lambda: self._is_wanted(position)) as alone:
                 turn = self._begin(position, alone=True) if alone else Turn.SKIP
                 return self._take(turn, position, packed)
         finally:
@@ -168,14 +168,11 @@ class _Room:
         self._free, self._door = Semaphore(size), Lock()
 
     @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Hold room of a size; wait for it in line, lest two that want all of it lock each other."""
-        with self.taken_while(size, lambda: True):
-            yield
+    def taken(self, size: int, wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+        """Hold room of a size, and say so; False, and none of it, once it is not wanted any more.
 
-    @contextmanager
-    def taken_while(self, size: int, wanted: Callable[[], bool]) -> Iterator[bool]:
-        """Hold room of a size, and say so; False, and none of it, once it is not wanted any more."""
+        Calls wait in line: two that want all of it would else lock each other.
+        """
         got = 0
         try:
             with self._door:
