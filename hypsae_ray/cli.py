@@ -181,7 +181,7 @@ def _overrides(options: argparse.Namespace, rest: list[str]) -> dict[str, str]:
 
 
 def _init(options: argparse.Namespace, _: list[str]) -> int:
-    from hypsae_ray.first_config import write_config
+    from hypsae_ray.commands.first_config import write_config
 
     known = {name: getattr(options, name) for name in ("text", "target", "group")}
     path, text = write_config(options.data, options.out, **known)
@@ -190,12 +190,13 @@ def _init(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from hypsae_ray import config_file, runner
-    from hypsae_ray.artifacts import Folder
+    from hypsae_ray.commands import runner
+    from hypsae_ray.config import loading
     from hypsae_ray.run_log import own_console
+    from hypsae_ray.store.artifacts import Folder
 
     sys.path.append(str(Path.cwd()))  # where the module of a select.function may lie
-    settings = config_file.load(options.config, _overrides(options, rest))
+    settings = loading.load(options.config, _overrides(options, rest))
     out = options.out or default_out(options.config)
     with own_console(Folder.at(out)) as console:
         run = runner.run(settings, out, until=options.until, show=console.show, console=console)
@@ -204,10 +205,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
-    from hypsae_ray import annotation
-    from hypsae_ray.artifacts import Folder
-    from hypsae_ray.engine.session import Session
+    from hypsae_ray.cluster.session import Session
+    from hypsae_ray.commands import annotation
     from hypsae_ray.run_log import own_console
+    from hypsae_ray.store.artifacts import Folder
 
     settings, folder = _job(options, rest), Folder.at(options.out)
     with own_console(folder) as console:
@@ -219,23 +220,25 @@ def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _job(options: argparse.Namespace, rest: list[str]) -> "AnnotateJob":
-    from hypsae_ray import config_file
+    from hypsae_ray.config import loading
 
     names = ("hypotheses", "data", "text", "id", "encoding", "delimiter")
     fields = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    return config_file.load_job(options.config, fields, _overrides(options, rest))
+    return loading.load_job(options.config, fields, _overrides(options, rest))
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> int:
-    from hypsae_ray import annotation, config_file, results
-    from hypsae_ray.engine.session import Session
+    from hypsae_ray.cluster.session import Session
+    from hypsae_ray.commands import annotation
+    from hypsae_ray.config import loading
+    from hypsae_ray.report import results
     from hypsae_ray.stages.texts import read_hypotheses
 
     if options.hypotheses and options.data:
         settings = _job(options, rest)
         questions = read_hypotheses(settings.hypotheses)
     elif options.config:
-        config = config_file.load(options.config, _overrides(options, rest))
+        config = loading.load(options.config, _overrides(options, rest))
         settings = annotation.job_of(config)
         questions = results.questions_of(options.out or default_out(options.config), config)
     else:
@@ -248,7 +251,7 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _status(options: argparse.Namespace, _: list[str]) -> int:
-    from hypsae_ray.annotation import status
+    from hypsae_ray.commands.annotation import status
 
     print(status(options.run))
     return 0
@@ -285,14 +288,14 @@ def parse_overrides(words: Sequence[str]) -> dict[str, str]:
 
 
 def _inspect(options: argparse.Namespace, _: list[str]) -> int:
-    from hypsae_ray.inspection import describe_neurons
+    from hypsae_ray.commands.inspection import describe_neurons
 
     print(describe_neurons(options.run, options.neurons, options.examples, options.seed))
     return 0
 
 
 def _plot(options: argparse.Namespace, _: list[str]) -> int:
-    from hypsae_ray.plot_file import plot_run
+    from hypsae_ray.report.plot_file import plot_run
 
     plot_run(options.run, options.out, keywords=options.keywords, most=options.most)
     print(f"figure: {options.out}")
@@ -300,8 +303,8 @@ def _plot(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _demo_data(options: argparse.Namespace, _: list[str]) -> int:
-    from hypsae_ray.artifacts import telling
     from hypsae_ray.demo import grammar
+    from hypsae_ray.store.artifacts import telling
 
     demo = grammar.generate(options.train, options.holdout, options.seed)
     with telling(options.folder, "written"):

@@ -16,12 +16,9 @@ Each one carries a single message, so each survives pickling between Ray process
 left out of it, whoever wrote the URI into it: a user, pyarrow, or a server.
 """
 
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
-from hypsae_ray.secrecy import without_secrets
-
-if TYPE_CHECKING:
-    from hypsae_ray.boundary import Scores
+from hypsae_ray.secrets import without_secrets
 
 
 class HypsaeError(Exception):
@@ -62,12 +59,12 @@ class RefusedTextError(InputError):
 class ModelError(HypsaeError):
     """A model is missing, does not load, or fails on every call.
 
-    `answered` is what a call had of it before it failed; None: nothing.
+    `answered` holds the `models.protocols.Scores` that a call had before it failed; None: none.
     """
 
-    answered: "Scores | None" = None
+    answered: Any = None
 
-    def after(self, answered: "Scores") -> Self:
+    def after(self, answered: Any) -> Self:
         """Return this error with what was answered before it."""
         error = type(self)(*self.args)
         error.answered = answered

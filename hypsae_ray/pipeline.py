@@ -18,15 +18,15 @@ from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from hypsae_ray import fingerprints
-from hypsae_ray.artifacts import MANIFEST, Folder, Manifest, content_hash
-from hypsae_ray.boundary import Options
 from hypsae_ray.config import Config
 from hypsae_ray.console import Console
 from hypsae_ray.errors import ConfigError
+from hypsae_ray.models.protocols import Options
+from hypsae_ray.stages import fingerprints
+from hypsae_ray.store.artifacts import MANIFEST, Folder, Manifest, content_hash
 
 if TYPE_CHECKING:
-    from hypsae_ray.engine.session import Session
+    from hypsae_ray.cluster.session import Session
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def run_steps(steps: Sequence[Step], out: Folder, console: Console) -> Iterator[
                 continue
             if session is None:  # imported here: with nothing to do, neither torch nor Ray is loaded
                 session = stack.enter_context(
-                    import_module("hypsae_ray.engine.session").Session(out, console.say)
+                    import_module("hypsae_ray.cluster.session").Session(out, console.say)
                 )
             if step.stage.asks:  # all that is to come, as soon as the input is known to be good
                 session.check([later.stage.asks(later.config) for later in left if later.stage.asks])

@@ -10,8 +10,8 @@ from typing import BinaryIO, TextIO
 
 import pyarrow.fs as pafs
 
-from hypsae_ray.artifacts import Folder
 from hypsae_ray.console import Console
+from hypsae_ray.store.artifacts import Folder
 
 LOG = "run.log"
 

@@ -34,24 +34,25 @@ import numpy as np
 import pandas as pd
 from prometheus_client.parser import text_string_to_metric_families
 
-from hypsae_ray.answers import Answers, Part, Texts
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import LanguageModel, Pool, Usage
+from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Label, Llm, Replicas
-from hypsae_ray.core import rows
-from hypsae_ray.core.pairs import blocks
-from hypsae_ray.core.sharing import Layout
+from hypsae_ray.data import rows
 from hypsae_ray.demo import grammar
-from hypsae_ray.engine.label_prompts import LabelPrompts, measure
-from hypsae_ray.engine.session import Session
-from hypsae_ray.engine.vllm_model import (
+from hypsae_ray.labels.answers import Answers, Part, Texts
+from hypsae_ray.labels.label_shards import LabelShards
+from hypsae_ray.labels.pairs import blocks
+from hypsae_ray.models.prompts.sharing import Layout
+from hypsae_ray.models.prompts.tokens import LabelPrompts, measure
+from hypsae_ray.models.protocols import LanguageModel, Pool
+from hypsae_ray.models.vllm.model import (
     engine_arguments,
     label_params,
     set_environment,
     vllm_environment,
     yes_and_no,
 )
-from hypsae_ray.stages.label_shards import LabelShards
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.usage import Usage
 
 SHARD_ROWS = 16
 WARM_UP = "This text only warms the engine up."

@@ -22,18 +22,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from hypsae_ray import config_file, fingerprints, pipeline, schema
-from hypsae_ray.answers import score_columns
-from hypsae_ray.artifacts import MANIFEST, Folder
-from hypsae_ray.boundary import Scores
-from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm
+from hypsae_ray import pipeline
+from hypsae_ray.cluster.session import Session
+from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm, loading
 from hypsae_ray.demo import grammar
-from hypsae_ray.engine.session import Session
-from hypsae_ray.schema import Status
+from hypsae_ray.labels.answers import score_columns
+from hypsae_ray.labels.assembly import write_annotations
+from hypsae_ray.labels.label_plan import Job, make_plan
+from hypsae_ray.models.protocols import Scores
+from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.annotate import annotate
-from hypsae_ray.stages.assembly import write_annotations
-from hypsae_ray.stages.label_plan import Job, make_plan
 from hypsae_ray.stages.texts import PREFIX, store_rows
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import MANIFEST, Folder
+from hypsae_ray.store.schema import Status
 
 TABLE_ROWS = 10_000
 TURNS = 3
@@ -47,8 +49,8 @@ select: {{n: {hypotheses}}}
 llm: {{engine: keywords, replicas: {{min: 0, max: 0}}}}
 """
 NOTEBOOK = (
-    "import hypsae_ray, numpy; from hypsae_ray.stages.stored_labels import StoredLabels; "
-    "from hypsae_ray.artifacts import Folder; n = StoredLabels(Folder.at('{folder}'), 0.5).shape[0]; "
+    "import hypsae_ray, numpy; from hypsae_ray.labels.stored_labels import StoredLabels; "
+    "from hypsae_ray.store.artifacts import Folder; n = StoredLabels(Folder.at('{folder}'), 0.5).shape[0]; "
     "target = numpy.random.default_rng(1).normal(size=n); "
     "hypsae_ray.evaluate_hypotheses('{folder}', target, task='regression')"
 )
@@ -109,7 +111,7 @@ def memory(place: Path, n_rows: int, n_hypotheses: int) -> dict[str, float]:
     config.write_text(CONFIG.format(place=place, hypotheses=n_hypotheses))
     arguments = ["run", "--config", str(config), "--out", str(out)]
     subprocess.run([sys.executable, "-m", "hypsae_ray.cli", *arguments], check=True, capture_output=True)
-    steps = pipeline.plan(config_file.load(str(config), {}), Folder.at(str(out)))
+    steps = pipeline.plan(loading.load(str(config), {}), Folder.at(str(out)))
     folders = {step.stage.name: step.folder for step in steps}
     small = peaks(arguments, folders)
     print(f"a small run: {small}", file=sys.stderr)

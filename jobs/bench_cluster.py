@@ -40,11 +40,11 @@ from bench_scale import WaitingEngines, warm_up, write_job
 from ray._common.test_utils import wait_for_condition
 from ray.cluster_utils import Cluster
 
-from hypsae_ray import annotation
-from hypsae_ray.artifacts import Folder
+from hypsae_ray.commands import annotation
 from hypsae_ray.console import Console
 from hypsae_ray.pipeline import ANSWERS
-from hypsae_ray.progress import read_beat
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.progress import read_beat
 
 QUESTIONS, SHARD_ROWS = 20, 256
 PREEMPTION = 2  # DRAIN_NODE_REASON_PREEMPTION

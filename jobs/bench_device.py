@@ -25,9 +25,9 @@ import pandas as pd
 import torch
 
 from hypsae_ray.config import Embed, TrainSae
-from hypsae_ray.core.collective import Alone
-from hypsae_ray.core.training import Epoch, Shard, train
-from hypsae_ray.engine.embedder import SentenceEmbedder
+from hypsae_ray.models.sentence_embedder import SentenceEmbedder
+from hypsae_ray.sae.collective import Alone
+from hypsae_ray.sae.training import Epoch, Shard, train
 
 TEXTS_AT_ONCE = 4096
 EPOCHS = 3

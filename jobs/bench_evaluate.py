@@ -23,12 +23,12 @@ import pandas as pd
 import pyarrow as pa
 
 import hypsae_ray
-from hypsae_ray import schema
-from hypsae_ray.answers import score_columns
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Scores
-from hypsae_ray.core.inference import Task
-from hypsae_ray.schema import Status
+from hypsae_ray.labels.answers import score_columns
+from hypsae_ray.models.protocols import Scores
+from hypsae_ray.stats.inference import Task
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import Status
 
 SHARD_ROWS = 50_000
 

@@ -26,11 +26,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 import hypsae_ray
-from hypsae_ray.core.fidelity import score_fidelity
-from hypsae_ray.core.inference import Task
-from hypsae_ray.core.multiplicity import correct
-from hypsae_ray.core.prediction import deal_folds
 from hypsae_ray.demo import grammar
+from hypsae_ray.neurons.fidelity import score_fidelity
+from hypsae_ray.stats.inference import Task
+from hypsae_ray.stats.multiplicity import correct
+from hypsae_ray.stats.prediction import deal_folds
 
 Found = dict[str, float]  # what one draw came to, each 0 or 1 (or a value to be averaged)
 QUICK = {"folds": 0, "n_bootstrap": 0, "n_permutations": 0}

@@ -29,11 +29,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hypsae_ray.boundary import LanguageModel, Usage
+from hypsae_ray.cluster.session import LanguageModelFactory
 from hypsae_ray.config import Endpoint, Label, Llm, Replicas
-from hypsae_ray.core.measures import Ranking, percentile_interval
 from hypsae_ray.demo import grammar
-from hypsae_ray.engine.session import LanguageModelFactory
+from hypsae_ray.models.protocols import LanguageModel
+from hypsae_ray.stats.measures import Ranking, percentile_interval
+from hypsae_ray.store.usage import Usage
 
 ATTACKS = Path(__file__).with_name("injections.yaml")
 THRESHOLD = 0.5

@@ -6,7 +6,7 @@
 Every wording of `wordings.yaml`, and the two in use, name the first neurons of each run once, greedily, from
 the same texts. All sentences about a neuron are then scored by one labeller on the same other texts of it.
 
-- usable: share of answers in which a sentence is found that is no failed candidate (`core.names`);
+- usable: share of answers in which a sentence is found that is no failed candidate (`neurons.names`);
 - f1: fidelity at P(yes) of 0.5, mean over neurons; a neuron without a usable sentence counts as 0;
 - auc: the same without a threshold; a neuron without a usable sentence counts as 0.5;
 - truth: in a run with `demo_truth`, F1 of the labels against the planted concept that the neuron stands for,
@@ -33,18 +33,18 @@ import pandas as pd
 import yaml
 from sklearn.metrics import roc_auc_score
 
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Answer, NamingPrompt
 from hypsae_ray.config import Interpret, Llm, Replicas, ScoreFidelity
-from hypsae_ray.core import prompts
-from hypsae_ray.core.sampling import fidelity_examples, naming_examples
 from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
-from hypsae_ray.engine.label_prompts import chat
-from hypsae_ray.engine.vllm_model import VllmModel, sampling_params
-from hypsae_ray.schema import Status
-from hypsae_ray.stages.corpus import Corpus
+from hypsae_ray.models.prompts import wording
+from hypsae_ray.models.prompts.tokens import chat
+from hypsae_ray.models.protocols import Answer, NamingPrompt
+from hypsae_ray.models.vllm.model import VllmModel, sampling_params
+from hypsae_ray.neurons.corpus import Corpus
+from hypsae_ray.neurons.sampling import fidelity_examples, naming_examples
 from hypsae_ray.stages.interpret import read_answer
-from hypsae_ray.stages.workspace import read_activations, read_column
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.stage_tables import read_activations, read_column
 
 NAMING = Interpret(n_candidates=1, n_examples=12, max_words=60)
 SCORING = ScoreFidelity(n_examples=12, max_words=60)
@@ -165,12 +165,12 @@ def _case(run: str, neuron: int, corpus: Corpus, texts: list[str], truth: pd.Dat
     concept = str(truth.columns[int(np.argmax(match))]) if max(match, default=0) >= RECOVERED_F1 else ""
     prompt = NamingPrompt(
         *(
-            tuple(" ".join(prompts.truncate_words(texts[i], NAMING.max_words).split()) for i in part)
+            tuple(" ".join(wording.truncate_words(texts[i], NAMING.max_words).split()) for i in part)
             for part in (shown.positives, shown.negatives)
         ),
         instructions=said,
     )
-    cut = [prompts.truncate_words(texts[i], SCORING.max_words) for i in rows]
+    cut = [wording.truncate_words(texts[i], SCORING.max_words) for i in rows]
     true = truth[concept].to_numpy()[rows] if concept else np.zeros(len(rows), int)
     return Case(run, neuron, prompt, cut, fires[rows], concept, true)
 
@@ -179,7 +179,7 @@ def wordings() -> dict[str, Wording]:
     """Return all wordings by name, those with the same beginning next to each other."""
     found = yaml.safe_load(Path(__file__).with_name("wordings.yaml").read_text())
     ours = {
-        f"in use, {name}": Wording(_rendered(broad), prompts.naming_begun())
+        f"in use, {name}": Wording(_rendered(broad), wording.naming_begun())
         for name, broad in (("broad", True), ("topic", False))
     }
     return {name: Wording(**one) for name, one in found.items()} | ours
@@ -187,7 +187,7 @@ def wordings() -> dict[str, Wording]:
 
 def _rendered(broad: bool) -> str:
     prompt = NamingPrompt(("$positives",), ("$negatives",), broad=broad)
-    return "${instructions}" + prompts.render_naming(prompt).replace("1. $", "$")
+    return "${instructions}" + wording.render_naming(prompt).replace("1. $", "$")
 
 
 def _names(

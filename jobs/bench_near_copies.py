@@ -22,7 +22,7 @@ import tracemalloc
 import numpy as np
 import scipy.sparse as sp
 
-from hypsae_ray.core.near_copies import CopyIndex, shingles
+from hypsae_ray.data.near_copies import CopyIndex, shingles
 
 THRESHOLD = 0.8
 AT_ONCE = 500

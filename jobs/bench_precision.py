@@ -25,7 +25,7 @@ from typing import Any
 
 from hypsae_ray.config import Llm, Replicas
 from hypsae_ray.demo import grammar
-from hypsae_ray.engine.vllm_model import VllmModel, engine_arguments
+from hypsae_ray.models.vllm.model import VllmModel, engine_arguments
 
 LIMITS = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 SETTINGS = {"plain": {}, "limited": LIMITS, "avx2": LIMITS}

@@ -25,8 +25,8 @@ import torch
 from hypothesaes.quickstart import train_sae
 
 from hypsae_ray.config import TrainSae
-from hypsae_ray.core.sae import SparseAutoencoder, from_hypothesaes
-from hypsae_ray.core.training import Progress, Shard, train
+from hypsae_ray.sae.model import SparseAutoencoder, from_hypothesaes
+from hypsae_ray.sae.training import Progress, Shard, train
 
 
 def planted(rows: int, dim: int, concepts: int, rng: np.random.Generator) -> np.ndarray:

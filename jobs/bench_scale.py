@@ -34,15 +34,16 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hypsae_ray import annotation
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Pool, Scores, Usage
+from hypsae_ray.cluster.session import Session
+from hypsae_ray.commands import annotation
 from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm, Replicas
 from hypsae_ray.console import Console
-from hypsae_ray.engine.session import Session
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Pool, Scores
 from hypsae_ray.pipeline import ANSWERS
-from hypsae_ray.progress import read_beat
-from hypsae_ray.schema import Status
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.progress import read_beat
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.usage import Usage
 
 WORDS = "the bread was warm and the waiter kind " * 12  # 468 characters, about a short review
 ROWS_AT_ONCE = 50_000

@@ -13,7 +13,7 @@ concept) place the threshold of each question, and F1 is measured on all other t
 property.
 
 - half: at 0.5;
-- auto: `core.thresholds.place_threshold`; 0.5 where it tells nothing;
+- auto: `neurons.thresholds.place_threshold`; 0.5 where it tells nothing;
 - balanced: the cut with the highest balanced accuracy, by counting;
 - counted: the cut with the highest F1, by counting;
 - all_yes: every label a yes; best: the cut that these other texts themselves would choose.
@@ -40,16 +40,17 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from hypsae_ray.artifacts import Folder
+from hypsae_ray.cluster.session import LanguageModelFactory
 from hypsae_ray.config import UNPLACED, Llm, Replicas
-from hypsae_ray.core.measures import percentile_interval
-from hypsae_ray.core.prompts import truncate_words
-from hypsae_ray.core.thresholds import place_threshold
+from hypsae_ray.data.words import truncate_words
 from hypsae_ray.demo import grammar
 from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
-from hypsae_ray.engine.session import LanguageModelFactory
-from hypsae_ray.stages.annotate import read_annotations, to_labels
-from hypsae_ray.stages.workspace import read_column
+from hypsae_ray.labels.stored_labels import to_labels
+from hypsae_ray.neurons.thresholds import place_threshold
+from hypsae_ray.stages.annotate import read_annotations
+from hypsae_ray.stats.measures import percentile_interval
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.stage_tables import read_column
 
 DRAWS = 40
 LEAST_TRUE = 8

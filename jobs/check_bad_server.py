@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hypsae_ray.answers import read_scores
-from hypsae_ray.schema import Status
-from hypsae_ray.stages.stored_labels import ANNOTATIONS, find_annotations
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.stored_labels import ANNOTATIONS, find_annotations
+from hypsae_ray.store.schema import Status
 
 sys.path.append(str(Path(__file__).parents[1]))
 from tests.integration.openai_server import Fault, serve

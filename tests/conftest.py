@@ -14,7 +14,8 @@ import yaml
 # they spin, and where other processes want the same cores, an SAE of 64 neurons took 116 s to train, not 1.2.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from hypsae_ray import config, config_file, pipeline
+from hypsae_ray import config, pipeline
+from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
 
 # A test that starts Ray starts its own, whatever cluster this machine may know of.
@@ -80,7 +81,7 @@ def demo_tree(demo_folder: Path) -> dict:
 @pytest.fixture(scope="session")
 def demo_config(demo_tree: dict) -> config.Config:
     """`demo_tree`, parsed."""
-    return config_file.parse(demo_tree, "demo")
+    return loading.parse(demo_tree, "demo")
 
 
 @pytest.fixture(scope="session")

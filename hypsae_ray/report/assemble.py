@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import Config
 from hypsae_ray.report.html import Examples, Findings, ReportData
-from hypsae_ray.stages.workspace import read_texts
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.stage_tables import read_texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hypsae_ray.results import Chain
+    from hypsae_ray.report.results import Chain
 
 EXAMPLES_PER_SIDE = 3
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hypsae_ray.config import Config, SaeShape
-from hypsae_ray.core.cuts import Cut
+from hypsae_ray.data.cuts import Cut
 from hypsae_ray.report.words import labels_cut
 from hypsae_ray.stages.embed import CUT_ADVICE
 
 if TYPE_CHECKING:
-    from hypsae_ray.results import Chain
+    from hypsae_ray.report.results import Chain
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from hypsae_ray.config import Endpoint, Llm
-from hypsae_ray.schema import USABLE
+from hypsae_ray.store.schema import USABLE
 
 MISSING = "–"
 MAX_TEXT = 400

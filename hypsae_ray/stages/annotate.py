@@ -13,17 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from hypsae_ray.answers import read_scores
-from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.boundary import DEFAULT_LABEL, SCORE_ARRAYS, Engines, LanguageModel, Scores
+from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import Config, Label
 from hypsae_ray.errors import PartialResultError, StageError
-from hypsae_ray.progress import Progress
-from hypsae_ray.schema import USABLE, Status
-from hypsae_ray.stages.assembly import write_annotations
-from hypsae_ray.stages.label_plan import Job, Plan, describe, first_rows, make_plan
-from hypsae_ray.stages.label_shards import FAILURES_IN_A_ROW, LabelShards, Tally
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.assembly import write_annotations
+from hypsae_ray.labels.label_plan import Job, Plan, describe, first_rows, make_plan
+from hypsae_ray.labels.label_shards import FAILURES_IN_A_ROW, LabelShards, Tally
+from hypsae_ray.models.protocols import DEFAULT_LABEL, SCORE_ARRAYS, LanguageModel, Scores
 from hypsae_ray.stages.workspace import Track, Workspace
+from hypsae_ray.store.artifacts import Folder, Outcome
+from hypsae_ray.store.progress import Progress
+from hypsae_ray.store.schema import USABLE, Status
 
 FAILURES_SHOWN = 5
 ENOUGH = 200  # answers without any label after which none is to be expected
@@ -238,8 +239,3 @@ def read_annotations(folder: Folder) -> tuple[np.ndarray, np.ndarray, np.ndarray
     p_yes = np.concatenate([scores.p_yes for _, scores in tables])
     row_ids = np.concatenate([ids for ids, _ in tables])
     return row_ids, np.where(np.isin(status, USABLE), p_yes, np.nan), status
-
-
-def to_labels(p_yes: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
-    """Return labels 0 and 1 of P(yes) (n, H), by one threshold or by (H,); NaN stays NaN."""
-    return np.where(np.isnan(p_yes), np.nan, (p_yes >= threshold).astype(np.float64))

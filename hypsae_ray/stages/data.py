@@ -13,18 +13,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hypsae_ray import schema
-from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.boundary import Embedded
 from hypsae_ray.config import Data
-from hypsae_ray.core import rows
-from hypsae_ray.core.values import COMMA, says_truth, shown
-from hypsae_ray.errors import InputError
-from hypsae_ray.inputs import DataFile, find_files, read_frames, remarks
-from hypsae_ray.stages.embed import OWN, to_table
-from hypsae_ray.stages.own_vectors import OwnVectors
-from hypsae_ray.stages.possible_groups import find_possible_groups
-from hypsae_ray.stages.splits import (
+from hypsae_ray.data import rows
+from hypsae_ray.data.files import DataFile, find_files, read_frames, remarks
+from hypsae_ray.data.possible_groups import find_possible_groups
+from hypsae_ray.data.splits import (
     SPLITS,
     Comparison,
     Dataset,
@@ -36,7 +29,14 @@ from hypsae_ray.stages.splits import (
     read_rows,
     to_chunks,
 )
+from hypsae_ray.data.values import COMMA, says_truth, shown
+from hypsae_ray.data.vectors_of_rows import OwnVectors
+from hypsae_ray.errors import InputError
+from hypsae_ray.models.protocols import Embedded
+from hypsae_ray.stages.embed import OWN, to_table
 from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Folder, Outcome
 
 SHOWN_BAD_ROWS = 5
 VECTOR = "vector"

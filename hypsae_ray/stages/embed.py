@@ -15,15 +15,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hypsae_ray import schema
-from hypsae_ray.answers import made_with, with_facts
-from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.boundary import Embedded, Embedder, PaidEmbedder
-from hypsae_ray.core.cuts import Cut
-from hypsae_ray.core.scripts import estimate_tokens
+from hypsae_ray.data.cuts import Cut
+from hypsae_ray.data.words import estimate_tokens
 from hypsae_ray.errors import InputError, RefusedTextError, StageError
-from hypsae_ray.stages.tries import RetryingPool
+from hypsae_ray.labels.answers import made_with, with_facts
+from hypsae_ray.labels.tries import RetryingPool
+from hypsae_ray.models.protocols import Embedded, Embedder, PaidEmbedder
 from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Folder, Outcome
 
 OWN = "own-"  # before the name of a file of texts: the vectors that the user has for them
 SPLITS = ("train-", "val-", "holdout-")

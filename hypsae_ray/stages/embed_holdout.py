@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from hypsae_ray.artifacts import Outcome
 from hypsae_ray.stages.annotate import holdout_job
 from hypsae_ray.stages.embed import embed_rows
 from hypsae_ray.stages.train_sae import load, write_activations
 from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.store.artifacts import Outcome
 
 
 def run(work: Workspace) -> Outcome:

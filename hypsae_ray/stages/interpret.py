@@ -3,9 +3,9 @@
 Candidates take turns with two questions: what do all texts say, each in its own words, and which topic do
 they share? The first finds moods, the second subjects (jobs/README.md). The first is asked about the texts
 that fire most, the second about a draw of others, which are less alike (`interpret.sampling`); fidelity
-decides. A candidate that is no finding (`core.names.says_something`) is asked for again, from the same texts
-with the other question and another seed. What a model wrote is kept as it comes, a file per task, so that a
-run that is stopped asks only for the rest.
+decides. A candidate that is no finding (`neurons.names.says_something`) is asked for again, from the same
+texts with the other question and another seed. What a model wrote is kept as it comes, a file per task, so
+that a run that is stopped asks only for the rest.
 """
 
 import json
@@ -18,18 +18,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hypsae_ray import schema
-from hypsae_ray.artifacts import Outcome
-from hypsae_ray.boundary import Answer, LanguageModel, NamingPrompt, Pool, Sampling, Usage
 from hypsae_ray.config import Interpret
-from hypsae_ray.core.cuts import Cut
-from hypsae_ray.core.names import parse_name, says_something
-from hypsae_ray.core.prompts import truncate_words
-from hypsae_ray.core.sampling import naming_examples
-from hypsae_ray.schema import UNANSWERED, Status
-from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
-from hypsae_ray.stages.tries import KeepingPool, RetryingPool
-from hypsae_ray.stages.workspace import Track, Workspace
+from hypsae_ray.data.cuts import Cut
+from hypsae_ray.data.words import truncate_words
+from hypsae_ray.labels.tries import KeepingPool, RetryingPool
+from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Pool, Sampling
+from hypsae_ray.neurons.corpus import Corpus
+from hypsae_ray.neurons.names import parse_name, says_something
+from hypsae_ray.neurons.sampling import naming_examples
+from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Outcome
+from hypsae_ray.store.schema import UNANSWERED, Status
+from hypsae_ray.store.usage import Usage
 
 PROMPTS_PER_TASK = 32
 TRIES = 3  # of a candidate

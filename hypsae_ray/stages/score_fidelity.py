@@ -13,18 +13,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hypsae_ray import schema
-from hypsae_ray.artifacts import Outcome, content_hash
-from hypsae_ray.boundary import LanguageModel, Pool, Usage
 from hypsae_ray.config import UNPLACED, Interpret, Label, ScoreFidelity
-from hypsae_ray.core.cuts import Cut
-from hypsae_ray.core.fidelity import best_candidate
-from hypsae_ray.schema import Status
+from hypsae_ray.data.cuts import Cut
+from hypsae_ray.labels.tries import KeepingPool, RetryingPool
+from hypsae_ray.models.protocols import LanguageModel, Pool
+from hypsae_ray.neurons.corpus import Corpus
+from hypsae_ray.neurons.fidelity import best_candidate
 from hypsae_ray.stages import interpret
-from hypsae_ray.stages.corpus import Corpus, read_corpus, read_texts_by_id
 from hypsae_ray.stages.trials import Scored, describe, dump_scores, load_scores, plan, score_candidates
-from hypsae_ray.stages.tries import KeepingPool, RetryingPool
-from hypsae_ray.stages.workspace import Track, Workspace
+from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Outcome, content_hash
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.usage import Usage
 
 ROUNDS = 2  # in which neurons are asked about again
 # From where other texts are taken than the strongest: half of the firing ones.

@@ -7,13 +7,14 @@ import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 
-from hypsae_ray import schema
-from hypsae_ray.artifacts import Outcome
 from hypsae_ray.config import Select
-from hypsae_ray.core.chunks import combine_activations, documents_of, starts_of
-from hypsae_ray.core.selection import Selection, Task, select
+from hypsae_ray.data.chunks import combine_activations, documents_of, starts_of
 from hypsae_ray.errors import StageError
-from hypsae_ray.stages.workspace import Workspace, read_activations, read_column
+from hypsae_ray.neurons.selection import Selection, Task, select
+from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Outcome
+from hypsae_ray.store.stage_tables import read_activations, read_column
 
 
 def run(work: Workspace) -> Outcome:

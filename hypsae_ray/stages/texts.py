@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hypsae_ray import schema
-from hypsae_ray.artifacts import Folder, Outcome
 from hypsae_ray.config import AnnotateJob
-from hypsae_ray.core import arguments
-from hypsae_ray.core.columns import Typed, names, texts
-from hypsae_ray.core.rows import text_ids
-from hypsae_ray.core.values import stripped
+from hypsae_ray.data import arguments
+from hypsae_ray.data.columns import Typed, names, texts
+from hypsae_ray.data.files import DataFile, columns_in, find_files, read_frames
+from hypsae_ray.data.rows import text_ids
+from hypsae_ray.data.values import stripped
 from hypsae_ray.errors import InputError
-from hypsae_ray.inputs import DataFile, columns_in, find_files, read_frames
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Folder, Outcome
 
 PREFIX = "rows-"
 _NO_TEXT = "the text is missing"

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from hypsae_ray import schema
-from hypsae_ray.artifacts import Folder, Outcome
-from hypsae_ray.boundary import OnEpoch
-from hypsae_ray.core import sae as saes
-from hypsae_ray.core.training import Epoch, Shard
+from hypsae_ray.sae import model as saes
+from hypsae_ray.sae.training import Epoch, OnEpoch, Shard
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Folder, Outcome
 
 WEIGHTS, SHAPE = "sae.safetensors", "sae.json"
 

@@ -15,15 +15,16 @@ from operator import add
 import numpy as np
 import pandas as pd
 
-from hypsae_ray.boundary import SCORE_ARRAYS, LanguageModel, Pool, Scores, Usage
 from hypsae_ray.config import UNPLACED, Label, ScoreFidelity
-from hypsae_ray.core.fidelity import Fidelity, halves, is_true_of_all, score_fidelity
-from hypsae_ray.core.prompts import truncate_words
-from hypsae_ray.core.sampling import fidelity_examples
-from hypsae_ray.core.thresholds import place_threshold
-from hypsae_ray.schema import UNANSWERED, Status
-from hypsae_ray.stages.corpus import Corpus
+from hypsae_ray.data.words import truncate_words
+from hypsae_ray.models.protocols import SCORE_ARRAYS, LanguageModel, Pool, Scores
+from hypsae_ray.neurons.corpus import Corpus
+from hypsae_ray.neurons.fidelity import Fidelity, halves, is_true_of_all, score_fidelity
+from hypsae_ray.neurons.sampling import fidelity_examples
+from hypsae_ray.neurons.thresholds import place_threshold
 from hypsae_ray.stages.workspace import Track
+from hypsae_ray.store.schema import UNANSWERED, Status
+from hypsae_ray.store.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class Scored:
         neuron_idx: its neuron.
         candidate: its number.
         threshold: P(yes) from which its labels are a yes.
-        true_of_all: whether they tell nothing; see `core.fidelity.is_true_of_all`.
+        true_of_all: whether they tell nothing; see `neurons.fidelity.is_true_of_all`.
         whole: on all texts.
         choosing: on those that the candidates compete on.
-        reporting: on the others; see `core.fidelity.halves`.
+        reporting: on the others; see `neurons.fidelity.halves`.
     """
 
     neuron_idx: int

@@ -4,14 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import scipy.sparse as sp
-
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Engines
+from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import Config
+from hypsae_ray.neurons.corpus import Corpus
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.stage_tables import read_activations, read_column, read_texts
 
 T = TypeVar("T")
 Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
@@ -50,40 +47,15 @@ class Workspace:
     say: Callable[[str], None]
 
 
-def read_column(data: Folder, split: str, column: str) -> pd.Series:
-    """Return one column of the texts table of a split, indexed by row_id."""
-    return data.read_tables(f"{split}-", ["row_id", column]).to_pandas().set_index("row_id")[column]
+def read_corpus(work: Workspace) -> Corpus:
+    """Read the training texts' ids and activations of a run."""
+    sae = work.inputs["train_sae"]
+    row_ids, fired = read_activations(sae.folder, "train", sae.facts["n_neurons"])
+    text_ids = read_column(work.inputs["data"].folder, "train", "text_id")
+    return Corpus.of(row_ids, text_ids.loc[row_ids], fired)
 
 
-def read_texts(data: Folder, split: str, row_ids: Iterable[int]) -> pd.Series:
-    """Return the texts of some rows of a split, indexed by row_id, ascending."""
-    wanted = np.array(sorted(set(row_ids)), dtype=np.int64)
-    parts = (
-        part.filter(np.isin(part["row_id"].to_numpy(), wanted))
-        for part in data.tables(f"{split}-", ["row_id", "text"])
-    )
-    return pa.concat_tables(parts).to_pandas().set_index("row_id")["text"].sort_index()
-
-
-def read_activations(sae: Folder, split: str, n_neurons: int) -> tuple[np.ndarray, sp.csr_matrix]:
-    """Return row ids (n,), ascending, and the activations of these rows, (n, n_neurons) sparse."""
-    row_ids, parts = [], []
-    for table in sae.tables(f"activations-{split}-"):
-        neurons, values = table["neurons"].combine_chunks(), table["values"].combine_chunks()
-        fired = (values.flatten().to_numpy(), neurons.flatten().to_numpy(), neurons.offsets.to_numpy())
-        parts.append(sp.csr_matrix(fired, shape=(len(table), n_neurons)))
-        row_ids.append(table["row_id"].to_numpy())
-    ids, matrix = np.concatenate(row_ids), sp.vstack(parts, format="csr")
-    order = np.argsort(ids, kind="stable")
-    return ids[order], in_order(matrix, order)
-
-
-def in_order(matrix: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
-    """Return some rows (m,) of a matrix; the matrix itself, without a copy, where they are all of its own."""
-    return matrix if np.array_equal(rows, np.arange(matrix.shape[0])) else matrix[rows]
-
-
-def top_rows(fired: sp.csc_matrix, neuron: int) -> np.ndarray:
-    """Return the positions of the rows on which a neuron fires, the strongest first."""
-    column = fired[:, [neuron]].tocoo()
-    return column.row[np.argsort(-column.data, kind="stable")]
+def read_texts_by_id(work: Workspace, row_ids: Iterable[int]) -> dict[int, str]:
+    """Return the training texts of some rows."""
+    texts = read_texts(work.inputs["data"].folder, "train", row_ids)
+    return dict(zip(texts.index.tolist(), texts, strict=True))

@@ -20,8 +20,8 @@ import yaml
 from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
 from ray.autoscaler.v2.sdk import get_cluster_status
 
-from hypsae_ray.answers import read_scores
-from hypsae_ray.stages.stored_labels import find_annotations
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.stored_labels import find_annotations
 from tests.cluster.head import ROOT, free_ports
 from tests.cluster.hosts import Driver, Log, environment, ray_start, start_head, started, temporary_place
 from tests.integration.openai_server import Server, serve

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
-from hypsae_ray.answers import read_scores
-from hypsae_ray.stages.stored_labels import find_annotations
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.stored_labels import find_annotations
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import nodes_of_one_cpu
 from tests.integration.openai_server import Server, serve

@@ -18,9 +18,9 @@ import pytest
 import yaml
 from ray._common.test_utils import wait_for_condition
 
-from hypsae_ray.annotation import status
-from hypsae_ray.answers import read_scores
-from hypsae_ray.stages.stored_labels import find_annotations
+from hypsae_ray.commands.annotation import status
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.stored_labels import find_annotations
 from tests.cluster.head import KEY_NAME, STRANGERS, Head, script, start_head
 from tests.integration.openai_server import CACHED_TOKENS, PROMPT_TOKENS, Server, serve
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
-from hypsae_ray import config_file, runner
+from hypsae_ray.commands import runner
+from hypsae_ray.config import loading
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import Driver, nodes_of_one_cpu, started
 
@@ -83,6 +84,6 @@ def test_a_run_that_loses_nodes_in_embed_and_in_train_sae_equals_one_in_a_single
         kill_node_with(driver, cluster, "RayTrainWorker")
         driver.finish()
     assert before < embedded()
-    runner.run(config_file.parse(tree, "one process"), str(tmp_path / "one"))
+    runner.run(loading.parse(tree, "one process"), str(tmp_path / "one"))
     mine, theirs = (pd.read_csv(tmp_path / name / "evaluation.csv") for name in ("nodes", "one"))
     pd.testing.assert_frame_equal(mine, theirs, rtol=1e-3)

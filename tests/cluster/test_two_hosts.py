@@ -25,9 +25,9 @@ from moto.server import ThreadedMotoServer
 from ray._common.test_utils import wait_for_condition
 
 from hypsae_ray import cli
-from hypsae_ray.answers import read_scores
-from hypsae_ray.boundary import SCORE_ARRAYS
-from hypsae_ray.stages.stored_labels import find_annotations
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.models.protocols import SCORE_ARRAYS
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import (
     DEADLINE_S,

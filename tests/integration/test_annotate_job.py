@@ -17,21 +17,22 @@ import pandas as pd
 import pytest
 
 import hypsae_ray
-from hypsae_ray import annotation, cli
-from hypsae_ray.answers import read_scores
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import DEFAULT_LABEL, LocalPool, Scores
+from hypsae_ray import cli
+from hypsae_ray.cluster.session import Session
+from hypsae_ray.commands import annotation
 from hypsae_ray.config import AnnotateJob
-from hypsae_ray.core.keywords import Keywords
-from hypsae_ray.engine.label_prompts import measure
-from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import InputError, PartialResultError, StageError, TransientError
-from hypsae_ray.progress import Progress
-from hypsae_ray.schema import Status
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.label_plan import Job
+from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.models.keywords import Keywords
+from hypsae_ray.models.prompts.tokens import measure
+from hypsae_ray.models.protocols import DEFAULT_LABEL, LocalPool, Scores
 from hypsae_ray.stages.annotate import annotate
-from hypsae_ray.stages.label_plan import Job
-from hypsae_ray.stages.stored_labels import find_annotations
 from hypsae_ray.stages.texts import store_rows
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.progress import Progress
+from hypsae_ray.store.schema import Status
 
 WORDS = ("rain", "bread", "trains", "music", "salt", "paper")
 HERE: dict[str, Any] = {"engine": "keywords", "replicas": {"min": 0, "max": 0}}
@@ -368,7 +369,7 @@ def test_a_notebook_reads_what_the_job_wrote(place: Place):
 def test_each_job_has_annotations_of_its_own_and_the_last_one_is_pointed_to(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("hypsae_ray.inputs.ROWS_PER_FRAME", 20)
+    monkeypatch.setattr("hypsae_ray.data.files.ROWS_PER_FRAME", 20)
     written: dict[tuple[int, int], str] = {}
     for n, h in [(50, 2), (50, 3), (30, 3), (50, 2)]:
         run(place, place.job(texts(n), h), Counting())
@@ -386,9 +387,9 @@ def test_each_job_has_annotations_of_its_own_and_the_last_one_is_pointed_to(
 def test_rows_in_another_order_read_each_answers_file_once(
     place: Place, order: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("hypsae_ray.inputs.ROWS_PER_FRAME", 50)  # many tables of rows
-    monkeypatch.setattr("hypsae_ray.stages.label_plan.PART_ROWS", 32)  # and many parts of texts
-    monkeypatch.setattr("hypsae_ray.stages.assembly.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("hypsae_ray.data.files.ROWS_PER_FRAME", 50)  # many tables of rows
+    monkeypatch.setattr("hypsae_ray.labels.label_plan.PART_ROWS", 32)  # and many parts of texts
+    monkeypatch.setattr("hypsae_ray.labels.assembly.ROWS_AT_ONCE", 7)
     rows, engines = texts(300), Counting()
     run(place, place.job([*rows, ""]), engines)
     others = {"turned round": ["", *rows[::-1]], "repeated": [*rows, *rows[::-1], rows[7]]}
@@ -413,7 +414,7 @@ def test_rows_in_another_order_read_each_answers_file_once(
 def test_max_rows_draws_rows_of_a_sorted_file_at_random(
     place: Place, frame: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("hypsae_ray.inputs.ROWS_PER_FRAME", frame)
+    monkeypatch.setattr("hypsae_ray.data.files.ROWS_PER_FRAME", frame)
     rows = ["rain"] * 500 + ["bread"] * 500  # sorted, and nothing but repeats
     drawn: list[set[int]] = []
     for size in (100, 400, 2000):

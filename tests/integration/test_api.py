@@ -9,11 +9,11 @@ import pytest
 import statsmodels.api as sm
 
 import hypsae_ray as hr
-from hypsae_ray import annotation
+from hypsae_ray.commands import annotation
 from hypsae_ray.config import AnnotateJob, Embed, Llm, Replicas, Select, TrainSae
 from hypsae_ray.demo import grammar
 from hypsae_ray.errors import ConfigError, InputError
-from hypsae_ray.stages.stored_labels import find_annotations
+from hypsae_ray.labels.stored_labels import find_annotations
 
 HERE = Replicas(min=0, max=0)
 KEYWORDS = Llm(engine="keywords", replicas=HERE)
@@ -89,9 +89,9 @@ def test_an_sae_goes_to_disk_and_back(demo_run):
     (folder,) = (demo_run / "stages").glob("train_sae-*")
     sae = hr.load_sae(str(folder))
     (embeddings,) = (demo_run / "stages").glob("embed-*")
-    from hypsae_ray.artifacts import Folder
     from hypsae_ray.stages.embed import to_vectors
-    from hypsae_ray.stages.workspace import read_activations
+    from hypsae_ray.store.artifacts import Folder
+    from hypsae_ray.store.stage_tables import read_activations
 
     table = Folder.at(embeddings).read_tables("train-")
     row_ids, stored = read_activations(Folder.at(folder), "train", sae.n_neurons)

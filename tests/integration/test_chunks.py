@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from hypsae_ray import config_file, runner
-from hypsae_ray.artifacts import Folder
+from hypsae_ray.commands import runner
+from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
 from hypsae_ray.stages.annotate import read_annotations
-from hypsae_ray.stages.workspace import read_column
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.stage_tables import read_column
 
 WORDS, BLOCKS = 100, 30
 PLACES_OF_CHUNKS = 2**24
@@ -60,7 +61,7 @@ def tree(documents: Path, **data: object) -> dict:
 
 
 def run(settings: dict, out: Path) -> runner.Run:
-    return runner.run(config_file.parse(settings, "documents"), str(out))
+    return runner.run(loading.parse(settings, "documents"), str(out))
 
 
 def folder_of(found: runner.Run, stage: str) -> Folder:

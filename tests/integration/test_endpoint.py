@@ -12,15 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from hypsae_ray.boundary import NamingPrompt, Sampling, Usage
 from hypsae_ray.config import Endpoint, Label, Llm, Replicas
-from hypsae_ray.core.prompts import label_prompt, render_naming
-from hypsae_ray.engine.endpoint_model import EndpointModel
-from hypsae_ray.engine.endpoint_parameters import Parameters, Wish
-from hypsae_ray.engine.endpoint_reply import retry_after
-from hypsae_ray.engine.identity import content_of, pin
 from hypsae_ray.errors import ConfigError, ModelError, TransientError
-from hypsae_ray.schema import Status
+from hypsae_ray.models.endpoint.model import EndpointModel
+from hypsae_ray.models.endpoint.parameters import Parameters, Wish
+from hypsae_ray.models.endpoint.reply import retry_after
+from hypsae_ray.models.identity import content_of, pin
+from hypsae_ray.models.prompts.wording import label_prompt, render_naming
+from hypsae_ray.models.protocols import NamingPrompt, Sampling
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.usage import Usage
 from tests.integration.openai_server import NAME, THOUGHT, Fault, Server, serve
 
 KEY = "sk-very-secret-0123456789"

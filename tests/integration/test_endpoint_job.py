@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from hypsae_ray import cli
-from hypsae_ray.answers import read_scores
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.schema import Status
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import Status
 from tests.integration.openai_server import Fault, Server, serve
 
 BAD = {

@@ -9,13 +9,13 @@ import pytest
 import ray
 import torch
 
-from hypsae_ray import config_file, runner
-from hypsae_ray.config import Embed, Replicas
-from hypsae_ray.core.collective import Alone
-from hypsae_ray.core.training import Trained, train
-from hypsae_ray.engine.embedder import SentenceEmbedder
-from hypsae_ray.engine.pool import RayPool
-from hypsae_ray.engine.trainer import train_distributed
+from hypsae_ray.cluster.pool import RayPool
+from hypsae_ray.cluster.trainer import train_distributed
+from hypsae_ray.commands import runner
+from hypsae_ray.config import Embed, Replicas, loading
+from hypsae_ray.models.sentence_embedder import SentenceEmbedder
+from hypsae_ray.sae.collective import Alone
+from hypsae_ray.sae.training import Trained, train
 from tests.integration.test_ray_train import OPTIONS, Load
 
 pytestmark = [pytest.mark.gpu, pytest.mark.cluster]
@@ -92,6 +92,6 @@ def test_a_run_hands_its_gpu_from_stage_to_stage(demo_tree: dict, demo_run: Path
         "train_sae": demo_tree["train_sae"] | {"workers": 1, "gpus_per_worker": 1},
         "llm": {"engine": "keywords", "replicas": {"min": 1, "max": 1, "gpus": 1}},
     }
-    runner.run(config_file.parse(on_gpus, "one GPU"), str(tmp_path / "run"))
+    runner.run(loading.parse(on_gpus, "one GPU"), str(tmp_path / "run"))
     mine, theirs = (pd.read_csv(folder / "evaluation.csv") for folder in (tmp_path / "run", demo_run))
     pd.testing.assert_frame_equal(mine, theirs, rtol=1e-3)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray import cli, config_file
-from hypsae_ray.config import Chunk
+from hypsae_ray import cli
+from hypsae_ray.config import Chunk, loading
 from hypsae_ray.demo import grammar
 
 
@@ -30,7 +30,7 @@ def survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_written_config_runs_as_it_is(survey: Path, capsys: pytest.CaptureFixture):
     assert cli.main(["init", "survey.csv"]) == 0
     assert "written to survey.yaml" in capsys.readouterr().out
-    written = config_file.load("survey.yaml")
+    written = loading.load("survey.yaml")
     assert (written.data.text, written.data.target, written.data.decimal) == ("Kommentar", "Größe", ",")
     assert (written.data.on_bad_rows, written.llm.engine) == ("drop", "keywords")
     assert tuple(written.train_sae.shape) == (64, 4, (16, 64))
@@ -88,7 +88,7 @@ def test_files_of_many_shapes_are_read_with_what_is_written(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     write_shape(shape, grammar.generate(300, 1, 0).train)
     assert cli.main(["init", shape, "--out", "first.yaml"]) == 0
-    written = config_file.load("first.yaml")
+    written = loading.load("first.yaml")
     assert {name: getattr(written.data, name) for name in wanted} == wanted
     assert written.select.n == 6  # of 90 holdout rows, 15 for each
     assert cli.main(["run", "--config", "first.yaml", "--until", "data"]) == 0
@@ -124,6 +124,6 @@ def test_long_texts_are_split_into_chunks(tmp_path: Path, words: int, chunk: Chu
     ]
     pd.DataFrame(rows).to_json(tmp_path / "long.jsonl", orient="records", lines=True)
     assert cli.main(["init", str(tmp_path / "long.jsonl"), "--out", str(tmp_path / "c.yaml")]) == 0
-    written = config_file.load(str(tmp_path / "c.yaml"))
+    written = loading.load(str(tmp_path / "c.yaml"))
     assert written.data.chunk == chunk
     assert written.train_sae.n_neurons == n_neurons  # 400 x 0.63 texts, or 22 chunks of each: 5,600

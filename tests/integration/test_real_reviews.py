@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hypsae_ray import config_file, runner
+from hypsae_ray.commands import runner
+from hypsae_ray.config import loading
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -32,7 +33,7 @@ def run(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
         "select": {"n": 12},
         "llm": {"engine": "keywords", "replicas": ACTORS},
     }
-    return runner.run(config_file.parse(tree, "reviews"), str(folder / "run"))
+    return runner.run(loading.parse(tree, "reviews"), str(folder / "run"))
 
 
 @pytest.fixture(scope="module")

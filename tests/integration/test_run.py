@@ -14,11 +14,14 @@ import pytest
 import yaml
 
 import hypsae_ray as hr
-from hypsae_ray import cli, config, config_file, pipeline, results, runner
-from hypsae_ray.artifacts import Folder
+from hypsae_ray import cli, config, pipeline
+from hypsae_ray.commands import runner
+from hypsae_ray.config import loading
+from hypsae_ray.report import results
 from hypsae_ray.stages.annotate import read_annotations
 from hypsae_ray.stages.embed import to_vectors
-from hypsae_ray.stages.workspace import read_activations
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.stage_tables import read_activations
 
 ALL_PAIRS = "200 texts x 8 questions, 1,600 pairs to ask, 4 shards"
 
@@ -199,7 +202,7 @@ def test_a_holdout_text_changes_only_what_reads_it(
     lines = (demo_folder / "holdout.jsonl").read_text().splitlines()
     (tmp_path / "holdout.jsonl").write_text("\n".join(lines[:150]))
     data = {**demo_tree["data"], "holdout": str(tmp_path / "holdout.jsonl")}
-    again = runner.run(config_file.parse({**demo_tree, "data": data}, "c"), finished.out.path)
+    again = runner.run(loading.parse({**demo_tree, "data": data}, "c"), finished.out.path)
     assert [name for name in pipeline.STAGE_NAMES if name not in computed(again)] == ["embed", "train_sae"]
     assert again.chains["main"].metrics["n"] == 150
     assert again.evaluation["hypothesis"].tolist() == finished.evaluation["hypothesis"].tolist()

@@ -13,14 +13,16 @@ import pyarrow.fs as pafs
 import pytest
 from moto.server import ThreadedMotoServer
 
-from hypsae_ray import cli, config_file, runner
-from hypsae_ray.annotation import status
-from hypsae_ray.answers import read_scores
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import SCORE_ARRAYS
+from hypsae_ray import cli
+from hypsae_ray.commands import runner
+from hypsae_ray.commands.annotation import status
+from hypsae_ray.config import loading
 from hypsae_ray.errors import UsageError
-from hypsae_ray.schema import Status
-from hypsae_ray.stages.stored_labels import find_annotations
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.models.protocols import SCORE_ARRAYS
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import Status
 from tests.integration.openai_server import Server, serve
 
 JOB = Path(__file__).parents[2] / "jobs" / "annotate.py"
@@ -52,10 +54,10 @@ def test_a_run_on_s3_is_that_on_local_disk(
     for name in ("train.jsonl", "holdout.jsonl"):
         Folder.at(bucket.format("data")).write_bytes(name, (demo_folder / name).read_bytes())
     data = {"train": bucket.format("data/train*.jsonl"), "holdout": bucket.format("data/holdout.jsonl")}
-    settings = config_file.parse({**demo_tree, "data": {**demo_tree["data"], **data}}, "s3")
+    settings = loading.parse({**demo_tree, "data": {**demo_tree["data"], **data}}, "s3")
     run = runner.run(settings, bucket.format("run"))
     pd.testing.assert_frame_equal(
-        run.evaluation, runner.run(config_file.parse(demo_tree, "c"), str(demo_run)).evaluation
+        run.evaluation, runner.run(loading.parse(demo_tree, "c"), str(demo_run)).evaluation
     )
     again = runner.run(settings, bucket.format("run"), show=print)
     assert all(record.reused for record in again.records)

@@ -14,13 +14,13 @@ import ray
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast, dynamic_module_utils
 
-from hypsae_ray import config_file, runner
-from hypsae_ray.config import Embed, Llm
-from hypsae_ray.engine.carried_code import digest
-from hypsae_ray.engine.embedder import SentenceEmbedder
-from hypsae_ray.engine.label_prompts import load_tokenizer
-from hypsae_ray.engine.session import Session
+from hypsae_ray.cluster.session import Session
+from hypsae_ray.commands import runner
+from hypsae_ray.config import Embed, Llm, loading
 from hypsae_ray.errors import ConfigError, ModelError
+from hypsae_ray.models.carried_code import digest
+from hypsae_ray.models.prompts.tokens import load_tokenizer
+from hypsae_ray.models.sentence_embedder import SentenceEmbedder
 from tests.integration.openai_server import Fault, serve
 
 CODE = """
@@ -148,7 +148,7 @@ def test_a_model_without_code_needs_no_trust(plain: Path):
 LOAD = """
 import sys
 from hypsae_ray.config import Llm
-from hypsae_ray.engine.label_prompts import load_tokenizer
+from hypsae_ray.models.prompts.tokens import load_tokenizer
 from hypsae_ray.errors import HypsaeError
 
 model, *commits = sys.argv[1:]
@@ -187,7 +187,7 @@ def test_of_a_hub_model_the_commit_in_the_config_runs_and_not_the_newest(plain: 
 def test_vllm_is_told_the_same(plain: Path, carrying: Path):
     from vllm.engine.arg_utils import EngineArgs
 
-    from hypsae_ray.engine.vllm_model import engine_arguments
+    from hypsae_ray.models.vllm.model import engine_arguments
 
     names = ("trust_remote_code", "revision", "load_format")
     trusted = digest(carrying)
@@ -284,7 +284,7 @@ def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
             "llm": llm,
             "demo_truth": None,
         }
-        runner.run(config_file.parse(tree, "c"), str(out), show=print)
+        runner.run(loading.parse(tree, "c"), str(out), show=print)
         sent = {headers["authorization"] for headers in server.headers}
     assert sent == {f"Bearer {KEY}"}
     assert KEY.encode() not in command_lines()

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray import annotation, config_file, runner
+from hypsae_ray.commands import annotation, runner
+from hypsae_ray.config import loading
 from hypsae_ray.errors import ConfigError, InputError
 
 WORDS = np.array([f"word{i}" for i in range(50)])
@@ -51,7 +52,7 @@ def store(tmp_path: Path) -> Callable[..., Stored]:
         if test is not None:
             data["holdout"] = str(tmp_path / "holdout.jsonl")
             test.to_json(data["holdout"], orient="records", lines=True)
-        done = runner.run(config_file.parse({"data": data}, "c"), str(tmp_path / "run"), until="data")
+        done = runner.run(loading.parse({"data": data}, "c"), str(tmp_path / "run"), until="data")
         return Stored(Path(done.records[0].step.folder.path))
 
     return run
@@ -246,7 +247,7 @@ def test_a_run_on_one_file(demo_tree: dict, tmp_path: Path):
 
     def run(**options) -> runner.Run:
         tree = {**demo_tree, "data": {**data, "holdout_fraction": 0.3, **options}}
-        return runner.run(config_file.parse(tree, "c"), str(tmp_path / "run"), until="select")
+        return runner.run(loading.parse(tree, "c"), str(tmp_path / "run"), until="select")
 
     first = run(task="count")
     selection = first.records[3].step.folder.read_table("selection.parquet").to_pandas()
@@ -260,10 +261,10 @@ def test_a_run_on_one_file(demo_tree: dict, tmp_path: Path):
 def test_with_one_file_the_config_asks_for_a_fraction(demo_tree: dict):
     data = {name: value for name, value in demo_tree["data"].items() if name != "holdout"}
     with pytest.raises(ConfigError, match="data: nothing to test on: name other texts with holdout: FILE"):
-        config_file.parse({**demo_tree, "data": data}, "c")
+        loading.parse({**demo_tree, "data": data}, "c")
 
 
 def test_what_a_holdout_to_be_split_off_will_take_cannot_be_planned(demo_tree: dict):
     data = {**demo_tree["data"], "holdout": None, "holdout_fraction": 0.3}
     with pytest.raises(ConfigError, match="known when the run has split them"):
-        annotation.job_of(config_file.parse({**demo_tree, "data": data}, "c"))
+        annotation.job_of(loading.parse({**demo_tree, "data": data}, "c"))

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray import annotation
-from hypsae_ray.answers import read_scores
-from hypsae_ray.boundary import DEFAULT_LABEL
-from hypsae_ray.core.draw import hash_ids
-from hypsae_ray.engine.session import Session
+from hypsae_ray.cluster.session import Session
+from hypsae_ray.commands import annotation
+from hypsae_ray.data.draw import hash_ids
 from hypsae_ray.errors import PartialResultError
-from hypsae_ray.schema import Status
-from hypsae_ray.stages import label_shards
-from hypsae_ray.stages.stored_labels import find_annotations
+from hypsae_ray.labels import label_shards
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.models.protocols import DEFAULT_LABEL
+from hypsae_ray.store.schema import Status
 from tests.integration.test_annotate_job import Counting, Place, expected, texts
 
 N, H = 200, 4

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray import config_file, runner
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.config import AnnotateJob
+from hypsae_ray.commands import runner
+from hypsae_ray.config import AnnotateJob, loading
 from hypsae_ray.errors import InputError
 from hypsae_ray.stages.texts import read_hypotheses, read_rows, store_rows
+from hypsae_ray.store.artifacts import Folder
 
 Data = pd.DataFrame | Path  # a path: a file that is there
 FORMATS = ("jsonl", "csv", "parquet")
@@ -70,7 +70,7 @@ def store(tmp_path: Path) -> Callable[..., Stored]:
             "target": "y",
             **options,
         }
-        done = runner.run(config_file.parse({"data": data}, "c"), str(tmp_path / "run"), until="data")
+        done = runner.run(loading.parse({"data": data}, "c"), str(tmp_path / "run"), until="data")
         return Stored(Path(done.records[0].step.folder.path))
 
     return run

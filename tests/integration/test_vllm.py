@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hypsae_ray.boundary import DEFAULT_LABEL, NamingPrompt, Sampling
+from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Label, Llm, Replicas
-from hypsae_ray.core.prompts import naming_begun
-from hypsae_ray.engine.locate import locate
-from hypsae_ray.engine.session import Session
-from hypsae_ray.engine.vllm_model import NO_WORDS, YES_WORDS, VllmModel, single_tokens
 from hypsae_ray.errors import EngineDiedError
-from hypsae_ray.schema import Status
+from hypsae_ray.models.locate import locate
+from hypsae_ray.models.prompts.wording import naming_begun
+from hypsae_ray.models.protocols import DEFAULT_LABEL, NamingPrompt, Sampling
+from hypsae_ray.models.vllm.model import NO_WORDS, YES_WORDS, VllmModel, single_tokens
+from hypsae_ray.store.schema import Status
 
 pytestmark = pytest.mark.llm
 

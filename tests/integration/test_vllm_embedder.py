@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Replicas
-from hypsae_ray.engine.locate import locate
-from hypsae_ray.engine.session import Session
 from hypsae_ray.errors import ModelError
+from hypsae_ray.models.locate import locate
 
 pytestmark = pytest.mark.llm
 

@@ -20,6 +20,6 @@ def test_the_wheel_holds_prompts_template_and_grammar(tmp_path: Path):
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for file in ("prompts/naming.txt", "report/template.html.j2", "demo/grammar.yaml", "pipeline.py"):
+    for file in ("models/prompts/naming.txt", "report/template.html.j2", "demo/grammar.yaml", "pipeline.py"):
         assert f"hypsae_ray/{file}" in names
     assert not [name for name in names if name.startswith(("tests/", "jobs/", ".venv"))]

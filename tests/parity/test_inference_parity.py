@@ -17,9 +17,9 @@ from hypothesaes.quickstart import evaluate_hypotheses as evaluate_by_reference
 from scipy import stats
 
 import hypsae_ray
-from hypsae_ray.core.inference import Evaluation
-from hypsae_ray.core.rows import guess_task
+from hypsae_ray.data.rows import guess_task
 from hypsae_ray.errors import InputError
+from hypsae_ray.stats.inference import Evaluation
 
 
 def draw(n: int = 500, h: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,9 +11,9 @@ from hypothesaes.sae import SparseAutoencoder as ReferenceSae
 from torch import Tensor
 
 from hypsae_ray.config import TrainSae
-from hypsae_ray.core.collective import Alone
-from hypsae_ray.core.losses import Objective
-from hypsae_ray.core.sae import SparseAutoencoder, activations, from_hypothesaes
+from hypsae_ray.sae.collective import Alone
+from hypsae_ray.sae.losses import Objective
+from hypsae_ray.sae.model import SparseAutoencoder, activations, from_hypothesaes
 
 DIM, M, K = 16, 40, 4
 

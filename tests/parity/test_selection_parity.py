@@ -7,12 +7,12 @@ from hypothesaes.interpret_neurons import InterpretConfig, NeuronInterpreter, sa
 from hypothesaes.select_neurons import select_neurons
 from sklearn.preprocessing import StandardScaler
 
-from hypsae_ray.boundary import NamingPrompt
 from hypsae_ray.config import Interpret, ScoreFidelity, Select
-from hypsae_ray.core.fidelity import score_fidelity
-from hypsae_ray.core.prompts import render_naming
-from hypsae_ray.core.sampling import fidelity_examples, naming_examples
-from hypsae_ray.core.selection import select
+from hypsae_ray.models.prompts.wording import render_naming
+from hypsae_ray.models.protocols import NamingPrompt
+from hypsae_ray.neurons.fidelity import score_fidelity
+from hypsae_ray.neurons.sampling import fidelity_examples, naming_examples
+from hypsae_ray.neurons.selection import select
 
 
 def draw(n: int = 600, m: int = 15, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hypsae_ray.answers import Answers, Part, Shard, Texts, by_part, to_table
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Scores
-from hypsae_ray.core.pairs import Block, blocks
-from hypsae_ray.core.text_index import UNKNOWN
-from hypsae_ray.schema import Status
+from hypsae_ray.labels.answers import Answers, Part, Shard, Texts, by_part, to_table
+from hypsae_ray.labels.pairs import Block, blocks
+from hypsae_ray.labels.text_index import UNKNOWN
+from hypsae_ray.models.protocols import Scores
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import Status
 
 QUESTIONS = ("mentions dogs", "mentions cats", "is angry", "asks for more")
 PART = Part(number=3, rows=6, digest="0123abcd")

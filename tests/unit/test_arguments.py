@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from hypsae_ray.core import arguments
-from hypsae_ray.core.arguments import Rows
+from hypsae_ray.data import arguments
+from hypsae_ray.data.arguments import Rows
 from hypsae_ray.errors import InputError
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from hypsae_ray import cli
-from hypsae_ray.artifacts import Folder, Manifest, Outcome, content_hash
-from hypsae_ray.boundary import Usage
 from hypsae_ray.errors import ConfigError, UsageError
+from hypsae_ray.store.artifacts import Folder, Manifest, Outcome, content_hash
+from hypsae_ray.store.usage import Usage
 
 
 def test_files_come_back_as_they_were(tmp_path):

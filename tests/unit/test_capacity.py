@@ -2,9 +2,9 @@
 
 import pytest
 
-from hypsae_ray.boundary import Options
+from hypsae_ray.cluster.capacity import Kind, Need, lacking, need_of, selects
 from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
-from hypsae_ray.engine.capacity import Kind, Need, lacking, need_of, selects
+from hypsae_ray.models.protocols import Options
 
 CPUS = Replicas(cpus=8)
 H100 = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0, "memory": 1e11}

@@ -7,9 +7,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.core.analysis import analyse, kind_of
-from hypsae_ray.core.chain import Value, predictive_value
-from hypsae_ray.core.sample import LabelArray, Sample
+from hypsae_ray.stats.analysis import analyse, kind_of
+from hypsae_ray.stats.chain import Value, predictive_value
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 OPTIONS = Evaluate(n_bootstrap=100, n_permutations=0)
 

@@ -9,11 +9,8 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import binom
 
-from hypsae_ray.answers import score_columns
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Scores
 from hypsae_ray.config import Chunk
-from hypsae_ray.core.chunks import (
+from hypsae_ray.data.chunks import (
     chunk_ids,
     combine_activations,
     combine_labels,
@@ -23,13 +20,16 @@ from hypsae_ray.core.chunks import (
     split_texts,
     starts_of,
 )
-from hypsae_ray.core.design import make_design
-from hypsae_ray.core.linear import fit_linear, sum_moments
-from hypsae_ray.core.sample import LabelArray, Sample
+from hypsae_ray.data.splits import to_chunks
 from hypsae_ray.errors import InputError
-from hypsae_ray.schema import annotations
-from hypsae_ray.stages.splits import to_chunks
-from hypsae_ray.stages.stored_labels import DocumentLabels, StoredLabels
+from hypsae_ray.labels.answers import score_columns
+from hypsae_ray.labels.stored_labels import DocumentLabels, StoredLabels
+from hypsae_ray.models.protocols import Scores
+from hypsae_ray.stats.design import make_design
+from hypsae_ray.stats.linear import fit_linear, sum_moments
+from hypsae_ray.stats.sample import LabelArray, Sample
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import annotations
 
 NO = np.nan
 

@@ -39,22 +39,24 @@ def wrapped(error: BaseException) -> None:
 def test_a_signal_ends_in_one_line_and_its_exit_code(
     how, error: BaseException, code: int, said: str, monkeypatch, capsys
 ):
-    monkeypatch.setattr("hypsae_ray.annotation.status", lambda _: how(error))
+    monkeypatch.setattr("hypsae_ray.commands.annotation.status", lambda _: how(error))
     assert cli.main(["status", "nowhere"]) == code
     assert capsys.readouterr().err == said
 
 
 def test_errors_without_a_signal_stay_what_they_are(monkeypatch, capsys):
     for error in (RuntimeError("release unlocked lock"), SystemExit(3)):
-        monkeypatch.setattr("hypsae_ray.annotation.status", lambda _, one=error: stopped(one))
+        monkeypatch.setattr("hypsae_ray.commands.annotation.status", lambda _, one=error: stopped(one))
         with pytest.raises(type(error)):
             cli.main(["status", "nowhere"])
-    monkeypatch.setattr("hypsae_ray.annotation.status", lambda _: stopped(StageError("it is full")))
+    monkeypatch.setattr("hypsae_ray.commands.annotation.status", lambda _: stopped(StageError("it is full")))
     assert cli.main(["status", "nowhere"]) == 1
     assert capsys.readouterr().err == "hypsae: it is full\n"
 
 
 def test_what_follows_ctrl_c_is_ctrl_c(monkeypatch, capsys):
-    monkeypatch.setattr("hypsae_ray.annotation.status", lambda _: stopped(StageError("the actors died")))
+    monkeypatch.setattr(
+        "hypsae_ray.commands.annotation.status", lambda _: stopped(StageError("the actors died"))
+    )
     assert cli.main(["status", "nowhere"], interrupts=[signal.SIGINT]) == cli.INTERRUPTED
     assert capsys.readouterr().err == f"hypsae: interrupted; {cli.GOES_ON}\n"

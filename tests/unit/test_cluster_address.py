@@ -10,8 +10,8 @@ import pytest
 from ray._private import services, utils
 
 from hypsae_ray.cli import main
-from hypsae_ray.engine import cluster_address
-from hypsae_ray.engine.cluster_address import check_address, silent
+from hypsae_ray.cluster import address
+from hypsae_ray.cluster.address import check_address, silent
 from hypsae_ray.errors import ConfigError
 
 Name = Callable[[str], None]
@@ -61,7 +61,7 @@ def test_a_job_at_a_dead_address_ends_with_one_line_and_exit_code_2(
 
 
 def test_a_port_that_never_answers_is_told(named: Name, listening: socket.socket, monkeypatch):
-    monkeypatch.setattr(cluster_address, "ANSWER_S", 0.3)
+    monkeypatch.setattr(address, "ANSWER_S", 0.3)
     named(address_of(listening))
     with pytest.raises(ConfigError, match=r"something listens there, but does not answer within 0\.3 s"):
         check_address()

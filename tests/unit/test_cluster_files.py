@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hypsae_ray import config_file
+from hypsae_ray.config import loading
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -340,7 +340,7 @@ def test_a_job_runs_an_entry_point_with_a_config_that_is_accepted(file: Path):
     assert [volume["name"] for volume in under(job, "configMap")] == [config_map["metadata"]["name"]]
     tree = yaml.safe_load(config_map["data"]["config.yaml"])
     here = {"train": "train.parquet", "holdout": "holdout.parquet", "target": "stars"}
-    config_file.parse({"data": here, **tree}, file.name)
+    loading.parse({"data": here, **tree}, file.name)
 
 
 @each(JOBS)
@@ -378,7 +378,7 @@ def test_slurm_starts_ray_with_a_token_and_the_dashboard_on_loopback():
 
 
 def test_the_config_for_clusters_is_accepted():
-    config = config_file.load(ROOT / "jobs" / "configs" / "cluster.yaml")
+    config = loading.load(ROOT / "jobs" / "configs" / "cluster.yaml")
     assert config.llm.replicas.max > config.llm.replicas.min
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hypsae_ray.core import columns
-from hypsae_ray.core.columns import MISSING
+from hypsae_ray.data import columns
+from hypsae_ray.data.columns import MISSING
 
 
 def column(*values: Any) -> pd.Series:

@@ -1,7 +1,8 @@
 import pytest
 import yaml
 
-from hypsae_ray import cli, config, config_file
+from hypsae_ray import cli, config
+from hypsae_ray.config import loading
 from hypsae_ray.errors import ConfigError
 
 MINIMAL = {"data": {"train": "a.csv", "holdout": "b.csv", "target": "y"}}
@@ -9,7 +10,7 @@ MINIMAL = {"data": {"train": "a.csv", "holdout": "b.csv", "target": "y"}}
 
 def refused(tree: dict) -> str:
     with pytest.raises(ConfigError) as error:
-        config_file.parse({**MINIMAL, **tree}, "c.yaml")
+        loading.parse({**MINIMAL, **tree}, "c.yaml")
     return str(error.value)
 
 
@@ -26,7 +27,7 @@ def test_sizes_left_empty_follow_the_number_of_training_texts():
 
 
 def test_defaults_are_filled_in():
-    parsed = config_file.parse(MINIMAL, "c.yaml")
+    parsed = loading.parse(MINIMAL, "c.yaml")
     assert parsed.train_sae.sized(1_000).n_aux == 8
     assert parsed.interpreter == parsed.llm
 
@@ -131,7 +132,7 @@ def test_refuses_and_names_the_field(tree: dict, place: str, reason: str):
 
 
 def test_a_column_may_be_called_by_a_number():
-    data = config_file.parse({"data": {**MINIMAL["data"], "target": 2020, "covariates": [1, 2]}}, "c").data
+    data = loading.parse({"data": {**MINIMAL["data"], "target": 2020, "covariates": [1, 2]}}, "c").data
     assert (data.target, data.covariates) == ("2020", ("1", "2"))
 
 
@@ -145,22 +146,22 @@ def test_overrides_by_dotted_name(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text(yaml.safe_dump(MINIMAL))
     overrides = {"train_sae.prefix_lengths": "[8, 64]", "llm.replicas.max": "3", "data.group": "author"}
-    loaded = config_file.load(file, overrides)
+    loaded = loading.load(file, overrides)
     assert loaded.train_sae.prefix_lengths == (8, 64)
     assert loaded.llm.replicas.max == 3
     assert loaded.data.group == "author"
-    assert config_file.load(file, {"data.decimal": ","}).data.decimal == ","
+    assert loading.load(file, {"data.decimal": ","}).data.decimal == ","
     with pytest.raises(ConfigError, match="not a YAML value"):
-        config_file.load(file, {"data.covariates": "[a"})
+        loading.load(file, {"data.covariates": "[a"})
     with pytest.raises(ConfigError, match=r"data\.text\.x: text is a value, not a section"):
-        config_file.load(file, {"data.text": "t", "data.text.x": "1"})
+        loading.load(file, {"data.text": "t", "data.text.x": "1"})
 
 
 @pytest.mark.parametrize(("given", "read"), [("0.3", 0.3), ("auto", "auto")])
 def test_a_threshold_is_a_number_or_auto_and_decides_no_answer(tmp_path, given: str, read: float | str):
     file = tmp_path / "c.yaml"
     file.write_text(yaml.safe_dump(MINIMAL))
-    label = config_file.load(file, {"label.threshold": given}).label
+    label = loading.load(file, {"label.threshold": given}).label
     assert label.threshold == read
     assert label.content() == config.Label().content()
 
@@ -179,7 +180,7 @@ def test_texts_in_overrides_stay_texts(tmp_path):
         "data.delimiter": "|",
         "data.encoding": "1252",
     }
-    loaded = config_file.load(file, overrides)
+    loaded = loading.load(file, overrides)
     assert loaded.embed.prompt == "clustering: "
     assert loaded.data.target == "2024"
     assert loaded.embed.revision == "1e5"
@@ -189,7 +190,7 @@ def test_texts_in_overrides_stay_texts(tmp_path):
     assert loaded.interpret.llm.model == "7"
     assert loaded.data.text == "quoted"
     assert (loaded.data.delimiter, loaded.data.encoding) == ("|", "cp1252")
-    assert config_file.load(file, {"data.delimiter": "tab"}).data.delimiter == "\t"
+    assert loading.load(file, {"data.delimiter": "tab"}).data.delimiter == "\t"
 
 
 @pytest.mark.parametrize(("content", "reason"), [("a: [", "not YAML"), ("- 1", "expected sections")])
@@ -197,21 +198,21 @@ def test_unreadable_files(tmp_path, content: str, reason: str):
     file = tmp_path / "c.yaml"
     file.write_text(content)
     with pytest.raises(ConfigError, match=reason):
-        config_file.load(file)
+        loading.load(file)
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
-        config_file.load(tmp_path / "none.yaml")
+        loading.load(tmp_path / "none.yaml")
 
 
 def test_content_leaves_out_what_changes_no_result():
-    slow = config_file.parse({**MINIMAL, "embed": {"batch_size": 8}, "llm": {"replicas": {"max": 4}}}, "c")
-    fast = config_file.parse({**MINIMAL, "data": {**MINIMAL["data"], "train": "elsewhere.csv"}}, "c")
+    slow = loading.parse({**MINIMAL, "embed": {"batch_size": 8}, "llm": {"replicas": {"max": 4}}}, "c")
+    fast = loading.parse({**MINIMAL, "data": {**MINIMAL["data"], "train": "elsewhere.csv"}}, "c")
     assert slow.embed.content() == fast.embed.content()
     assert slow.llm.content() == fast.llm.content()
     assert slow.data.content() == fast.data.content()
-    other = config_file.parse({**MINIMAL, "embed": {"layer": -2}}, "c")
+    other = loading.parse({**MINIMAL, "embed": {"layer": -2}}, "c")
     assert other.embed.content() != fast.embed.content()
 
 
@@ -231,7 +232,7 @@ def test_engine_arguments_that_only_log_or_load_leave_the_answers_alone():
 
 
 def test_the_keyword_baseline_shares_every_stage_before_naming():
-    parsed = config_file.parse(MINIMAL, "c")
+    parsed = loading.parse(MINIMAL, "c")
     baseline = parsed.with_keywords()
     assert baseline.llm.engine == baseline.interpreter.engine == "keywords"
     assert baseline.llm.replicas.max == 0
@@ -261,7 +262,7 @@ def test_every_field_is_documented():
 def test_a_key_that_stands_twice_is_refused(tmp_path, content: str, reason: str):
     (tmp_path / "c.yaml").write_text(content)
     with pytest.raises(ConfigError, match=reason):
-        config_file.load(tmp_path / "c.yaml")
+        loading.load(tmp_path / "c.yaml")
 
 
 def test_an_override_given_twice_is_refused(tmp_path, capsys: pytest.CaptureFixture):
@@ -271,11 +272,11 @@ def test_an_override_given_twice_is_refused(tmp_path, capsys: pytest.CaptureFixt
     assert "--data is given twice, as 'a.csv' and 'b.csv'" in capsys.readouterr().err
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(MINIMAL))
     with pytest.raises(ConfigError, match=r"--llm\.engine_args: a stands twice"):
-        config_file.load(tmp_path / "c.yaml", {"llm.engine_args": "{a: 1, a: 2}"})
+        loading.load(tmp_path / "c.yaml", {"llm.engine_args": "{a: 1, a: 2}"})
 
 
 def test_merge_keys_still_work():
-    tree = config_file.read_yaml("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: [*a, *b], y: 5}\n")
+    tree = loading.read_yaml("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: [*a, *b], y: 5}\n")
     assert (tree["b"], tree["c"]) == ({"x": 3, "y": 2}, {"x": 1, "y": 5})
 
 
@@ -284,13 +285,13 @@ def test_what_is_left_empty_is_the_default_and_one_name_is_a_list(tmp_path):
         "data: {train: a, holdout: b, target: y, covariates: age}\nembed:\n  replicas:\ntrain_sae:\n"
         "  prefix_lengths: 64\nllm: {engine_args: }\nselect:\n"
     )
-    loaded = config_file.load(tmp_path / "c.yaml")
+    loaded = loading.load(tmp_path / "c.yaml")
     assert loaded.data.covariates == ("age",)
     assert loaded.train_sae.prefix_lengths == (64,)
-    assert loaded.model_copy(update={"data": None}) == config_file.parse(
+    assert loaded.model_copy(update={"data": None}) == loading.parse(
         {**MINIMAL, "train_sae": {"prefix_lengths": [64]}}, "c"
     ).model_copy(update={"data": None})
-    loaded = config_file.load(tmp_path / "c.yaml", {"data.covariates": "sex", "select": ""})
+    loaded = loading.load(tmp_path / "c.yaml", {"data.covariates": "sex", "select": ""})
     assert loaded.data.covariates == ("sex",)
 
 

@@ -102,7 +102,7 @@ def test_a_stage_that_fails_leaves_how_far_it_was_on_the_terminal():
 
 NOISE = """
 import logging, os, subprocess, sys, warnings
-from hypsae_ray.artifacts import Folder
+from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.run_log import own_console
 with own_console(Folder.at(sys.argv[1])) as console:
     if "noise" in sys.argv:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray.core.controls import encode
+from hypsae_ray.data.controls import encode
 from hypsae_ray.errors import InputError
 
 

@@ -7,10 +7,10 @@ import statsmodels.api as sm
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.core.analysis import Analysis, analyse, inflation, kind_of, unique_shares
-from hypsae_ray.core.diagnostics import dependence_notes, notes_of
-from hypsae_ray.core.inference import Evaluation, Surroundings, evaluate
-from hypsae_ray.core.sample import LabelArray, Sample
+from hypsae_ray.stats.analysis import Analysis, analyse, inflation, kind_of, unique_shares
+from hypsae_ray.stats.diagnostics import dependence_notes, notes_of
+from hypsae_ray.stats.inference import Evaluation, Surroundings, evaluate
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 OPTIONS = Evaluate(n_bootstrap=0, n_permutations=0)
 

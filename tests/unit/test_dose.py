@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import statsmodels.api as sm
 from scipy import stats
 
-from hypsae_ray.core.dose import dose_response
+from hypsae_ray.stats.dose import dose_response
 
 
 def draw(n: int = 300, slope: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

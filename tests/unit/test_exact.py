@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hypsae_ray.core import exact
-from hypsae_ray.core.exact import fisher_test, flip_test, permutation_test
+from hypsae_ray.stats import exact
+from hypsae_ray.stats.exact import fisher_test, flip_test, permutation_test
 
 
 def welch(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:

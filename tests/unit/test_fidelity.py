@@ -6,8 +6,8 @@ from scipy.stats import pointbiserialr
 from sklearn.metrics import f1_score, precision_score, recall_score
 from statsmodels.stats.proportion import proportion_confint
 
-from hypsae_ray import schema
-from hypsae_ray.core.fidelity import Fidelity, best_candidate, halves, score_fidelity, wilson
+from hypsae_ray.neurons.fidelity import Fidelity, best_candidate, halves, score_fidelity, wilson
+from hypsae_ray.store import schema
 
 
 def measure(fires, p_yes, threshold=0.5, prevalence=0.5, seed=0) -> Fidelity:

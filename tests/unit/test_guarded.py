@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from hypsae_ray.boundary import DEFAULT_LABEL, Scores, Usage
+from hypsae_ray.cluster.session import LanguageModelFactory
 from hypsae_ray.config import Label, Llm
-from hypsae_ray.core.guarded import Guarded, put_back
-from hypsae_ray.core.prompts import null_property, null_text
-from hypsae_ray.engine.session import LanguageModelFactory
 from hypsae_ray.errors import TransientError
-from hypsae_ray.schema import Status
+from hypsae_ray.models.prompts.guarded import Guarded, put_back
+from hypsae_ray.models.prompts.wording import null_property, null_text
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Scores
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.usage import Usage
 
 TEXTS = ["rain and bread", "bread", "music"]
 QUESTIONS = ["rain", "bread", "music"]

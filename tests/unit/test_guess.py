@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from hypsae_ray.core.guess import guess
+from hypsae_ray.data.guess import guess
 from hypsae_ray.errors import InputError
 
 TEXTS = [f"we waited {i} minutes for soup and the bread was {'good' if i % 2 else 'cold'}" for i in range(60)]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from hypsae_ray import config_file, fingerprints
-from hypsae_ray.artifacts import Folder
 from hypsae_ray.cli import main
-from hypsae_ray.config import Config, Embed, Llm
-from hypsae_ray.engine import identity
-from hypsae_ray.engine.identity import content_of, pin
-from hypsae_ray.engine.locate import locate
+from hypsae_ray.config import Config, Embed, Llm, loading
 from hypsae_ray.errors import ModelError
+from hypsae_ray.models import identity
+from hypsae_ray.models.identity import content_of, pin
+from hypsae_ray.models.locate import locate
+from hypsae_ray.stages import fingerprints
+from hypsae_ray.store.artifacts import Folder
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -80,7 +80,7 @@ def test_all_models_of_a_run_are_pinned_and_the_run_folder_remembers(no_hub: Pat
         "embed": {"model": "owner/name"},
         "interpret": {"llm": {"model": "owner/namer"}},
     }
-    config, out = config_file.parse(tree, "c"), Folder.at(tmp_path / "run")
+    config, out = loading.parse(tree, "c"), Folder.at(tmp_path / "run")
     commits = fingerprints.known_commits(out)
     found = fingerprints.pinned(config, commits)
     assert (found.embed.revision, found.interpreter.revision, found.llm.revision) == (OLD, NEW, None)

@@ -10,9 +10,9 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.core.analysis import Task
-from hypsae_ray.core.inference import Evaluation, Surroundings, evaluate
-from hypsae_ray.core.sample import LabelArray, Sample
+from hypsae_ray.stats.analysis import Task
+from hypsae_ray.stats.inference import Evaluation, Surroundings, evaluate
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 
 def tried(

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hypsae_ray import inputs
+from hypsae_ray.data import files
 from hypsae_ray.errors import InputError
 
 ROWS = pd.DataFrame({"text": ["one", 'two, "quoted"\nlines', "three"], "y": [1.0, 2.5, -3.0]})
 
 
 def read(place, columns=("text", "y")) -> pd.DataFrame:
-    frames = [frame for file in inputs.find_files(str(place)) for frame in inputs.read_frames(file, columns)]
+    frames = [frame for file in files.find_files(str(place)) for frame in files.read_frames(file, columns)]
     return pd.concat(frames)
 
 
@@ -43,7 +43,7 @@ def test_file_glob_and_folder(tmp_path):
         (tmp_path / name).write_text("text,y\nx,1\n")
 
     def found(place) -> list[str]:
-        return [file.path.removeprefix(f"{tmp_path}/") for file in inputs.find_files(str(place))]
+        return [file.path.removeprefix(f"{tmp_path}/") for file in files.find_files(str(place))]
 
     assert found(tmp_path / "a.csv") == ["a.csv"]
     assert found(tmp_path / "*.csv") == ["a.csv", "b.csv"]
@@ -61,14 +61,14 @@ def test_a_place_that_cannot_be_listed_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     with pytest.raises(InputError, match=r"s3://reviews/a.csv\?.*: cannot be listed"):  # no server there
-        inputs.find_files("s3://reviews/a.csv?endpoint_override=127.0.0.1:9&scheme=http")
+        files.find_files("s3://reviews/a.csv?endpoint_override=127.0.0.1:9&scheme=http")
 
 
 @pytest.mark.parametrize("place", ["missing.csv", "*.nothing", "empty"])
 def test_nothing_to_read(tmp_path, place: str):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no such file or folder"):
-        inputs.find_files(str(tmp_path / place))
+        files.find_files(str(tmp_path / place))
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_broken_files_are_named_with_the_reason(tmp_path, name: str, content: by
 def test_a_changed_file_has_another_stamp_and_digest(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,y\nx,1\n")
-    (before,) = inputs.find_files(str(path))
+    (before,) = files.find_files(str(path))
     stamp, digest = before.stamp(), before.digest()
     path.write_text("text,y\nx,12\n")
-    (after,) = inputs.find_files(str(path))
+    (after,) = files.find_files(str(path))
     assert after.stamp() != stamp
     assert after.digest() != digest
 
@@ -129,9 +129,9 @@ def test_encodings_and_delimiters_are_found(tmp_path, content: str, encoding: st
         return  # nothing marks it
     expected = [line.split(content[2])[1] for line in content.splitlines()[1:]]
     assert read(path, ["text", "stars"])["text"].tolist() == expected
-    (file,) = inputs.find_files(str(path))
-    assert inputs.dialect(file).delimiter == content[2]
-    told = inputs.remarks([file])
+    (file,) = files.find_files(str(path))
+    assert files.dialect(file).delimiter == content[2]
+    told = files.remarks([file])
     assert [len(told)] == [0 if encoding.startswith("utf-8") else 1]
     assert all("not UTF-8, read as" in line and "data.encoding" in line for line in told)
 
@@ -160,12 +160,12 @@ def test_a_csv_with_one_column_has_no_delimiter(tmp_path):
 def test_encoding_and_delimiter_can_be_set(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("text,a;y\nÄpfel;1\n".encode("cp850"))
-    (file,) = inputs.find_files(str(path), "cp850", ";")
-    assert next(inputs.read_frames(file, ["text,a"]))["text,a"].tolist() == ["Äpfel"]
-    (wrong,) = inputs.find_files(str(path), "cp850", ",")
+    (file,) = files.find_files(str(path), "cp850", ";")
+    assert next(files.read_frames(file, ["text,a"]))["text,a"].tolist() == ["Äpfel"]
+    (wrong,) = files.find_files(str(path), "cp850", ",")
     told = r"no column 'y'; it has text, a;y \(delimiter ',', encoding cp850; .*encoding .*data.delimiter"
     with pytest.raises(InputError, match=told):
-        list(inputs.read_frames(wrong, ["y"]))
+        list(files.read_frames(wrong, ["y"]))
 
 
 # Quotes
@@ -251,8 +251,8 @@ def test_a_column_that_stands_twice_is_refused_where_it_is_used(tmp_path, name: 
     assert read(path, ["text"])["text"].tolist() == ["x"]
     with pytest.raises(InputError, match=r"'y' stands (2 times|twice)"):
         read(path)
-    (file,) = inputs.find_files(str(path))
-    assert inputs.columns_in(file) == {"text": 1, "y": 2}
+    (file,) = files.find_files(str(path))
+    assert files.columns_in(file) == {"text": 1, "y": 2}
 
 
 def test_nested_fields_have_dotted_names(tmp_path):
@@ -263,8 +263,8 @@ def test_nested_fields_have_dotted_names(tmp_path):
     for name in ("a.jsonl", "a.parquet"):
         frame = read(tmp_path / name, names)
         assert frame.to_numpy().tolist() == [[7, "Rom", "ann"], [None, None, "bo"]]
-    (file,) = inputs.find_files(str(tmp_path / "a.parquet"))
-    assert set(inputs.columns_in(file)) == set(names)
+    (file,) = files.find_files(str(tmp_path / "a.parquet"))
+    assert set(files.columns_in(file)) == set(names)
     with pytest.raises(InputError, match=r"no column 'user.mail'; it has user.id"):
         read(tmp_path / "a.jsonl", ["user.mail"])
 
@@ -282,7 +282,7 @@ def test_a_column_of_a_dotted_name_hides_the_nested_field(tmp_path):
 def test_json_arrays_are_read_in_pieces(tmp_path, monkeypatch: pytest.MonkeyPatch):
     rows = [{"text": '],[{ \\ " é' * (i % 9), "y": [i, {"a": i}]} for i in range(100)]
     (tmp_path / "a.json").write_text(json.dumps(rows, indent=1), encoding="utf-16")
-    monkeypatch.setattr("hypsae_ray.inputs.json_file._BLOCK", 7)
+    monkeypatch.setattr("hypsae_ray.data.files.json_file._BLOCK", 7)
     frame = read(tmp_path / "a.json")
     assert frame.to_dict("records") == rows
     assert frame.index.tolist() == list(range(1, 101))
@@ -319,8 +319,8 @@ def test_hive_folders_are_columns(tmp_path):
     frame = read(tmp_path / "d", ["year", "text", "city"])
     assert frame.to_numpy().tolist() == [["2023", "one", "São"], ["2024", "one", None]]
     assert read(tmp_path / "d" / "year=*4", ["year", "text"])["year"].tolist() == ["2024"]
-    (file, *_) = inputs.find_files(str(tmp_path / "d"))
-    assert set(inputs.columns_in(file)) >= {"year", "city", "text", "y"}
+    (file, *_) = files.find_files(str(tmp_path / "d"))
+    assert set(files.columns_in(file)) >= {"year", "city", "text", "y"}
 
 
 def test_a_column_of_the_file_wins_over_its_folder(tmp_path):
@@ -349,5 +349,5 @@ def test_a_place_that_is_none_is_one_line(tmp_path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     with pytest.raises(InputError, match=reason) as error:
-        inputs.find_files(place)
+        files.find_files(place)
     assert "\n" not in str(error.value)

@@ -10,9 +10,9 @@ from scipy import stats
 from scipy.special import expit
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.core.analysis import Task
-from hypsae_ray.core.inference import Evaluation, evaluate
-from hypsae_ray.core.sample import LabelArray, Sample
+from hypsae_ray.stats.analysis import Task
+from hypsae_ray.stats.inference import Evaluation, evaluate
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 ESTIMATE = ["regression_coef", "regression_se", "regression_pval", "regression_ci_low", "regression_ci_high"]
 AVERAGE = [

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from hypsae_ray.boundary import LanguageModel, NamingPrompt, Usage
-from hypsae_ray.core.keywords import Keywords, _class_tf_idf
-from hypsae_ray.core.names import parse_name
-from hypsae_ray.schema import Status
+from hypsae_ray.models.keywords import Keywords, _class_tf_idf
+from hypsae_ray.models.protocols import LanguageModel, NamingPrompt
+from hypsae_ray.neurons.names import parse_name
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.usage import Usage
 
 WAITS = (
     "We had to wait for an hour",

@@ -8,7 +8,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hypsae_ray.config import Endpoint, Label, Llm
-from hypsae_ray.core.prompts import (
+from hypsae_ray.models.locate import locate
+from hypsae_ray.models.prompts.tokens import LEAST_TEXT_TOKENS, LabelPrompts, chat, measure
+from hypsae_ray.models.prompts.wording import (
     label_closing,
     label_instruction,
     label_prompt,
@@ -17,8 +19,6 @@ from hypsae_ray.core.prompts import (
     naming_begun,
     null_property,
 )
-from hypsae_ray.engine.label_prompts import LEAST_TEXT_TOKENS, LabelPrompts, chat, measure
-from hypsae_ray.engine.locate import locate
 
 GPT4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"

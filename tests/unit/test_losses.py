@@ -4,9 +4,9 @@ from sklearn.metrics import r2_score
 from torch import Tensor
 
 from hypsae_ray.config import TrainSae
-from hypsae_ray.core.collective import Alone
-from hypsae_ray.core.losses import Objective, batch_floor, moments, normalizer, reconstruction_loss
-from hypsae_ray.core.sae import SparseAutoencoder
+from hypsae_ray.sae.collective import Alone
+from hypsae_ray.sae.losses import Objective, batch_floor, moments, normalizer, reconstruction_loss
+from hypsae_ray.sae.model import SparseAutoencoder
 
 DIM, M, K = 5, 12, 3
 

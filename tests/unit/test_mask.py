@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hypsae_ray.data.mask import Mask
 from hypsae_ray.errors import InputError
-from hypsae_ray.stages.mask import Mask
 
 PAIRS = {(9, 0), (2, 1), (2, 3), (40, 2), (0, 3), (41, 0)}
 

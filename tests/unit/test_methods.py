@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from hypsae_ray.config import Config
-from hypsae_ray.config_file import parse
-from hypsae_ray.core.cuts import Cut
+from hypsae_ray.config.loading import parse
+from hypsae_ray.data.cuts import Cut
 from hypsae_ray.report.facts import MethodsFacts
 from hypsae_ray.report.methods import methods
 

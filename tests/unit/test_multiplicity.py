@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hypsae_ray.core.multiplicity import correct
+from hypsae_ray.stats.multiplicity import correct
 
 PVAL = np.array([0.01, 0.04, 0.03, 0.005])
 

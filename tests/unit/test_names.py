@@ -1,8 +1,8 @@
 import pytest
 
-from hypsae_ray.boundary import NamingPrompt
-from hypsae_ray.core.names import parse_name, says_something
-from hypsae_ray.core.prompts import naming_begun, naming_words, render_naming
+from hypsae_ray.models.prompts.wording import naming_begun, naming_words, render_naming
+from hypsae_ray.models.protocols import NamingPrompt
+from hypsae_ray.neurons.names import parse_name, says_something
 
 DOGS = "mentions dogs or cats, big and small"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from hypsae_ray.core.near_copies import MIN_SHINGLES, N_HASHES, CopyIndex, Hashes, shingles, similarity
+from hypsae_ray.data.near_copies import MIN_SHINGLES, N_HASHES, CopyIndex, Hashes, shingles, similarity
 
 WORDS = np.array([f"word{i}" for i in range(5_000)])
 

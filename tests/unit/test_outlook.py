@@ -5,10 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hypsae_ray import outlook, pipeline
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.config_file import parse
+from hypsae_ray import pipeline
+from hypsae_ray.commands import outlook
+from hypsae_ray.config.loading import parse
 from hypsae_ray.console import Console
+from hypsae_ray.store.artifacts import Folder
 
 TWO = {"replicas": {"min": 1, "max": 2, "cpus": 1}}
 

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from hypsae_ray import pipeline
-from hypsae_ray.artifacts import Folder
+from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed
-from hypsae_ray.config_file import parse
+from hypsae_ray.config.loading import parse
 from hypsae_ray.console import Console
-from hypsae_ray.core.own_vectors import differing, sketch
-from hypsae_ray.engine.session import Session
+from hypsae_ray.data.own_vectors import differing, sketch
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.stages.embed import to_vectors
+from hypsae_ray.store.artifacts import Folder
 
 N, D = 120, 6
 WORDS = ("soup", "dog", "park", "waiter", "garden", "river", "bread")

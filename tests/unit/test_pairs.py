@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hypsae_ray.core.pairs import blocks
+from hypsae_ray.labels.pairs import blocks
 
 
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 0.98, 1.0])

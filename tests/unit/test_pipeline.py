@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hypsae_ray import config_file, pipeline
-from hypsae_ray.artifacts import Folder
+from hypsae_ray import pipeline
+from hypsae_ray.config import loading
 from hypsae_ray.errors import ConfigError, InputError
+from hypsae_ray.store.artifacts import Folder
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def tree(tmp_path: Path) -> dict:
 
 
 def hashes(tree: dict, out: Path, chain: str = "main") -> dict[str, str]:
-    steps = pipeline.plan(config_file.parse(tree, "c"), Folder.at(out))
+    steps = pipeline.plan(loading.parse(tree, "c"), Folder.at(out))
     return {step.stage.name: step.hash for step in steps if step.chain in (chain, "main")}
 
 
@@ -119,13 +120,13 @@ def test_the_source_of_a_selection_function_counts(tree, tmp_path: Path, monkeyp
 
 
 def test_the_baseline_shares_the_stages_before_naming(tree: dict, tmp_path: Path):
-    steps = pipeline.plan(config_file.parse(tree, "c"), Folder.at(tmp_path))
+    steps = pipeline.plan(loading.parse(tree, "c"), Folder.at(tmp_path))
     named = [(step.chain, step.stage.name) for step in steps]
     chain = ["interpret", "score_fidelity", "annotate", "evaluate"]
     shared = ["data", "embed", "train_sae", "select", "embed_holdout"]
     assert named[:5] == [("main", name) for name in shared]
     assert named[5:] == [*(("keywords", name) for name in chain), *(("main", name) for name in chain)]
-    keywords = config_file.parse({**tree, "llm": {"engine": "keywords"}}, "c")
+    keywords = loading.parse({**tree, "llm": {"engine": "keywords"}}, "c")
     alone = pipeline.plan(keywords, Folder.at(tmp_path))
     assert [step.chain for step in alone] == ["main"] * 9
     assert [s.hash for s in alone[5:]] == [s.hash for s in steps[5:9]]
@@ -135,7 +136,7 @@ def test_planning_writes_nothing_and_says_what_is_wrong(tree: dict, tmp_path: Pa
     hashes(tree, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="no such stage"):
-        pipeline.plan(config_file.parse(tree, "c"), Folder.at(tmp_path), until="none")
+        pipeline.plan(loading.parse(tree, "c"), Folder.at(tmp_path), until="none")
     tree["data"]["holdout"] = str(tmp_path / "missing.csv")
     with pytest.raises(InputError, match="missing"):
         hashes(tree, tmp_path)

@@ -5,7 +5,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 
 from hypsae_ray.errors import InputError
-from hypsae_ray.plots import DOWN, GREY, UP, forest_plot
+from hypsae_ray.report.plots import DOWN, GREY, UP, forest_plot
 
 TABLE = pd.DataFrame(
     {

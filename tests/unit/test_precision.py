@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hypsae_ray.config import Embed, Llm
-from hypsae_ray.engine.precision import dtype_of_embedder, dtype_on_cpu, lacks_bfloat16
+from hypsae_ray.models.precision import dtype_of_embedder, dtype_on_cpu, lacks_bfloat16
 
 # As the makers' manuals tell: name, what torch.cpu says of it, whether it has instructions for bfloat16.
 CPUS: list[tuple[str, dict[str, Any], bool]] = [

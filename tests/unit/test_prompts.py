@@ -4,10 +4,9 @@ from string import Template
 
 import pytest
 
-from hypsae_ray.boundary import NamingPrompt
-from hypsae_ray.core import prompts
-from hypsae_ray.core.names import parse_name
-from hypsae_ray.core.prompts import (
+from hypsae_ray.data.words import truncate_words
+from hypsae_ray.models.prompts import wording
+from hypsae_ray.models.prompts.wording import (
     label_closing,
     label_instruction,
     label_prompt,
@@ -15,8 +14,9 @@ from hypsae_ray.core.prompts import (
     label_text,
     render_naming,
     template_fingerprint,
-    truncate_words,
 )
+from hypsae_ray.models.protocols import NamingPrompt
+from hypsae_ray.neurons.names import parse_name
 
 
 @pytest.mark.parametrize(
@@ -181,10 +181,10 @@ WORDINGS = sorted(
 
 @pytest.mark.parametrize("changed", WORDINGS)
 def test_the_fingerprint_changes_with_the_wording(monkeypatch: pytest.MonkeyPatch, changed: str):
-    before, read = template_fingerprint(), prompts._template
+    before, read = template_fingerprint(), wording._template
     assert template_fingerprint() == before
     monkeypatch.setattr(
-        prompts,
+        wording,
         "_template",
         lambda name: Template(f"{name}, said otherwise") if name == changed else read(name),
     )

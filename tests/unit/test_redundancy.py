@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from hypsae_ray.core.redundancy import Agreement, agreement
-from hypsae_ray.core.sample import LabelArray, Sample
+from hypsae_ray.stats.redundancy import Agreement, agreement
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 
 def compare(labels: np.ndarray, values: tuple[int, ...] = (0, 1)) -> Agreement:

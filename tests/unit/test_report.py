@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray import results
-from hypsae_ray.config_file import parse
-from hypsae_ray.report import forest
+from hypsae_ray.config.loading import parse
+from hypsae_ray.report import forest, results
 from hypsae_ray.report.assemble import pick_examples
 from hypsae_ray.report.details import chain_view
 from hypsae_ray.report.html import Examples, Findings, ReportData, render

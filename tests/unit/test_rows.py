@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray.core import rows
+from hypsae_ray.data import rows
 
 COLUMNS = rows.Columns("t", "y", id="i", group="g", covariates=("c",), weight="w")
 GOOD = {"t": "fine", "y": 1, "i": "a", "g": "x", "c": 2, "w": 0.5}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hypsae_ray.core import sae as saes
-from hypsae_ray.core.sae import SparseAutoencoder
 from hypsae_ray.errors import InputError, ModelError
+from hypsae_ray.sae import model as saes
+from hypsae_ray.sae.model import SparseAutoencoder
 
 
 def random_sae(dim: int = 5, n_neurons: int = 12, k: int = 3, seed: int = 0, **options) -> SparseAutoencoder:

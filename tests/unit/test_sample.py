@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from hypsae_ray.core.design import make_design
-from hypsae_ray.core.linear import fit_linear, sum_moments
-from hypsae_ray.core.redundancy import agreement
-from hypsae_ray.core.sample import BLOCK_ROWS, GroupSums, LabelArray, Sample, codes_of
+from hypsae_ray.stats.design import make_design
+from hypsae_ray.stats.linear import fit_linear, sum_moments
+from hypsae_ray.stats.redundancy import agreement
+from hypsae_ray.stats.sample import BLOCK_ROWS, GroupSums, LabelArray, Sample, codes_of
 
 N = 70_000  # more than one block
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hypsae_ray.config import Interpret, ScoreFidelity
-from hypsae_ray.core.sampling import fidelity_examples, naming_examples
+from hypsae_ray.neurons.sampling import fidelity_examples, naming_examples
 
 
 def activation(n_firing: int, n_silent: int, seed: int = 0) -> np.ndarray:

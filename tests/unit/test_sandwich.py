@@ -7,11 +7,11 @@ from scipy import stats
 from scipy.stats import binom
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.core.analysis import Task
-from hypsae_ray.core.design import make_design
-from hypsae_ray.core.inference import Evaluation, evaluate
-from hypsae_ray.core.linear import fit_linear, sum_moments
-from hypsae_ray.core.sample import LabelArray, Sample
+from hypsae_ray.stats.analysis import Task
+from hypsae_ray.stats.design import make_design
+from hypsae_ray.stats.inference import Evaluation, evaluate
+from hypsae_ray.stats.linear import fit_linear, sum_moments
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 OPTIONS = Evaluate(n_bootstrap=0, n_permutations=0, folds=0, correction="none")
 ERRORS = ["regression_se", "regression_pval", "regression_ci_low", "regression_ci_high"]

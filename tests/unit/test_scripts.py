@@ -3,10 +3,9 @@
 import pytest
 from transformers import AutoTokenizer
 
-from hypsae_ray.core.names import parse_name
-from hypsae_ray.core.prompts import truncate_words
-from hypsae_ray.core.scripts import estimate_tokens
-from hypsae_ray.engine.locate import locate
+from hypsae_ray.data.words import estimate_tokens, truncate_words
+from hypsae_ray.models.locate import locate
+from hypsae_ray.neurons.names import parse_name
 
 CHINESE = (
     "这家餐厅的服务非常好，菜品也很新鲜，我们等了大约二十分钟才有座位，但是服务员一直很有礼貌。价格有点贵，"

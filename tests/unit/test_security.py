@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 import hypsae_ray
-from hypsae_ray import cli, config_file
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.config import Data, Llm
+from hypsae_ray import cli
+from hypsae_ray.config import Data, Llm, loading
+from hypsae_ray.data.files import find_files
 from hypsae_ray.errors import ConfigError, EngineDiedError, HypsaeError, InputError
-from hypsae_ray.inputs import find_files
+from hypsae_ray.store.artifacts import Folder
 
 WORD = "hush/never-to-be-told"
 STORE = f"s3://my-key-id:{WORD}@bucket/reviews"
@@ -56,9 +56,7 @@ SECRETS = [
 @pytest.mark.parametrize(("name", "value"), SECRETS)
 def test_a_config_with_a_secret_is_refused_and_the_secret_is_not_repeated(name: str, value: object):
     with pytest.raises(ConfigError) as caught:
-        config_file.parse(
-            with_value(name, value, {**MINIMAL, **(ENDPOINT if "endpoint" in name else {})}), "c"
-        )
+        loading.parse(with_value(name, value, {**MINIMAL, **(ENDPOINT if "endpoint" in name else {})}), "c")
     said = str(caught.value)
     assert f"  {name}" in said
     assert not any(part in said for part in (*WORD.split("/"), WORD.replace("/", "")))
@@ -67,9 +65,7 @@ def test_a_config_with_a_secret_is_refused_and_the_secret_is_not_repeated(name: 
 @pytest.mark.parametrize(("name", "value"), SECRETS[:-4])
 def test_the_refusal_says_where_secrets_belong(name: str, value: object):
     with pytest.raises(ConfigError, match="environment"):
-        config_file.parse(
-            with_value(name, value, {**MINIMAL, **(ENDPOINT if "endpoint" in name else {})}), "c"
-        )
+        loading.parse(with_value(name, value, {**MINIMAL, **(ENDPOINT if "endpoint" in name else {})}), "c")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +81,7 @@ def test_the_refusal_says_where_secrets_belong(name: str, value: object):
 )
 def test_what_only_looks_like_a_secret_is_taken(name: str, value: object):
     base = {**MINIMAL, **(ENDPOINT if "endpoint" in name else {})}
-    kept = config_file.parse(with_value(name, value, base), "c").model_dump()
+    kept = loading.parse(with_value(name, value, base), "c").model_dump()
     for part in name.split("."):
         kept = kept[part]
     assert (kept | value if isinstance(value, dict) else value) == kept
@@ -153,7 +149,7 @@ def test_no_message_repeats_the_secrets_of_a_uri():
 @pytest.mark.parametrize("section", ["embed", "llm"])
 def test_code_is_trusted_by_its_commit_only(section: str, fields: dict, reason: str):
     with pytest.raises(ConfigError, match=reason):
-        config_file.parse({**MINIMAL, section: fields}, "c")
+        loading.parse({**MINIMAL, section: fields}, "c")
 
 
 @pytest.mark.parametrize("section", ["embed", "llm"])
@@ -161,7 +157,7 @@ def test_the_commit_decides_results(section: str):
     trees = [
         {**MINIMAL, section: fields} for fields in ({}, {"trust_remote_code": COMMIT, "revision": COMMIT})
     ]
-    plain, trusting = (getattr(config_file.parse(tree, "c"), section) for tree in trees)
+    plain, trusting = (getattr(loading.parse(tree, "c"), section) for tree in trees)
     assert plain.trust_remote_code is None
     assert plain.content() != trusting.content()
 
@@ -169,7 +165,7 @@ def test_the_commit_decides_results(section: str):
 @pytest.mark.parametrize("name", ["trust_remote_code", "code_revision", "tokenizer_revision"])
 def test_engine_args_cannot_trust_code(name: str):
     with pytest.raises(ConfigError, match=f"{name} has a field of its own, llm.trust_remote_code"):
-        config_file.parse({**MINIMAL, "llm": {"engine_args": {name: True}}}, "c")
+        loading.parse({**MINIMAL, "llm": {"engine_args": {name: True}}}, "c")
     assert Llm().trust_remote_code is None
 
 
@@ -180,12 +176,12 @@ UNPICKLES = re.compile(
 )
 ALLOWED = {
     # What our own driver and actors send each other in Ray's memory; none of it lies in a file.
-    "engine/pool.py": {"pickle.loads"},
-    "engine/replica.py": {"pickle.loads"},
+    "cluster/pool.py": {"pickle.loads"},
+    "cluster/replica.py": {"pickle.loads"},
     # With weights_only=True: test_sae.py's test_no_checkpoint_is_ever_unpickled.
-    "core/sae.py": {"torch.load"},
+    "sae/model.py": {"torch.load"},
     # With allow_pickle=False: test_own_vectors.py offers it an array of objects.
-    "inputs/vector_file.py": {"np.load"},
+    "data/files/vector_file.py": {"np.load"},
 }
 
 

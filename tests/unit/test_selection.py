@@ -8,8 +8,8 @@ from sklearn.linear_model import Lasso
 from sklearn.preprocessing import StandardScaler
 
 from hypsae_ray.config import Select
-from hypsae_ray.core.selection import select
 from hypsae_ray.errors import ConfigError
+from hypsae_ray.neurons.selection import select
 
 
 def draw(n: int = 400, m: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

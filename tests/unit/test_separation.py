@@ -7,8 +7,16 @@ import statsmodels.api as sm
 from scipy import stats
 from scipy.linalg import block_diag
 
-from hypsae_ray.core.sample import LabelArray, Sample
-from hypsae_ray.core.separation import PAIRS, PRESENCE, Contrast, Separation, _batches, separations, sum_sides
+from hypsae_ray.stats.sample import LabelArray, Sample
+from hypsae_ray.stats.separation import (
+    PAIRS,
+    PRESENCE,
+    Contrast,
+    Separation,
+    _batches,
+    separations,
+    sum_sides,
+)
 
 DOES_NOT_VARY = "no test of the separation: the target does not vary on either side"
 

@@ -5,8 +5,8 @@ import weakref
 
 import pytest
 
+from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Llm, Replicas
-from hypsae_ray.engine.session import Session
 
 HERE = Replicas(min=0, max=0)
 EMBED, KEYWORDS = Embed(replicas=HERE), Llm(engine="keywords", replicas=HERE)

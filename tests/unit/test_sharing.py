@@ -1,11 +1,11 @@
-"""The token counts of `core.sharing` against a prefix cache that is played through, token by token."""
+"""The token counts of `prompts.sharing` against a prefix cache that is played through, token by token."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from hypsae_ray.core.sharing import LAYOUTS, Estimate, Lengths, estimate
+from hypsae_ray.models.prompts.sharing import LAYOUTS, Estimate, Lengths, estimate
 
 
 def play(lengths, layout):

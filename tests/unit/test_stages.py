@@ -12,18 +12,20 @@ import scipy.sparse as sp
 import torch
 from scipy.stats import binom
 
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import DEFAULT_LABEL, Answer, Embedded, LocalPool, NamingPrompt, Scores, Usage
 from hypsae_ray.config import Interpret, Label, ScoreFidelity
-from hypsae_ray.config_file import parse
-from hypsae_ray.core.prompts import render_naming
-from hypsae_ray.core.rows import text_ids
-from hypsae_ray.core.sae import SparseAutoencoder
-from hypsae_ray.schema import Status
+from hypsae_ray.config.loading import parse
+from hypsae_ray.data.rows import text_ids
+from hypsae_ray.models.prompts.wording import render_naming
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, LocalPool, NamingPrompt, Scores
+from hypsae_ray.neurons.corpus import Corpus
+from hypsae_ray.sae.model import SparseAutoencoder
 from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae, trials
-from hypsae_ray.stages.corpus import Corpus
 from hypsae_ray.stages.evaluate import repeat_notes
-from hypsae_ray.stages.workspace import Input, Workspace, read_activations
+from hypsae_ray.stages.workspace import Input, Workspace
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.stage_tables import read_activations
+from hypsae_ray.store.usage import Usage
 
 
 @dataclass(frozen=True)

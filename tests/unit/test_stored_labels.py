@@ -5,15 +5,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from hypsae_ray.answers import score_columns
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import Scores
+from hypsae_ray.api.evaluation import evaluate_hypotheses
 from hypsae_ray.config import Evaluate
-from hypsae_ray.core.inference import evaluate
-from hypsae_ray.core.sample import BLOCK_ROWS, LabelArray, Sample
-from hypsae_ray.evaluation import evaluate_hypotheses
-from hypsae_ray.schema import Status, annotations
-from hypsae_ray.stages.stored_labels import StoredLabels
+from hypsae_ray.labels.answers import score_columns
+from hypsae_ray.labels.stored_labels import StoredLabels
+from hypsae_ray.models.protocols import Scores
+from hypsae_ray.stats.inference import evaluate
+from hypsae_ray.stats.sample import BLOCK_ROWS, LabelArray, Sample
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import Status, annotations
 
 
 def store(folder: Path, p_yes: np.ndarray, status: np.ndarray, sizes: list[int], row_ids=None) -> Folder:

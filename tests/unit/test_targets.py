@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray.core.targets import read_target
+from hypsae_ray.data.targets import read_target
 from hypsae_ray.errors import InputError
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hypsae_ray.core.text_index import UNKNOWN, TextIndex
+from hypsae_ray.labels.text_index import UNKNOWN, TextIndex
 
 
 @pytest.mark.parametrize("seed", range(3))

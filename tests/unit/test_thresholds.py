@@ -7,7 +7,7 @@ from scipy.stats import norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import f1_score
 
-from hypsae_ray.core.thresholds import place_threshold
+from hypsae_ray.neurons.thresholds import place_threshold
 
 RARE = 0.1
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from hypsae_ray.engine.endpoint_throttle import Throttle
+from hypsae_ray.models.endpoint.throttle import Throttle
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

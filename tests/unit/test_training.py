@@ -14,9 +14,9 @@ from hypothesaes.sae import SparseAutoencoder as ReferenceSae
 from torch import Tensor
 
 from hypsae_ray.config import TrainSae
-from hypsae_ray.core.sae import activations
-from hypsae_ray.core.training import Progress, Shard, Trained, permutation, train
 from hypsae_ray.errors import InputError, StageError
+from hypsae_ray.sae.model import activations
+from hypsae_ray.sae.training import Progress, Shard, Trained, permutation, train
 
 DIM = 8
 

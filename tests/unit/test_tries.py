@@ -10,16 +10,17 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from hypsae_ray.artifacts import Folder
-from hypsae_ray.boundary import DEFAULT_LABEL, Answer, Embedded, LocalPool, Scores, Usage
 from hypsae_ray.config import Config, Interpret, Label, ScoreFidelity
-from hypsae_ray.config_file import parse
+from hypsae_ray.config.loading import parse
 from hypsae_ray.errors import ConfigError, StageError, TransientError
-from hypsae_ray.schema import Status
+from hypsae_ray.labels.tries import FAILURES_IN_A_ROW, TRIES, KeepingPool, RetryingPool
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, LocalPool, Scores
+from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.stages import embed, interpret, trials
-from hypsae_ray.stages.corpus import Corpus
-from hypsae_ray.stages.tries import FAILURES_IN_A_ROW, TRIES, KeepingPool, RetryingPool
 from hypsae_ray.stages.workspace import Input, Workspace
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.usage import Usage
 
 TEXTS = {100 + i: f"{('rain', 'odd', 'bread')[i % 3]} number {i}" for i in range(60)}
 CORPUS = Corpus(np.array(list(TEXTS)), sp.csc_matrix(np.eye(3)[np.arange(60) % 3]))

@@ -1,0 +1,291 @@
+"""`evaluate_hypotheses`: the statistics of `stats.inference` for arrays, tables and stored annotations."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from hypsae_ray.config import UNPLACED, Evaluate
+from hypsae_ray.data import arguments, columns, controls
+from hypsae_ray.data.arguments import Rows, index_of
+from hypsae_ray.data.targets import Target, read_target
+from hypsae_ray.errors import ConfigError, InputError
+from hypsae_ray.labels.stored_labels import StoredLabels, find_annotations, to_labels
+from hypsae_ray.stages.texts import sentences_of
+from hypsae_ray.stats import inference
+from hypsae_ray.stats.multiplicity import Correction
+from hypsae_ray.stats.sample import LabelArray, Labels, Sample
+
+UNPLACED_NOTE = (
+    f"a P(yes) of {UNPLACED} or more counts as yes: no threshold was given, and none was placed by texts of "
+    "which the firing is known"
+)
+
+
+def evaluate_hypotheses(
+    annotations: pd.DataFrame | np.ndarray | str,
+    target: Sequence[Any] | np.ndarray,
+    *,
+    task: inference.Task,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    covariates: pd.DataFrame | None = None,
+    fixed_effects: pd.DataFrame | Sequence[Any] | np.ndarray | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
+    hypotheses: Sequence[str | None] | pd.DataFrame | None = None,
+    threshold: float | Sequence[float] | np.ndarray | None = None,
+    alpha: float = 0.1,
+    correction: Correction = "bonferroni",
+    around: inference.Surroundings | None = None,
+    **options: Any,
+) -> inference.Evaluation:
+    """Test hypotheses on texts that were not used to find them.
+
+    What is an object of pandas is put into the order of `annotations` by its index, and refused where the
+    indexes do not have the same rows, or where one of them only counts rows and the other has them in another
+    order. All else goes by position. Numbers, names and missing values are what `data.columns` says.
+
+    Args:
+        annotations: (n, H) labels or P(yes), NaN or null where there is none: a DataFrame, an array, a sparse
+            matrix; or the folder or URI that `hypsae annotate` wrote, which is read in blocks, whatever its
+            size. In pairwise: 1 where only the first text of a pair has the property, -1 where only the
+            second has, else 0.
+        target: (n,) numbers; in multiclass any names or numbers.
+        task: regression; classification (0 and 1); count (0, 1, 2, ...); pairwise (1 if the first text was
+            chosen, else 0, or a difference); multiclass (each class against the rest).
+        groups: (n,) what rows belong to (documents, authors): errors are cluster-robust then. A row without a
+            group is one of its own.
+        covariates: (n, C) to hold fixed. What is not all numbers becomes one column per level but the most
+            frequent; so does a pandas Categorical.
+        fixed_effects: (n,) or (n, F) levels to absorb, in linear models.
+        weights: (n,) above 0.
+        hypotheses: H sentences for the table, or a table that holds them; two may be equal. None: the names
+            of the columns of `annotations`, if it has any.
+        threshold: P(yes) from which a label is a yes: one within 0 and 1, or (H,). None: those of a column
+            `threshold` of `hypotheses`, as a run and `generate_hypotheses` place them by training texts; 0.5
+            where it has none, and a note says so.
+        alpha: error level over all hypotheses.
+        correction: bonferroni, holm, fdr_bh, fdr_by or none.
+        around: embeddings, activations, other groupings: for where signal is lost, dose and dependence; by
+            position.
+        options: other fields of `hypsae_ray.config.Evaluate`: errors, folds, n_bootstrap, ...
+
+    Raises:
+        InputError: parts do not fit together or the task; it names the argument, the position and the value.
+        ConfigError: an option does not exist or has a bad value.
+    """
+    settings = _options({"alpha": alpha, "correction": correction, **options})
+    held, index, names = _held(annotations, task)
+    if hypotheses is None and isinstance(held, StoredLabels):
+        hypotheses = held.hypotheses()
+    sentences, order = _sentences(names, hypotheses, held.shape[1])
+    cuts = _thresholds(threshold, hypotheses, order)
+    labels, unplaced = _labels(held, task, UNPLACED if cuts is None else cuts)
+    _check_surroundings(around or inference.Surroundings(), *labels.shape)
+    read = read_target(target, task)
+    given = {
+        "target": target,
+        "groups": groups,
+        "covariates": covariates,
+        "fixed_effects": fixed_effects,
+        "weights": weights,
+    }
+    try:
+        sample, notes = _sample(labels, index, read, {k: v for k, v in given.items() if v is not None})
+        found = inference.evaluate(sample, task, settings, around)
+        if isinstance(labels, StoredLabels):
+            found = inference.note_mask(found, labels.unasked())
+    except ValueError as error:
+        raise InputError(f"evaluate_hypotheses: {error}") from None
+    found.notes.extend([*notes, *([UNPLACED_NOTE] if cuts is None and unplaced else [])])
+    if len(read.classes):
+        _name_classes(found, read.classes)
+    if sentences is not None:
+        found.table.insert(1, "hypothesis", [sentences[j] for j in found.table["hypothesis_id"]])
+    return found
+
+
+def _sample(
+    labels: Labels, index: pd.Index | None, target: Target, given: Mapping[str, Any]
+) -> tuple[Sample, list[str]]:
+    """Return labels and all that was given with them, in one order; and notes on how it was read."""
+    notes, names = list(target.notes), ()
+    values: dict[str, np.ndarray] = {"target": target.values}
+    if "groups" in given:
+        values["groups"] = _groups(given["groups"], notes)
+    if "covariates" in given:
+        found = controls.encode(arguments.table("covariates", given["covariates"], "a DataFrame"))
+        values["covariates"], names = found.values, found.names
+        notes += found.notes
+    if "fixed_effects" in given:
+        values["fixed_effects"] = _effects(given["fixed_effects"], notes)
+    if "weights" in given:
+        values["weights"] = arguments.numbers("weights", given["weights"], "a number above 0", _positive)
+    rows = _rows(labels, index, given)
+    placed: dict[str, Any] = {
+        name: rows.take(name, one, index_of(given[name])) for name, one in values.items()
+    }
+    effects = placed.pop("fixed_effects", None)
+    return Sample(labels, covariate_names=names, effects=effects, **placed), notes
+
+
+def _rows(labels: Labels, index: pd.Index | None, given: Mapping[str, Any]) -> Rows:
+    """Return the rows of the labels; where these have no index, the others must have the same one."""
+    indexes = {name: one for name, value in given.items() if (one := index_of(value)) is not None}
+    if index is None and isinstance(labels, StoredLabels) and indexes:
+        index = pd.Index(labels.row_ids())
+    if index is None and indexes:
+        (first, its), *others = indexes.items()
+        if differs := [name for name, one in others if len(one) == len(its) and not one.equals(its)]:
+            raise InputError(
+                f"{differs[0]}: its index is not that of {first}, and annotations have none: give "
+                "annotations as a DataFrame with its index, or all in one order and without"
+            )
+    return Rows("annotations", labels.shape[0], index)
+
+
+def _check_surroundings(around: inference.Surroundings, n: int, n_hypotheses: int) -> None:
+    """Raise InputError if anything has other rows than the labels; features may end sooner."""
+    fired = around.activations
+    if fired is not None and fired.shape != (n, n_hypotheses):
+        raise InputError(f"around.activations: wanted is {(n, n_hypotheses)}, not {fired.shape}")
+    rows = {f"around.features, {name!r}": one.shape[0] for name, one in around.features.items()}
+    rows = {name: length for name, length in rows.items() if length > n}
+    rows |= {
+        f"around.groupings, {name!r}": len(one) for name, one in around.groupings.items() if len(one) != n
+    }
+    for name, length in rows.items():
+        raise InputError(f"{name}: {length:,} rows, but annotations has {n:,}")
+
+
+def _groups(groups: Any, notes: list[str]) -> np.ndarray:
+    codes, missing = arguments.codes("groups", groups)
+    if missing:
+        notes.append(
+            f"groups: {missing:,} of {len(codes):,} rows have none, and count as groups of their own"
+        )
+    if len(codes) and codes.max() + 1 == len(codes):
+        notes.append("groups: each row is a group of its own, so that nothing belongs together")
+    return codes
+
+
+def _effects(effects: Any, notes: list[str]) -> np.ndarray:
+    if isinstance(effects, pd.DataFrame) or getattr(effects, "ndim", 1) == 2:
+        frame = arguments.table("fixed_effects", effects, "a table (n, F) of levels")
+    else:
+        frame = arguments.column("fixed_effects", effects).to_frame()
+    parts = []
+    for place, name in enumerate(frame.columns):
+        which = f"fixed_effects, column {columns.shown(name)}"
+        codes, missing = arguments.codes(which, frame.iloc[:, place])
+        parts.append(codes)
+        if missing:
+            notes.append(f"{which}: {missing:,} rows have no level, and count as levels of their own")
+    return np.stack(parts, axis=1)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return values > 0
+
+
+def _held(annotations: Any, task: str) -> tuple[StoredLabels | np.ndarray, pd.Index | None, pd.Index | None]:
+    """Return stored labels, or labels and P(yes) (n, H); of a DataFrame its index and columns too."""
+    if isinstance(annotations, str | os.PathLike):
+        return StoredLabels(find_annotations(os.fspath(annotations)), UNPLACED), None, None
+    frame = arguments.table("annotations", annotations, "a table (n, H) of labels or a folder")
+    values = arguments.number_table("annotations", frame)
+    fits = np.isin(values, (-1, 0, 1)) if task == "pairwise" else (values >= 0) & (values <= 1)
+    unfit = ~(fits | np.isnan(values))
+    if unfit.any():
+        row, column = divmod(int(np.argmax(unfit)), unfit.shape[1])
+        place = f"column {columns.shown(frame.columns[column])}, {arguments.where(frame.index, row)}"
+        wanted = "-1, 0, 1 or NaN" if task == "pairwise" else "within 0 and 1, or NaN"
+        raise InputError(f"annotations, {place}: {values[row, column]:g}, but labels must be {wanted}")
+    return values, index_of(annotations), frame.columns if frame is annotations else None
+
+
+def _labels(
+    held: StoredLabels | np.ndarray, task: str, cuts: float | np.ndarray
+) -> tuple[StoredLabels | LabelArray, bool]:
+    """Return labels, and whether a threshold decides any of them."""
+    if isinstance(held, StoredLabels):
+        return replace(held, threshold=cuts), held.has_degrees()
+    if task == "pairwise":
+        return LabelArray(held), False
+    return LabelArray(to_labels(held, cuts)), bool(((held > 0) & (held < 1)).any())
+
+
+def _thresholds(given: Any, hypotheses: Any, order: np.ndarray) -> np.ndarray | None:
+    """Return the threshold of each column of the annotations, (H,); None: none is known."""
+    wanted = "a number above 0 and below 1"
+    if given is None:
+        if not isinstance(hypotheses, pd.DataFrame) or "threshold" not in hypotheses:
+            return None
+        placed = hypotheses["threshold"].fillna(UNPLACED)
+        return arguments.numbers("hypotheses, column 'threshold'", placed, wanted, _within)[order]
+    each = [given] * len(order) if isinstance(given, float | int) else given
+    cuts = arguments.numbers("threshold", each, wanted, _within)
+    if len(cuts) != len(order):
+        raise InputError(f"threshold: {len(cuts)} numbers, but annotations has {len(order)} columns")
+    return cuts
+
+
+def _within(values: np.ndarray) -> np.ndarray:
+    return (values > 0) & (values < 1)
+
+
+def _sentences(names: pd.Index | None, hypotheses: Any, n: int) -> tuple[list[str | None] | None, np.ndarray]:
+    """Return the sentence of each column of the annotations, and which of `hypotheses` it is.
+
+    Returns:
+        None for sentences where none is known.
+    """
+    order = np.arange(n)
+    if hypotheses is None:
+        if names is None or names.equals(pd.RangeIndex(n)):
+            return None, order
+        return [None if columns.is_missing(name) else str(name) for name in names], order
+    sentences = sentences_of(hypotheses)
+    if len(sentences) != n:
+        raise InputError(f"hypotheses: {len(sentences)} sentences, but annotations has {n} columns")
+    if names is None or not all(isinstance(name, str) for name in names):
+        order = Rows("the columns of annotations", n, names).take("hypotheses", order, index_of(hypotheses))
+    else:
+        order = _by_name(sentences, [str(name).strip() for name in names])
+    return [sentences[place] for place in order], order
+
+
+def _by_name(sentences: list[str | None], names: list[str]) -> np.ndarray:
+    """Return which sentence each column has, if columns are named by them; other names say nothing."""
+    misplaced = [place for place, one in enumerate(sentences) if one in names and names[place] != one]
+    if not misplaced:
+        return np.arange(len(names))
+    if len(set(names)) == len(names) and set(names) == set(sentences):
+        return np.array([sentences.index(name) for name in names])
+    one, place = str(sentences[misplaced[0]]), misplaced[0]
+    raise InputError(
+        f"hypotheses: {columns.shown(one)} stands at position {place}, but is the name of column "
+        f"{names.index(one)} of annotations: give them in one order"
+    )
+
+
+def _name_classes(found: inference.Evaluation, classes: np.ndarray) -> None:
+    """Put the values of the target in place of the codes of classes, in tables and notes."""
+    for table in (found.table, found.details["classes"]):
+        table["target_class"] = classes[table["target_class"].to_numpy(np.int64)]
+    for place, note in enumerate(found.notes):
+        if code := re.match(r"class (\d+): ", note):
+            found.notes[place] = f"class {classes[int(code[1])]}: {note[code.end() :]}"
+
+
+def _options(fields: dict[str, Any]) -> Evaluate:
+    try:
+        return Evaluate(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "evaluate_hypotheses"
+        raise ConfigError(f"{where}: {first['msg']}") from None

@@ -1,0 +1,436 @@
+"""The steps as functions for notebooks: arrays and data frames in, arrays and data frames out.
+
+Each function starts what it needs and frees it again. To keep a model loaded over several calls, make one
+`Session` and pass it as `engines`. A model whose `replicas` are 0 runs in this process; the defaults of
+the config start actors in Ray.
+
+Texts and numbers may come in any list, Series or 1-D array. What cannot be used is refused in one line, with
+the name of the argument, the position, the value seen and what is wanted.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from hypsae_ray.cluster.engines import Engines
+from hypsae_ray.cluster.session import Session
+from hypsae_ray.commands import runner
+from hypsae_ray.config import (
+    Config,
+    Embed,
+    Interpret,
+    Label,
+    Llm,
+    Replicas,
+    ScoreFidelity,
+    Section,
+    Select,
+    TrainSae,
+)
+from hypsae_ray.config.loading import parse
+from hypsae_ray.data import arguments, columns, rows
+from hypsae_ray.data.arguments import Rows, index_of
+from hypsae_ray.data.cuts import Cut
+from hypsae_ray.data.words import truncate_words
+from hypsae_ray.errors import InputError, RefusedTextError
+from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.labels.tries import RetryingPool
+from hypsae_ray.models.protocols import Embedded, Embedder, LanguageModel
+from hypsae_ray.neurons import selection
+from hypsae_ray.neurons.corpus import Corpus
+from hypsae_ray.sae import model as saes
+from hypsae_ray.sae.training import Shard
+from hypsae_ray.stages import annotate as annotating
+from hypsae_ray.stages import interpret as naming
+from hypsae_ray.stages import score_fidelity as scoring
+from hypsae_ray.stages import select as selecting
+from hypsae_ray.stages import train_sae as training
+from hypsae_ray.stages.embed import CUT_ADVICE, count_cut
+from hypsae_ray.stages.texts import sentences_of
+from hypsae_ray.store import schema
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.stage_tables import top_rows
+
+Kind = TypeVar("Kind")
+IN_THIS_PROCESS = Replicas(min=0, max=0)
+TEXTS_PER_TASK = 256
+
+
+class Settings(Section):
+    """Options of naming and scoring, each with the defaults of the config."""
+
+    interpret: Interpret = Interpret()
+    score_fidelity: ScoreFidelity = ScoreFidelity()
+    label: Label = Label()
+
+
+def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines | None = None) -> np.ndarray:
+    """Return the embeddings of texts, (n, d) float32.
+
+    Args:
+        texts: n texts, none of them missing or blank; equal ones go through the model once per task.
+        options: model and how to use it; None: the default model in this process.
+        engines: a Session to keep the model loaded in.
+
+    Raises:
+        InputError: some texts cannot be used.
+        ModelError: the model is not found or does not load.
+    """
+    options = _of_kind("options", options or Embed(replicas=IN_THIS_PROCESS), Embed)
+    given = arguments.texts("texts", texts)
+    tasks = [(start, given[start : start + 2048]) for start in range(0, len(given), 2048)]
+    with _engines(engines) as held:
+        parts = dict(held.embedder(options).map(_embed, tasks))
+    done = [parts[start] for start in sorted(parts)]
+    _warn("embed", count_cut(np.concatenate([part.cut_at for part in done])), CUT_ADVICE)
+    return np.concatenate([part.vectors for part in done])
+
+
+def train_sae(
+    embeddings: np.ndarray,
+    val_embeddings: np.ndarray | None = None,
+    options: TrainSae | None = None,
+    engines: Engines | None = None,
+) -> saes.SparseAutoencoder:
+    """Train an SAE on embeddings (n, d) and return it with the weights of its best epoch.
+
+    Args:
+        embeddings: training rows, an array, a DataFrame or a list of rows.
+        val_embeddings: rows for early stopping; None: it looks at the training loss.
+        options: sizes and training; what of the sizes is left empty follows n. None: the defaults.
+        engines: a Session.
+
+    Raises:
+        InputError: there are no rows, some are not finite, or the two differ in d.
+    """
+    train = arguments.vectors("embeddings", embeddings)
+    val = np.zeros((0, train.shape[1]), dtype=np.float32)
+    if val_embeddings is not None:
+        val = arguments.vectors("val_embeddings", val_embeddings)
+    if val.shape[1] != train.shape[1]:
+        raise InputError(f"val_embeddings: {val.shape[1]} columns, but embeddings has {train.shape[1]}")
+    options = _of_kind("options", options or TrainSae(), TrainSae)
+    with _engines(engines) as held:
+        return held.train_sae(_InMemory(train, val), options.sized(len(train)), lambda _: None).sae
+
+
+def activations(
+    sae: saes.SparseAutoencoder, embeddings: np.ndarray, batch_size: int = 16_384
+) -> sp.csr_matrix:
+    """Return how strongly each neuron fires on each text: CSR (n, M) float32, only what is above 0 stored.
+
+    Args:
+        sae: of M neurons.
+        embeddings: (n, d), an array, a DataFrame or a list of rows.
+        batch_size: rows at a time.
+
+    Raises:
+        InputError: the SAE has another d, or some rows are not finite.
+    """
+    return saes.activations(sae, arguments.vectors("embeddings", embeddings), batch_size)
+
+
+def load_sae(place: str) -> saes.SparseAutoencoder:
+    """Read an SAE: the `train_sae` folder of a run, or a `hypothesaes` .pt checkpoint (weights only).
+
+    Raises:
+        ModelError: it is neither.
+    """
+    place = os.fspath(place)
+    if place.endswith(".pt"):
+        parent, _, name = place.rpartition("/")
+        return saes.from_hypothesaes(Folder.at(parent or ".").read_bytes(name))
+    return training.load(Folder.at(place))
+
+
+def top_texts(
+    texts: Sequence[str], activations: sp.csr_matrix, neurons: Sequence[int], n: int = 3
+) -> pd.DataFrame:
+    """Return the texts on which neurons fire most: neuron_idx, activation, text; up to n distinct ones each.
+
+    Args:
+        texts: n texts, none of them missing or blank.
+        activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
+        neurons: which ones, from 0 to M - 1.
+        n: texts per neuron at the most.
+
+    Raises:
+        InputError: parts cannot be used, or do not fit together.
+    """
+    given = np.array(arguments.texts("texts", texts), dtype=object)
+    fired = sp.csc_matrix(_fired(activations, _rows_of(texts, given.tolist())))
+    tables = []
+    for neuron in _neurons(neurons, fired.shape[1]):
+        place = top_rows(fired, neuron)
+        strength = fired[:, [neuron]].toarray().ravel()[place]
+        shown = pd.DataFrame({"neuron_idx": neuron, "activation": strength, "text": given[place]})
+        tables.append(shown.drop_duplicates("text").head(n))
+    return pd.concat(tables, ignore_index=True)
+
+
+def interpret_neurons(
+    texts: Sequence[str],
+    activations: sp.csr_matrix,
+    neurons: Sequence[int],
+    llm: Llm,
+    settings: Settings | None = None,
+    engines: Engines | None = None,
+) -> pd.DataFrame:
+    """Name neurons, and score each name on other texts.
+
+    Args:
+        texts: n texts, none of them missing or blank.
+        activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
+        neurons: which ones, from 0 to M - 1.
+        llm: the model that names and labels.
+        settings: examples, wording, sampling.
+        engines: a Session to keep the model loaded in.
+
+    Returns:
+        One row per neuron, in order: neuron_idx, interpretation (None if there is none), status,
+        threshold (P(yes) from which a label is a yes), f1_fidelity_score, precision, recall, correlation,
+        n (texts), precision_corpus and f1_corpus (where firing texts are as rare as in `texts`), with 95 %
+        intervals f1_ci_low, f1_ci_high, and so on for precision, recall and f1_corpus. Of several candidates
+        the best is measured on texts that had no part in the choice, where there are enough.
+
+    Raises:
+        InputError: parts cannot be used, or do not fit together.
+    """
+    given = arguments.texts("texts", texts)
+    fired = _fired(activations, _rows_of(texts, given))
+    chosen = pd.DataFrame({"neuron_idx": _neurons(neurons, fired.shape[1])})
+    table = _name(chosen, given, fired, llm, settings or Settings(), engines)
+    told = ["neuron_idx", "interpretation", "status", "threshold", "f1_fidelity_score"]
+    return table[[*told, *schema.MEASURES.names]]
+
+
+def generate_hypotheses(
+    texts: Sequence[str],
+    target: Sequence[float] | np.ndarray,
+    activations: sp.csr_matrix,
+    llm: Llm,
+    select: Select | None = None,
+    settings: Settings | None = None,
+    engines: Engines | None = None,
+) -> pd.DataFrame:
+    """Select the neurons that predict the target, and name them.
+
+    Args:
+        texts: n training texts, none of them missing or blank.
+        target: (n,) finite numbers; all of them 0 or 1 makes it a classification. A Series is put into the
+            order of `texts` by its index, if both have one.
+        activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
+        llm: the model that names and labels.
+        select: how neurons are selected; None: the defaults of the config.
+        settings: examples, wording, sampling.
+        engines: a Session to keep the model loaded in.
+
+    Returns:
+        The hypotheses table, best neuron first. `evaluate_hypotheses` takes thresholds from it.
+
+    Raises:
+        InputError: parts cannot be used, or do not fit together.
+    """
+    given = arguments.texts("texts", texts)
+    texts_rows = _rows_of(texts, given)
+    values = texts_rows.take("target", arguments.numbers("target", target), index_of(target))
+    if np.ptp(values) == 0:
+        raise InputError(f"target: it is {values[0]:g} on every row: nothing to predict")
+    fired = _fired(activations, texts_rows)
+    options, task = _of_kind("select", select or Select(), Select), rows.guess_task(values)
+    chosen = selection.select(fired, values, options, task)
+    table = selecting.to_table(chosen, selecting.target_correlation(fired, values, task)).to_pandas()
+    ranked = scoring.ranked(table, f"M={fired.shape[1]}", options.method)
+    return _name(ranked, given, fired, llm, settings or Settings(), engines)
+
+
+def annotate(
+    texts: Sequence[str],
+    hypotheses: Sequence[str | None] | pd.DataFrame,
+    llm: Llm,
+    *,
+    max_words: int = 512,
+    engines: Engines | None = None,
+) -> pd.DataFrame:
+    """Return P(yes) of every text for every hypothesis: (n, H), NaN where there is no label.
+
+    Rows have the index of `texts`, if that is a Series. Columns have that of `hypotheses`, if that is a
+    Series or a table, else they are 0 to H - 1, and no sentences: two hypotheses may share one.
+
+    Args:
+        texts: n texts. As in files, one that is missing, blank or no text has no label, and does not end the
+            work: a warning counts them and shows the first.
+        hypotheses: H sentences, or a table with a column `interpretation` or `hypothesis`; None: no label.
+        llm: the model that labels.
+        max_words: texts are cut after this many words.
+        engines: a Session to keep the model loaded in.
+
+    Raises:
+        InputError: no text can be used, a hypothesis is no text, or either is no list.
+    """
+    questions = tuple(sentences_of(hypotheses))
+    given = arguments.column("texts", texts, arguments.TEXTS)
+    usable = _usable(given)
+    labelled = given[usable].tolist()
+    cut = [truncate_words(text, max_words) for text in labelled]
+    _warn("annotate", Cut.at_words(labelled, max_words), "labels are for their beginnings; see max_words")
+    starts = range(0, len(cut), TEXTS_PER_TASK)
+    tasks = [(start, cut[start : start + TEXTS_PER_TASK], questions) for start in starts]
+    with _engines(engines) as held:
+        parts = dict(held.language_model(_of_kind("llm", llm, Llm)).map(_annotate, tasks))
+    p_yes = np.full((len(given), len(questions)), np.nan, dtype=np.float32)
+    if parts:
+        p_yes[usable] = np.concatenate([parts[start] for start in sorted(parts)])
+    names = index_of(hypotheses)
+    return pd.DataFrame(p_yes, index=given.index, columns=range(len(questions)) if names is None else names)
+
+
+def load_annotations(out: str) -> pd.DataFrame:
+    """Return what `hypsae annotate` wrote: P(yes), (n, H) by row_id, NaN where there is no label.
+
+    Rows are those of the data in their order; columns are the hypotheses in theirs.
+
+    Args:
+        out: folder of the result, a local path or a URI: of the job that ended last in it; or one of its
+            folders annotations-*, of any job.
+
+    Raises:
+        InputError: there are no annotations.
+    """
+    row_ids, p_yes, _ = annotating.read_annotations(find_annotations(out))
+    return pd.DataFrame(p_yes, index=pd.Index(row_ids, name="row_id"))
+
+
+def run(config: Config | dict[str, Any], out: str, *, until: str | None = None) -> runner.Run:
+    """Run the whole pipeline; a config may be nested dicts, as in YAML. See `runner.run`."""
+    settings = config if isinstance(config, Config) else parse(config, "config")
+    return runner.run(settings, out, until=until)
+
+
+def _usable(texts: "pd.Series[Any]") -> np.ndarray:
+    """Return which texts can be labelled, (n,); a warning tells of the others.
+
+    Raises:
+        InputError: none of them can.
+    """
+    typed = columns.texts(texts)
+    if said := arguments.complaint("texts", texts, typed.reasons, "such rows have no label"):
+        if not typed.usable.any():
+            raise InputError(said)
+        warnings.warn(said, stacklevel=3)
+    return typed.usable
+
+
+def _rows_of(texts: Any, given: list[str]) -> Rows:
+    return Rows("texts", len(given), index_of(texts))
+
+
+def _fired(activations: Any, rows_of_texts: Rows) -> sp.csr_matrix:
+    """Return activations (n, M) as CSR, in the order of the texts."""
+    index, table = index_of(activations), activations
+    if not sp.issparse(activations):
+        table = arguments.vectors("activations", activations)
+    fired = sp.csr_matrix(table)
+    bad = np.zeros(fired.shape[0], dtype=bool)
+    bad[
+        np.repeat(np.arange(len(bad)), np.diff(fired.indptr))[~(np.isfinite(fired.data) & (fired.data >= 0))]
+    ] = True
+    reason = "it holds NaN, infinite or negative values"
+    arguments.refuse_rows("activations", bad, pd.RangeIndex(len(bad)) if index is None else index, reason)
+    return fired[rows_of_texts.take("activations", np.arange(len(bad)), index)]
+
+
+def _neurons(neurons: Any, n_neurons: int) -> list[int]:
+    wanted, there = f"a neuron, 0 to {n_neurons - 1}", np.arange(n_neurons)
+    values = arguments.numbers("neurons", neurons, wanted, lambda values: np.isin(values, there))
+    return values.astype(np.int64).tolist()
+
+
+def _of_kind(name: str, value: Any, kind: type[Kind]) -> Kind:
+    if not isinstance(value, kind):
+        wanted = f"{kind.__module__}.{kind.__name__}"
+        raise InputError(f"{name}: wanted is a {wanted}, not {columns.shown(value)}")
+    return value
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """Training and validation rows that are there already."""
+
+    train: np.ndarray
+    val: np.ndarray
+
+    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+        return Shard.of(self.train, rank, world), Shard.of(self.val, rank, world)
+
+
+@contextmanager
+def _engines(given: Engines | None) -> Iterator[Engines]:
+    if given is not None:
+        yield given
+        return
+    with Session() as session:
+        yield session
+
+
+def _warn(what: str, cut: Cut, advice: str, stacklevel: int = 3) -> None:
+    """Tell whoever called a function of this module that texts were cut, if any was."""
+    if cut.texts:
+        warnings.warn(f"{what}: {cut}; {advice}", stacklevel=stacklevel)
+
+
+def _embed(model: Embedder, task: tuple[int, list[str]]) -> tuple[int, Embedded]:
+    start, texts = task
+    try:
+        return start, model.embed(texts)
+    except RefusedTextError as error:
+        raise InputError(f"texts: position {start + error.place}: {error}") from None
+
+
+def _annotate(
+    model: LanguageModel, task: tuple[int, list[str], tuple[str | None, ...]]
+) -> tuple[int, np.ndarray]:
+    start, texts, questions = task
+    return start, annotating.score_named(model, texts, questions).p_yes
+
+
+def _name(
+    chosen: pd.DataFrame,
+    texts: Sequence[str],
+    activations: sp.csr_matrix,
+    llm: Llm,
+    settings: Settings,
+    engines: Engines | None,
+) -> pd.DataFrame:
+    corpus = Corpus.of(np.arange(len(texts)), rows.text_ids(pd.Series(list(texts))), activations)
+    by_id = dict(enumerate(texts))
+    options = _of_kind("settings", settings, Settings).interpret.read_by(_of_kind("llm", llm, Llm))
+    asks = naming.plan(corpus, chosen["neuron_idx"].tolist(), options)
+    with _engines(engines) as held:
+        pool = RetryingPool(held.language_model(llm))
+        candidates, _ = naming.write_candidates(pool, asks, by_id, options, _untracked)
+        shown = [by_id[i] for i in sorted({i for ask in asks for i in (*ask.positives, *ask.negatives)})]
+        _warn("naming", Cut.at_words(shown, options.max_words), "see interpret.max_words", stacklevel=4)
+        setting = scoring.Setting(
+            corpus=corpus,
+            read=lambda _: by_id,
+            labeller=lambda: pool,
+            namer=lambda: pool,
+            options=settings.score_fidelity,
+            label=settings.label,
+            naming=options,
+            track=_untracked,
+        )
+        tried = scoring.score_until_telling(candidates, setting)
+    return scoring.choose(chosen, tried.candidates, tried.scored, settings.label.unplaced)
+
+
+def _untracked(items: Iterable[Any], _total: int, _unit: str) -> Iterator[Any]:
+    return iter(items)

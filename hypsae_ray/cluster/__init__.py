@@ -1,0 +1,1 @@
+"""All of Ray: session, pools of replicas, placement, the trainer, checks and metrics."""

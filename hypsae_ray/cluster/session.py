@@ -1,0 +1,233 @@
+"""What a run holds while it works: Ray, started when first needed, and the pool of the model in use."""
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hypsae_ray.config import Embed, Label, Llm, TrainSae
+from hypsae_ray.errors import ConfigError, StageError
+from hypsae_ray.models.identity import pin
+from hypsae_ray.models.keywords import Keywords
+from hypsae_ray.models.prompts.guarded import Guarded
+from hypsae_ray.models.prompts.sharing import Lengths
+from hypsae_ray.models.protocols import Embedder, LanguageModel, LocalPool, Options, Pool
+from hypsae_ray.sae.training import LoadShards, OnEpoch, Trained, train
+from hypsae_ray.store.artifacts import Folder
+
+if TYPE_CHECKING:
+    from hypsae_ray.cluster.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class EmbedderFactory:
+    """Makes the embedder of a config section; picklable, so that an actor can make it."""
+
+    options: Embed
+
+    def __call__(self) -> Embedder:
+        """Load the model."""
+        if self.options.engine == "column":
+            raise ConfigError(
+                "embed.engine column: it has no model, and reads vectors for `hypsae run` alone"
+            )
+        if self.options.engine == "vllm":
+            from hypsae_ray.models.vllm.embedder import VllmEmbedder
+
+            return VllmEmbedder(self.options)
+        if self.options.engine == "endpoint":
+            from hypsae_ray.models.endpoint.embedder import EndpointEmbedder
+
+            return EndpointEmbedder(self.options)
+        from hypsae_ray.models.sentence_embedder import SentenceEmbedder
+
+        return SentenceEmbedder(self.options)
+
+
+@dataclass(frozen=True)
+class LanguageModelFactory:
+    """Makes the language model of a config section; picklable, so that an actor can make it."""
+
+    options: Llm
+
+    def __call__(self) -> LanguageModel:
+        """Load the model."""
+        if self.options.engine == "keywords":
+            return Keywords()
+        if self.options.engine == "endpoint":
+            from hypsae_ray.models.endpoint.model import EndpointModel
+
+            return Guarded(EndpointModel(self.options))
+        from hypsae_ray.models.vllm.model import VllmModel
+
+        return Guarded(VllmModel(self.options))
+
+
+Say = Callable[[str], None]
+RAY_START_ATTEMPTS = 3
+# What Ray Data reads when it is imported. Its own requests for nodes begin only when a first task has ended,
+# and hold idle nodes while a pool is open; actors that wait for room ask for nodes anyway.
+RAY_DATA_ASKS_FOR_NO_NODES = {
+    f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{what}_UTIL_THRESHOLD": "1000000"
+    for what in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY")
+}
+
+
+class Session:
+    """The pools of one run; use it as a context manager.
+
+    At most one pool is open at a time, so that a model finds the CPUs and GPUs of the one before it free.
+    Stages that ask for the same model in turn get the same pool, with the model still loaded.
+
+    Args:
+        folder: of the run, which all nodes must reach; None: there is none, as in a notebook.
+        say: is given what models remark when they are loaded, a line each.
+    """
+
+    def __init__(self, folder: Folder | None = None, say: Say = lambda _: None) -> None:
+        self._folder, self._say = folder, say
+        self._checked: list[Options] = []
+        self._commits: dict[str, str] = {}
+        self._factory: Callable[[], Any] | None = None
+        self._pool: Any = None
+        self._started_ray = False
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def check(self, wanted: Sequence[Options]) -> None:
+        """Refuse, before anything is computed, what the cluster can never do; Ray is started if need be."""
+        asked = [options for options in wanted if _needs_ray(options) and options not in self._checked]
+        if not asked:
+            return
+        from hypsae_ray.cluster import preflight
+
+        self.start_ray()
+        preflight.check(asked, self._folder)
+        self._checked += asked
+
+    def embedder(self, options: Embed) -> Pool[Embedder]:
+        """Return the pool of an embedding model."""
+        return self._get(EmbedderFactory(pin(options, self._commits)), options)
+
+    def language_model(self, options: Llm) -> Pool[LanguageModel]:
+        """Return the pool of a language model."""
+        return self._get(LanguageModelFactory(pin(options, self._commits)), options)
+
+    def lengths(self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
+        """Return how many tokens the parts of label prompts have."""
+        from hypsae_ray.models.prompts.tokens import measure
+
+        return measure(options, label, texts, questions)
+
+    def train_sae(
+        self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch, snapshots: Folder | None = None
+    ) -> Trained:
+        """Train an SAE in this process (`options.workers` 0) or with Ray Train, snapshots in a folder."""
+        self.release()
+        if options.workers == 0:
+            return train(*load(0, 1), options, on_epoch=lambda progress: on_epoch(progress.epoch))
+        from hypsae_ray.cluster.trainer import Storage, train_distributed
+
+        self.check([options])
+        storage = Storage(snapshots.path, snapshots.filesystem) if snapshots else None
+        return train_distributed(load, options, on_epoch, storage)
+
+    def publish(self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, float]]) -> None:
+        """Show what a labelling job has done in Ray's metrics, while a pool in Ray is open."""
+        if self._pool is not None and not isinstance(self._pool, LocalPool):
+            self._metrics.publish(job, counts)
+
+    @cached_property
+    def _metrics(self) -> "Metrics":
+        from hypsae_ray.cluster.metrics import Metrics
+
+        return Metrics()
+
+    def _get(self, factory: Callable[[], Any], options: Embed | Llm) -> Pool[Any]:
+        if factory != self._factory:
+            self._free()
+            self._pool, self._factory = self._open(factory, options), factory
+        return self._pool
+
+    def _open(self, factory: Callable[[], Any], options: Embed | Llm) -> Any:
+        if options.replicas.max == 0:
+            model = factory()
+            if remark := getattr(model, "remark", ""):
+                self._say(remark)
+            return LocalPool(model)
+        self.check([options])
+        from hypsae_ray.cluster.placement import placement_of
+        from hypsae_ray.cluster.pool import RayPool
+
+        split = (options if isinstance(options, Llm) else options.as_llm()) if options.is_split else None
+        placement = placement_of(split) if split else None
+        return RayPool(factory, options.replicas, placement, self._say)
+
+    def release(self) -> None:
+        """Close the pool in Ray, if one is open, and free what its actors reserve; a model here stays."""
+        if not isinstance(self._pool, LocalPool):
+            self._free()
+
+    def _free(self) -> None:
+        """Close the pool that is open, if one is, and give back the memory of a model in this process."""
+        pool, self._pool, self._factory = self._pool, None, None
+        if pool is None:
+            return
+        pool.close()
+        if isinstance(pool, LocalPool):
+            gc.collect()
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+
+    def start_ray(self) -> None:
+        """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here.
+
+        Raises:
+            ConfigError: that cluster is not there.
+            StageError: Ray does not start.
+        """
+        import ray
+
+        os.environ.update(RAY_DATA_ASKS_FOR_NO_NODES)
+        if ray.is_initialized():
+            return
+        from hypsae_ray.cluster.address import check_address
+
+        check_address()
+        for attempt in range(1, RAY_START_ATTEMPTS + 1):
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+                break
+            except Exception as error:  # Ray allows 30 s, which a busy machine may exceed
+                ray.shutdown()
+                if "timed out during startup" not in str(error) or attempt == RAY_START_ATTEMPTS:
+                    raise StageError(f"Ray does not start: {error}") from error
+        self._started_ray = True
+
+    def close(self) -> None:
+        """Free everything; Ray is shut down if this session started or joined it."""
+        try:
+            self._free()
+        finally:
+            if self._started_ray:
+                import ray
+
+                with suppress(KeyboardInterrupt):
+                    ray.shutdown()
+                self._started_ray = False
+
+
+def _needs_ray(options: Options) -> bool:
+    if isinstance(options, TrainSae):
+        return options.workers > 0
+    return options.replicas.max > 0 and options.engine != "column"

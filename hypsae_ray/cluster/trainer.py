@@ -1,0 +1,198 @@
+"""SAE training on several machines: Ray Train starts the workers, `sae.training` does the work.
+
+Each worker reads its rows once and keeps them in memory (streaming 20,000 x 384 embeddings through Ray Data
+costs about 10 s an epoch, more than ten times the training itself). From time to time, after an epoch that
+improved, rank 0 hands Ray a snapshot, and at once where a node was told to go; not more often, since Ray
+takes one report in 2 s. A worker group that lost a member is started again from the last one, on fewer
+workers where `min_workers` allows, and takes the very steps that the first group would have taken: the order
+of rows does not hang on the number of workers.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.util.queue import Queue
+
+from hypsae_ray.cluster.capacity import bundle_of
+from hypsae_ray.config import TrainSae
+from hypsae_ray.errors import StageError
+from hypsae_ray.sae import model as saes
+from hypsae_ray.sae.collective import Group
+from hypsae_ray.sae.training import Epoch, LoadShards, Progress, Trained, train
+
+_STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where snapshots go while training runs, and how often.
+
+    Attributes:
+        path: folder that all nodes can write; null: a temporary one of this machine, enough for one node.
+        filesystem: the file system that `path` is on, if `path` does not name it ("s3://...").
+        every_s: seconds that must lie between two snapshots at the least.
+        max_failures: restarts of the worker group before training gives up.
+    """
+
+    path: str | None = None
+    filesystem: pafs.FileSystem | None = None
+    every_s: float = 30.0
+    max_failures: int = 3
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every worker is sent."""
+
+    load: LoadShards
+    options: TrainSae
+    every_s: float
+    epochs: Queue | None
+
+
+def train_distributed(
+    load: LoadShards,
+    options: TrainSae,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    storage: Storage | None = None,
+) -> Trained:
+    """Train an SAE with Ray Train on `options.workers` workers; Ray must be running.
+
+    Args:
+        load: called as load(rank, world) in each worker, for its training and validation rows.
+        options: as for `sae.training.train`; at least one worker.
+        on_epoch: called in this process for each epoch that ends, epochs repeated after a restart included.
+        storage: where snapshots go.
+
+    Raises:
+        StageError: workers failed more often than `storage.max_failures`, or at a cause that stays.
+    """
+    storage = storage or Storage()
+    with tempfile.TemporaryDirectory() as scratch, _listen(on_epoch) as epochs:
+        trainer = ray.train.torch.TorchTrainer(
+            _work,
+            train_loop_config={"job": _Job(load, options, storage.every_s, epochs)},
+            torch_config=ray.train.torch.TorchConfig(backend=_backend(options)),
+            scaling_config=_scaling(options),
+            run_config=_run_config(storage, scratch),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise StageError(f"training the SAE on {options.workers} workers failed: {error}") from error
+    weights, config, history = result.return_value  # pyright: ignore[reportGeneralTypeIssues]
+    return Trained(saes.from_bytes(weights, config), tuple(Epoch(**epoch) for epoch in history))
+
+
+def _backend(options: TrainSae) -> str:
+    # NCCL refuses two workers on one GPU, which is what a share of a GPU means.
+    return "nccl" if options.gpus_per_worker >= 1 else "gloo"
+
+
+def _scaling(options: TrainSae) -> ray.train.ScalingConfig:
+    least = options.workers if options.min_workers is None else options.min_workers
+    return ray.train.ScalingConfig(
+        num_workers=options.workers if least == options.workers else (least, options.workers),
+        use_gpu=options.gpus_per_worker > 0,
+        resources_per_worker=bundle_of(options.cpus_per_worker, options.gpus_per_worker, None),
+        accelerator_type=options.accelerator,
+        label_selector=dict(options.labels) or None,
+    )
+
+
+def _run_config(storage: Storage, scratch: str) -> ray.train.RunConfig:
+    return ray.train.RunConfig(
+        storage_path=storage.path or scratch,
+        storage_filesystem=storage.filesystem,
+        failure_config=ray.train.FailureConfig(max_failures=storage.max_failures),
+        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+    )
+
+
+def _work(config: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[dict[str, Any]]] | None:
+    """Train in one worker; rank 0 returns what `Trained` is rebuilt from."""
+    job: _Job = config["job"]
+    group = Group(ray.train.torch.get_device())
+    shard, val = job.load(group.rank, group.world)
+    report = _Reporter(job, group)
+    trained = train(shard, val, job.options, group, report, _last_snapshot())
+    if group.rank != 0:
+        return None
+    return *saes.to_bytes(trained.sae), [asdict(epoch) for epoch in trained.history]
+
+
+def _last_snapshot() -> bytes | None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return (Path(folder) / _STATE).read_bytes()
+
+
+class _Reporter:
+    """Tells of each epoch, and hands Ray Train snapshots.
+
+    All that asks Ray here waits for all ranks, so that each one must come to the same decisions.
+    """
+
+    def __init__(self, job: _Job, group: Group) -> None:
+        self._job, self._group = job, group
+        self._saved = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if self._group.rank == 0 and self._job.epochs is not None:
+            self._job.epochs.put(progress.epoch)
+        told_to_go = ray.train.get_preemption_info() is not None
+        if (self._is_due() or told_to_go) and progress.improved:
+            self._save(progress)
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a snapshot, by the clock of rank 0."""
+        due = self._group.rank == 0 and time.monotonic() - self._saved >= self._job.every_s
+        agreed = torch.tensor([float(due)], device=self._group.device)
+        self._group.sum(agreed)
+        return bool(agreed)
+
+    def _save(self, progress: Progress) -> None:
+        metrics = asdict(progress.epoch)
+        if self._group.rank != 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / _STATE).write_bytes(progress.snapshot())
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        self._saved = time.monotonic()
+
+
+@contextmanager
+def _listen(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Queue | None]:
+    """Give a queue whose epochs reach `on_epoch` in this process as they come."""
+    if on_epoch is None:
+        yield None
+        return
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # it is not to die with another node
+    queue = Queue(actor_options={"num_cpus": 0, "label_selector": here})
+    listener = threading.Thread(target=_forward, args=(queue, on_epoch), daemon=True)
+    listener.start()
+    try:
+        yield queue
+    finally:
+        queue.put(None)
+        listener.join()
+        queue.shutdown()
+
+
+def _forward(queue: Queue, on_epoch: Callable[[Epoch], None]) -> None:
+    while (epoch := queue.get()) is not None:
+        on_epoch(epoch)

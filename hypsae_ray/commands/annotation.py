@@ -1,0 +1,265 @@
+"""Annotating texts with hypotheses of any origin, without a run: what `hypsae annotate` and `hypsae plan` do.
+
+    OUT/
+        annotations-<hash8>/   of one job, by all that decides its content
+            annotations-00000.parquet ...: row_id, p_yes, p_neither, status per hypothesis
+            hypotheses.csv     each hypothesis with its share of yes, and how many labels it has
+        latest.json            names the annotations of the job that ended last
+        rows-<hash8>/          the rows of the data: row_id, source_id, text, and why a row has no text
+        answers/               every answer ever given here (see `answers`)
+
+With more hypotheses or more texts the same OUT asks about the new pairs only. Jobs that run at once share
+answers, and nothing else.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from hypsae_ray.cluster.engines import Engines
+from hypsae_ray.config import AnnotateJob, Config
+from hypsae_ray.data.files import find_files, remarks
+from hypsae_ray.errors import ConfigError, PartialResultError
+from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.label_plan import Job, Plan, describe, make_plan
+from hypsae_ray.labels.stored_labels import ANNOTATIONS, LATEST, to_labels
+from hypsae_ray.pipeline import ANSWERS, Step
+from hypsae_ray.stages import fingerprints
+from hypsae_ray.stages.annotate import annotate, holdout_job
+from hypsae_ray.stages.texts import PREFIX, read_hypotheses, store_rows
+from hypsae_ray.stages.workspace import Track
+from hypsae_ray.store.artifacts import Folder, Manifest, Outcome, content_hash
+from hypsae_ray.store.progress import read_beat
+from hypsae_ray.store.schema import USABLE
+
+Say = Callable[[str], None]
+THRESHOLD = 0.5
+
+
+def run(
+    settings: AnnotateJob,
+    out: str,
+    engines: Engines,
+    say: Say,
+    track: Track = lambda items, *_: iter(items),
+) -> Manifest:
+    """Annotate, and return the manifest of the annotations.
+
+    Args:
+        settings: the job.
+        out: its folder.
+        engines: where the model is.
+        say: is given lines for people.
+        track: shows how far it is.
+
+    Raises:
+        UsageError: the input cannot be used; nothing is written.
+        PartialResultError: some shards failed each time; all else is written.
+        HypsaeError: the job cannot go on; what is finished stays, and the same call goes on from there.
+    """
+    folder = Folder.at(out)
+    questions = read_hypotheses(settings.hypotheses)
+    commits = fingerprints.known_commits(folder)
+    settings = fingerprints.pinned(settings, commits)
+    rows, rows_hash = _rows_folder(settings, folder)
+    decides = fingerprints.annotating(settings)
+    digest = content_hash("annotate", {**decides, "questions": questions}, {"rows": rows.name})
+    target = folder_of(folder, digest)
+    there = Manifest.load(target)
+    if there is not None and there.hash == digest and there.is_final:
+        _point_to(target, folder)
+        say(f"nothing to do: {target.path} is up to date")
+        return there
+    _store_rows(settings, rows, rows_hash, say)
+    fingerprints.remember_commits(commits, folder)
+    engines.check([settings.llm])
+    job = _job(settings, folder, rows, questions, target)
+    started = time.monotonic()
+    try:
+        outcome = annotate(job, engines, track, say)
+    except PartialResultError:
+        _write_summary(target, questions)
+        _point_to(target, folder)
+        raise
+    _write_summary(target, questions)
+    manifest = Manifest("annotate", digest, time.monotonic() - started, outcome)
+    manifest.save(target)
+    _point_to(target, folder)
+    return manifest
+
+
+def folder_of(folder: Folder, digest: str) -> Folder:
+    """Return where a job writes, in the folder that it was given, by the hash of its content."""
+    return folder.sub(f"{ANNOTATIONS}{digest[:8]}")
+
+
+def _point_to(target: Folder, folder: Folder) -> None:
+    folder.write_json(LATEST, {"annotations": target.name})
+
+
+def _job(
+    settings: AnnotateJob, folder: Folder, rows: Folder, questions: list[str | None], out: Folder
+) -> Job:
+    return Job(
+        rows=rows,
+        prefix=PREFIX,
+        questions=tuple(questions),
+        llm=settings.llm,
+        label=settings.label,
+        options=settings.annotate,
+        labeller=fingerprints.labeller(settings.llm, settings.label),
+        answers=folder.sub(ANSWERS),
+        out=out,
+    )
+
+
+def _rows_folder(settings: AnnotateJob, folder: Folder) -> tuple[Folder, str]:
+    """Return the folder of the rows of this very data, and the hash that it is named by."""
+    digests = fingerprints.file_digests({"data": settings.data}, folder)
+    named = {name: getattr(settings, name) for name in ("text", "id", "encoding", "delimiter")}
+    digest = content_hash("rows", named, digests)
+    return folder.sub(f"rows-{digest[:8]}"), digest
+
+
+def _store_rows(settings: AnnotateJob, rows: Folder, digest: str, say: Say) -> None:
+    """Read the data into the folder of its rows, if they are not there."""
+    if Manifest.load(rows) is None:
+        started = time.monotonic()
+        for remark in remarks(find_files(settings.data, settings.encoding, settings.delimiter)):
+            say(f"annotate: {remark}")
+        outcome = store_rows(settings, rows)
+        Manifest("rows", digest, time.monotonic() - started, outcome).save(rows)
+
+
+def _write_summary(target: Folder, questions: list[str | None]) -> None:
+    """Write hypotheses.csv: of each hypothesis how many labels it has, and the share of yes among them."""
+    labels, yes = np.zeros(len(questions), np.int64), np.zeros(len(questions))
+    n_rows = 0
+    for name in target.names(ANNOTATIONS, ".parquet"):
+        _, scores = read_scores(target, name)
+        usable = np.isin(scores.status, USABLE)
+        labels += usable.sum(axis=0)
+        yes += np.nansum(to_labels(np.where(usable, scores.p_yes, np.nan), THRESHOLD), axis=0)
+        n_rows += len(usable)
+    table = pd.DataFrame({"hypothesis_id": range(len(questions)), "hypothesis": questions, "labels": labels})
+    table["without_label"] = n_rows - labels
+    table["feature_prevalence"] = yes / np.where(labels > 0, labels, np.nan)
+    target.write_bytes("hypotheses.csv", table.to_csv(index=False).encode())
+
+
+def summary(manifest: Manifest) -> str:
+    """Return what a job did, for people."""
+    outcome = manifest.outcome
+    facts, usage = outcome.facts, outcome.usage
+    answers = ", ".join(f"{count:,} {name}" for name, count in facts["answers"].items())
+    lines = [f"{outcome.rows:,} rows; answers: {answers}"]
+    if usage.prompt:
+        cached = usage.cached / usage.prompt
+        lines.append(f"{usage.prompt:,} prompt tokens, {cached:.0%} of them cached; {usage.generated:,} new")
+    if facts.get("busy_share") is not None:
+        lines.append(f"engines busy {facts['busy_share']:.0%} of the time; replicas: {facts['workers']}")
+    return "\n".join(lines)
+
+
+def plan(settings: AnnotateJob, questions: list[str | None], engines: Engines) -> str:
+    """Return what a job takes, for people; nothing is asked, and nothing kept."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Folder.at(place)
+        rows = folder.sub("rows")
+        counted = store_rows(settings, rows)
+        made = make_plan(_job(settings, folder, rows, questions, folder), engines)
+        n_texts = sum(part.rows for part in made.texts.parts)
+    return "\n".join([*_sizes(counted, n_texts, made), *_cost(made)])
+
+
+def _sizes(counted: Outcome, n_texts: int, made: Plan) -> list[str]:
+    empty, found = sum(counted.facts["without_text"].values()), made.estimate
+    return [
+        f"rows           {counted.rows:>15,}   ({empty:,} without a usable text)",
+        f"distinct texts {n_texts:>15,}",
+        f"pairs          {found.pairs:>15,}",
+        f"prompt tokens  {found.prompt_tokens:>15,}",
+        f"  not shared   {found.computed_tokens:>15,}",
+        f"shards         {made.shards:>15,}",
+    ]
+
+
+def _cost(made: Plan) -> list[str]:
+    rate, price = made.rate, made.job.options.price_per_hour
+    if rate is None:
+        return ["hours per replica: not known; give --rate in pairs per second, or --out of an earlier run"]
+    hours = made.estimate.hours(rate)
+    lines = [f"replica hours  {hours:>15,.2f}   (at {rate:,.1f} pairs per second and replica)"]
+    return lines if price is None else [*lines, f"cost           {hours * price:>15,.2f}"]
+
+
+def with_measured_rate(settings: AnnotateJob, out: str) -> AnnotateJob:
+    """Fill in, where no rate is given, that of one replica in the last job in a folder."""
+    beat = read_beat(Folder.at(out).sub(ANSWERS))
+    if settings.annotate.rate or not (beat and beat.pairs):
+        return settings
+    rate = beat.rate / max(beat.workers, 1)
+    return settings.model_copy(update={"annotate": settings.annotate.model_copy(update={"rate": rate})})
+
+
+def job_of(config: Config) -> AnnotateJob:
+    """Return the annotation of a run as a job of its own; its hypotheses are not known yet.
+
+    Raises:
+        ConfigError: the holdout is no file, but a share of the training file.
+    """
+    if config.data.holdout is None:
+        raise ConfigError(
+            "data.holdout is null, so which texts are labelled is known when the run has split them: "
+            "`hypsae run` says what labelling takes before it begins"
+        )
+    return AnnotateJob(
+        hypotheses="",
+        data=config.data.holdout,
+        text=config.data.text,
+        encoding=config.data.encoding,
+        delimiter=config.data.delimiter,
+        llm=config.llm,
+        label=config.label,
+        annotate=config.annotate,
+    )
+
+
+def foretell(step: Step, questions: Sequence[str | None], engines: Engines) -> str:
+    """Return in one line what the labelling of a run takes, as soon as its data are there.
+
+    Args:
+        step: its stage `annotate`.
+        questions: its hypotheses, or as many of usual length.
+        engines: where it will run.
+    """
+    job = holdout_job(
+        step.config,
+        questions=questions,
+        labeller=step.stage.decides(step.config)["labeller"],
+        rows=step.inputs["data"],
+        answers=step.answers,
+        out=step.folder,
+    )
+    return f"annotate will take: {describe(make_plan(job, engines))}"
+
+
+def status(out: str) -> str:
+    """Return how far the labelling in a run folder is, for people."""
+    answers = Folder.at(out).sub(ANSWERS)
+    beat = read_beat(answers)
+    if beat is None:
+        return f"{out}: nothing was labelled here yet"
+    shards = len(answers.sub(beat.labeller).names("shard-", ".parquet"))
+    left = "" if beat.ended or not beat.pairs else f", {beat.left_s / 60:,.1f} minutes left"
+    return "\n".join(
+        [
+            f"{beat.state}: {beat.host}, last sign of life {time.time() - beat.time:,.0f} s ago",
+            f"this job: {beat.done:,} of {beat.shards:,} shards, {beat.pairs:,} of {beat.all_pairs:,} pairs, "
+            f"{beat.rate:,.1f} pairs per second{left}",
+            f"in all: {shards:,} finished shards in {answers.path}/{beat.labeller}",
+        ]
+    )

@@ -1,0 +1,129 @@
+"""`hypsae init`: look at a data file, and write the config that a first run needs."""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hypsae_ray.config import Chunk, Data, Select, TrainSae
+from hypsae_ray.data.files import DataFile, columns_in, find_files, read_frames
+from hypsae_ray.data.guess import Guess, guess
+from hypsae_ray.errors import ConfigError, InputError
+
+ROWS_READ = 100_000  # by which columns are guessed; the others are only counted
+HOLDOUT_FRACTION = 0.3
+ROWS_PER_HYPOTHESIS, LEAST_HYPOTHESES = 15, 5  # of the holdout: the joint model has a coefficient for each
+LONG_WORDS = 300  # of the median text: what stands behind is not seen, as the default model reads 256 tokens
+GROUP_ADVICE = "these values repeat: take it in if rows that share one belong together"
+
+
+def write_config(place: str, out: str | None = None, **known: str | None) -> tuple[Path, str]:
+    """Write a config for a data file, and return where it is and its text.
+
+    Args:
+        place: a file, glob or folder of JSONL, CSV or Parquet.
+        out: the config file; None: named after the data, in the current folder.
+        known: columns that need not be guessed: text, target, group.
+
+    Raises:
+        InputError: the data cannot be read, lack a column, or hold no texts or no numbers.
+        ConfigError: the config file is there already, or cannot be written.
+    """
+    path = Path(out or f"{Path(place.rstrip('/*')).stem.partition('.')[0]}.yaml")
+    frame, n_rows = _look(find_files(place), [name for name in known.values() if name])
+    text = compose(place, guess(frame, **known), n_rows, len(frame) == n_rows)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path}: is there already; name another file with --out") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    return path, text
+
+
+def _look(files: list[DataFile], known: list[str]) -> tuple[pd.DataFrame, int]:
+    """Return the first rows with the columns that all files have, and the number of all rows."""
+    counts = [columns_in(file) for file in files]
+    there = [name for name in counts[0] if all(count[name] == 1 for count in counts)]
+    if lacking := [name for name in known if name not in there]:
+        raise InputError(f"{files[0].path}: no column {lacking[0]!r}; it has {', '.join(there)}")
+    frames: Iterator[pd.DataFrame] = chain.from_iterable(read_frames(file, there) for file in files)
+    kept: list[pd.DataFrame] = []
+    n_rows = 0
+    for frame in frames:
+        if n_rows < ROWS_READ:
+            kept.append(frame)
+        n_rows += len(frame)
+    if not kept:
+        raise InputError(f"{files[0].path}: the file holds no rows")
+    return pd.concat(kept, ignore_index=True), n_rows
+
+
+def compose(place: str, found: Guess, n_rows: int, whole: bool) -> str:
+    """Return the text of a config.
+
+    Args:
+        place: the data.
+        found: its columns.
+        n_rows: its rows.
+        whole: whether all rows were looked at.
+    """
+    of_holdout, val_fraction = HOLDOUT_FRACTION, Data.model_fields["val_fraction"].default
+    usable = n_rows - found.bad_rows
+    chunk = Chunk() if found.words > LONG_WORDS else None
+    pieces = 1 if chunk is None else found.words / (chunk.words - chunk.overlap)
+    shape = TrainSae().sized(int(usable * pieces * (1 - of_holdout) * (1 - val_fraction))).shape
+    data = [
+        ("train", place, ""),
+        ("holdout_fraction", of_holdout, "for the tests, read by nothing else; or holdout: FILE"),
+        ("text", found.text, ""),
+        ("chunk", chunk and {"words": chunk.words, "overlap": chunk.overlap}, _long(found)),
+        ("target", found.target, _others("other numbers", found.other_targets)),
+        ("decimal", found.decimal, ""),
+        ("task", "count" if found.counts else None, "a Poisson model of rates; regression: of differences"),
+        ("group", found.group, _others("these repeat too", found.other_groups)),
+        ("# group", None if found.group else next(iter(found.other_groups), None), _advice(found)),
+        ("id", found.id if whole else None, ""),
+        ("on_bad_rows", "drop" if found.bad_rows else None, f"{found.bad_rows:,} lack a text or a target"),
+    ]
+    lines = [
+        f"# A first config for {n_rows:,} rows; hypsae_ray/config/__init__.py describes the other fields.",
+        "data:",
+        *(f"  {_line(*one)}" for one in data if one[1] is not None),
+        f"train_sae: {{n_neurons: {shape.n_neurons}, k: {shape.k}, "
+        f"prefix_lengths: {list(shape.prefix_lengths)}}}",
+        *_few_hypotheses(int(usable * of_holdout)),
+        "llm: {engine: keywords}  # no LLM, terms in place of sentences; {model: NAME} names one",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _few_hypotheses(n_holdout: int) -> list[str]:
+    usual, n = Select().n, max(LEAST_HYPOTHESES, n_holdout // ROWS_PER_HYPOTHESIS)
+    said = f"hypotheses; {usual} want some {usual * ROWS_PER_HYPOTHESIS} texts that test them"
+    return [f"select: {{n: {n}}}  # {said}"] if n < usual else []
+
+
+def _long(found: Guess) -> str:
+    return f"texts have some {found.words:,.0f} words: chunks are embedded and labelled, whole texts tested"
+
+
+def _advice(found: Guess) -> str:
+    return "; ".join(part for part in (GROUP_ADVICE, _others("so do", found.other_groups[1:])) if part)
+
+
+def _others(what: str, columns: tuple[str, ...]) -> str:
+    return f"{what}: {', '.join(columns[:5])}" if columns else ""
+
+
+def _line(name: str, value: Any, comment: str = "") -> str:
+    if isinstance(value, dict):
+        said = yaml.safe_dump(value, default_flow_style=True).strip()
+    else:
+        said = yaml.safe_dump([value], allow_unicode=True, width=10_000)[2:].strip()
+    line = f"{name}: {said}"
+    return f"{line}  # {comment}" if comment else line

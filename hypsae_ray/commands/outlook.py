@@ -1,0 +1,111 @@
+"""What a run says first: the stages that are done and to come, who does the work, and how long it takes."""
+
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+
+import pyarrow.fs as pafs
+
+from hypsae_ray.config import Config, Embed, TrainSae
+from hypsae_ray.console import duration
+from hypsae_ray.data.words import estimate_tokens
+from hypsae_ray.models.protocols import Options
+from hypsae_ray.pipeline import MAIN, Step, finished
+from hypsae_ray.store.artifacts import Folder, Manifest
+
+TOKENS_PER_S = 3_500
+"""What one CPU core embeds with the default model, by estimated tokens; measured, see jobs/README.md."""
+TOKENS_READ = 256  # of a text, at the most
+_MEASURED = attrgetter("engine", "model", "backend", "dtype", "layer", "long_texts")
+BY_LLM = ("interpret", "score_fidelity", "annotate")
+"""Stages that ask a language model."""
+
+
+def outlook(steps: Sequence[Step], config: Config, out: Folder) -> list[str]:
+    """Return lines about what a run is going to do, before anything is computed; none if all is done.
+
+    Args:
+        steps: all of the run, in order.
+        config: the run.
+        out: its folder.
+    """
+    done = {step.folder.path for step in steps if (found := finished(step)) and found.is_final}
+    to_come = [step for step in steps if step.folder.path not in done]
+    if not to_come:
+        return []
+    before = [step.label for step in steps if step.folder.path in done]
+    lines = [f"done before: {', '.join(before)}"] if before else []
+    lines.append(f"to do: {', '.join(step.label for step in to_come)}")
+    names = {step.stage.name for step in to_come if step.chain == MAIN}
+    if names & {"embed", "embed_holdout"}:
+        lines.append(f"embeddings: {_embedder(config.embed)}")
+    if "interpret" in names and config.interpreter != config.llm:
+        lines.append(f"names: {config.interpreter.model}, {_where(config.interpreter)}")
+    if config.uses_llm and names & set(BY_LLM):
+        lines.append(f"LLM: {config.llm.model} by {config.llm.engine}, {_where(config.llm)}")
+    return [*lines, *_times(to_come, out)]
+
+
+def sizes(steps: Sequence[Step], config: Config) -> list[str]:
+    """Return lines about how much there is to do, once stage `data` is finished."""
+    data = finished(steps[0])
+    to_come = {step.stage.name for step in steps if finished(step) is None}
+    if data is None or not to_come:
+        return []
+    rows = data.outcome.facts["rows"]
+    texts = ", ".join(f"{n:,} {split}" for split, n in rows.items())
+    names = f"; {config.select.n} neurons to name" if "interpret" in to_come else ""
+    texts_read = data.outcome.facts["chunks"] or rows
+    n_texts = texts_read["train"] + texts_read["val"]
+    rough = _rough(steps[0].folder, config.embed, n_texts) if "embed" in to_come else ""
+    return [f"texts: {texts}{names}{rough}"]
+
+
+def _rough(data: Folder, options: Embed, texts: int) -> str:
+    """Say how long so many texts, like the first ones, take; nothing where no measurement tells it."""
+    cores = options.replicas.max * options.replicas.cpus
+    if _MEASURED(options) != _MEASURED(Embed()) or options.replicas.gpus or not cores:
+        return ""
+    first = next(data.tables("train-", ["text"]))["text"].to_pylist()
+    tokens = sum(min(estimate_tokens(text), options.max_tokens or TOKENS_READ) for text in first)
+    seconds = duration(texts * tokens / len(first) / (cores * TOKENS_PER_S))
+    return f"; to embed: some {seconds} on {cores:g} CPU core{'s' * (cores != 1)}, once the model is loaded"
+
+
+def _embedder(options: Embed) -> str:
+    if options.engine == "column":
+        return f"your own, from {options.files or options.column}"
+    return f"{options.model} by {options.engine}, {_where(options)}"
+
+
+def _where(options: Options) -> str:
+    if isinstance(options, TrainSae) or options.replicas.max == 0:
+        return "in this process"
+    replicas = options.replicas
+    number = str(replicas.max) if replicas.min == replicas.max else f"{replicas.min} to {replicas.max}"
+    gpus = f" and {replicas.gpus:g} GPU{'s' * (replicas.gpus != 1)}" if replicas.gpus else ""
+    return f"replicas in Ray: {number}, each with {replicas.cpus:g} CPU{'s' * (replicas.cpus != 1)}{gpus}"
+
+
+def _times(to_come: Sequence[Step], out: Folder) -> Iterator[str]:
+    seen = {step.label: _seconds(step, out) for step in to_come}
+    known = [f"{label} {duration(seconds)}" for label, seconds in seen.items() if seconds]
+    unknown = [step.label for step in to_come if _is_long(step) and not seen[step.label]]
+    if known:
+        yield f"time, as in this folder before: {', '.join(known)}"
+    if unknown:
+        yield f"time not known yet, said as it is measured: {', '.join(unknown)}"
+
+
+def _is_long(step: Step) -> bool:
+    """Whether a language model other than the keywords is asked."""
+    return step.chain == MAIN and step.config.uses_llm and step.stage.name in BY_LLM
+
+
+def _seconds(step: Step, out: Folder) -> float:
+    """Return the longest time that this stage has taken here with another config; 0 if there is none."""
+    stages = out.sub("stages")
+    found = stages.filesystem.get_file_info(pafs.FileSelector(stages.path, allow_not_found=True))
+    names = [info.base_name for info in found if info.base_name.rpartition("-")[0] == step.stage.name]
+    manifests = [manifest for name in names if (manifest := Manifest.load(stages.sub(name)))]
+    asked = _is_long(step)  # keywords take no tokens
+    return max((m.seconds for m in manifests if bool(m.outcome.usage.prompt) == asked), default=0.0)

@@ -1,0 +1,208 @@
+"""Reading a config: a YAML file, overrides by dotted name, and one clear message where it is refused."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import pydantic
+import yaml
+
+from hypsae_ray.config import SECRET, AnnotateJob, Config, Section
+from hypsae_ray.errors import ConfigError
+from hypsae_ray.secrets import without_secrets
+
+S = TypeVar("S", bound=Section)
+
+
+def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
+    """Read a config file and apply overrides.
+
+    Args:
+        path: a YAML file.
+        overrides: dotted field name to value, written as in YAML ("8", "null", "[32, 64]").
+
+    Raises:
+        ConfigError: the file cannot be read, or what it says is refused; the message names each field.
+    """
+    tree = _read(path)
+    for name, value in (overrides or {}).items():
+        _override(tree, name, value, Config)
+    return parse(tree, str(path))
+
+
+def load_job(path: str | Path | None, fields: Mapping[str, Any], overrides: Mapping[str, str]) -> AnnotateJob:
+    """Read how to label from a config file, that of a run too; what else is in it is of no concern.
+
+    Args:
+        path: a YAML file, of which the sections llm, label and annotate are read; None: the defaults.
+        fields: data, hypotheses, text, id.
+        overrides: as for `load`.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    whole = _read(path) if path is not None else {}
+    tree = {name: whole[name] for name in ("llm", "label", "annotate") if name in whole} | dict(fields)
+    for name, value in overrides.items():
+        _override(tree, name, value, AnnotateJob)
+    return _validate(AnnotateJob, tree, str(path or "hypsae annotate"))
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        tree = read_yaml(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except KeyTwiceError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        seen = "is empty" if tree is None else f"holds {json.dumps(tree, default=str)[:60]}"
+        raise ConfigError(f"{path}: {seen}; expected sections such as data, embed, train_sae")
+    return tree
+
+
+class KeyTwiceError(yaml.YAMLError):
+    """A key stands twice in a mapping; the message names it and both lines."""
+
+
+def read_yaml(text: str) -> Any:
+    """Read one YAML document.
+
+    Raises:
+        KeyTwiceError: a key stands twice; YAML itself would let the last one win.
+        yaml.YAMLError: it is not YAML.
+
+    >>> read_yaml("{a: 1, b: {c: [2]}}")
+    {'a': 1, 'b': {'c': [2]}}
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _refuse_repeated(root, "", set())
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated(node: yaml.Node, place: str, seen: set[int]) -> None:
+    """Look at the nodes as written: when << is resolved, keys of one mapping do override those of another."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name, this, line = f"{place}{key.value}", (key.tag, str(key.value)), key.start_mark.line + 1
+        if this in lines:
+            raise KeyTwiceError(f"{name} stands twice, on lines {lines[this]} and {line}: take one out")
+        lines[this] = line
+        _refuse_repeated(value, f"{name}.", seen)
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        _refuse_repeated(item, place, seen)
+
+
+def parse(tree: Mapping[str, Any], source: str) -> Config:
+    """Turn nested mappings into a Config.
+
+    Raises:
+        ConfigError: names `source` and each field that is refused, with the reason.
+    """
+    return _validate(Config, tree, source)
+
+
+def _validate(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
+    try:
+        return kind.model_validate(tree)
+    except pydantic.ValidationError as error:
+        lines = [f"  {_place(e['loc'])}: {_reason(e)}" for e in error.errors()]
+        raise ConfigError("\n".join([f"{source}: the config is refused:", *lines])) from None
+
+
+def _override(tree: dict[str, Any], name: str, value: str, kind: type[Section]) -> None:
+    *parents, leaf = name.split(".")
+    for part in parents:
+        child = tree.get(part)
+        if child is None:
+            child = tree[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--{name}: {part} is a value, not a section")
+        tree = child
+    tree[leaf] = _read_value(name, value, kind)
+
+
+def _read_value(name: str, value: str, kind: type[Section]) -> Any:
+    """Read a value as YAML; where the field is a text, what YAML takes for something else stays a text."""
+    if value in ("|", ">"):  # of which YAML would make an empty text
+        return value
+    try:
+        read = read_yaml(value)
+    except KeyTwiceError as error:
+        raise ConfigError(f"--{name}: {error}") from None
+    except yaml.YAMLError:
+        if not _is_text(name, kind):
+            raise ConfigError(f"--{name}: {json.dumps(value)} is not a YAML value") from None
+        return value
+    return read if read is None or isinstance(read, str) or not _is_text(name, kind) else value
+
+
+def _is_text(name: str, kind: type[Section]) -> bool:
+    """Tell whether a dotted name is a field that holds a text, such as embed.prompt or data.decimal (",")."""
+    kinds: tuple[Any, ...] = (kind,)
+    for part in name.split("."):
+        section = next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)
+        field = section.model_fields.get(part) if section else None
+        if field is None:
+            return False
+        is_union = get_origin(field.annotation) in (Union, UnionType)
+        kinds = get_args(field.annotation) if is_union else (field.annotation,)
+        kinds = tuple(get_args(one)[0] if get_origin(one) is Annotated else one for one in kinds)
+    return any(
+        one is str or (get_origin(one) is Literal and isinstance(get_args(one)[0], str)) for one in kinds
+    )
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc) or "config"
+
+
+# What each kind of error of pydantic is in words of the config file, by the beginning of its type.
+_WANTED = {
+    "int": "a whole number is wanted",
+    "float": "a number is wanted",
+    "bool": "true or false is wanted",
+    "string_type": "a text is wanted",
+    "tuple": "a list is wanted",
+    "dict": "names and values are wanted",
+    "model": "a section is wanted, with fields of its own",
+    "invalid_key": "unknown key",
+}
+
+
+# Fields of before, and what to use in their place.
+_GONE = {
+    "score_fidelity.threshold": "label.threshold, which holds for fidelity and labels",
+    "evaluate.threshold": "label.threshold, which holds for fidelity and labels",
+}
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        instead = _GONE.get(_place(error["loc"]))
+        return f"no longer a field: use {instead}" if instead else "unknown key"
+    if error["type"] == "missing":
+        return "required, but missing"
+    plain = next((words for kind, words in _WANTED.items() if error["type"].startswith(kind)), None)
+    reason = plain or error["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+    if error["input"] is None:
+        return f"{reason}, but nothing stands there; take the line out for the default"
+    # The reason itself names the values of a section; those that are secret must not be named at all.
+    if isinstance(error["input"], Mapping) or error["type"] == SECRET:
+        return reason
+    quote = error["type"] == "string_type" and not isinstance(error["input"], list | tuple)
+    got = without_secrets(json.dumps(error["input"], default=str))[:80]
+    return f"{reason} (got {got}{': put it in quotes' if quote else ''})"

@@ -1,0 +1,122 @@
+"""Long texts: documents cut into chunks of words, and what is known of chunks put together by document.
+
+The row id of a chunk holds that of its document: row of the document x CHUNKS + place of the chunk in it. So
+every table of chunks says which rows are one document, and ascends by document.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from hypsae_ray.data.words import WORD, end_of_word
+from hypsae_ray.errors import InputError
+from hypsae_ray.stats.sample import Floats, Ints
+
+CHUNKS = 1 << 24  # places for the chunks of a document
+Rule = Literal["any", "mean", "max"]
+
+
+def split_text(text: str, words: int, overlap: int) -> list[str]:
+    """Return the chunks of a text: of `words` words each, the first `overlap` of which end the one before.
+
+    Each word is in some chunk; the last chunk may be shorter. A text of up to `words` words is returned as it
+    is. Words are those of `truncate_words`.
+
+    >>> split_text("a b c d e f g", 3, 1), split_text("菜很好吃", 3, 0)
+    (['a b c', 'c d e', 'e f g'], ['菜很好', '吃'])
+    """
+    found = [(word.start(), word.end()) for word in WORD.finditer(text)]
+    if len(found) <= words:
+        return [text]
+    firsts = range(0, len(found) - overlap, words - overlap)
+    ends = [min(first + words, len(found)) - 1 for first in firsts]
+    return [
+        text[found[first][0] : end_of_word(text, found[last][1])]
+        for first, last in zip(firsts, ends, strict=True)
+    ]
+
+
+def chunk_ids(documents: Ints, places: Ints) -> Ints:
+    """Return the row id of each chunk, (n,), of the row of its document and its place in it, from 0.
+
+    Raises:
+        InputError: a document has more chunks than there are places.
+    """
+    if len(places) and places.max() >= CHUNKS:
+        raise InputError(f"a text has more than {CHUNKS:,} chunks: raise data.chunk.words")
+    return documents * CHUNKS + places
+
+
+def documents_of(row_ids: Ints) -> Ints:
+    """Return the row of the document of each chunk, (n,)."""
+    return row_ids // CHUNKS
+
+
+def starts_of(documents: Ints) -> Ints:
+    """Return where each document begins, (D,), in (n,) documents of chunks that lie together."""
+    new = np.ones(len(documents), dtype=bool)
+    new[1:] = documents[1:] != documents[:-1]
+    return np.flatnonzero(new)
+
+
+def combine_labels(labels: Floats, p_yes: Floats, starts: Ints, rule: Rule) -> tuple[Floats, Floats]:
+    """Return labels (D, H) of documents, and how much of a property each has, from 0 to 1, (D, H).
+
+    any: a document has what a chunk of it has. max: the same, and the amount is the highest P(yes). mean: the
+    amount is the share of its labelled chunks that have it, and the label is yes from a half on. NaN where
+    chunks without a label could change the answer: under any and max where no chunk is a yes and one has no
+    label, under mean where fewer than half have one.
+
+    Args:
+        labels: (n, H) of chunks: 0, 1, NaN where there is none.
+        p_yes: (n, H) probabilities that they were made of, NaN in the same places.
+        starts: (D,) where each document begins.
+        rule: one of the three.
+    """
+    known = ~np.isnan(labels)
+    n_chunks = np.diff(np.append(starts, len(labels)))[:, None]
+    n_known = np.add.reduceat(known, starts, axis=0, dtype=np.int64)
+    n_yes = np.add.reduceat(labels == 1, starts, axis=0, dtype=np.int64)
+    if rule == "mean":
+        share = np.where(2 * n_known >= n_chunks, n_yes / np.maximum(n_known, 1), np.nan)
+        return np.where(np.isnan(share), np.nan, share >= 0.5), share
+    combined = np.where(n_yes > 0, 1.0, np.where(n_known < n_chunks, np.nan, 0.0))
+    if rule == "any":
+        return combined, combined
+    highest = np.fmax.reduceat(p_yes, starts, axis=0).astype(np.float64)
+    return combined, np.where(np.isnan(combined), np.nan, highest)
+
+
+def combine_activations(fired: sp.csr_matrix, starts: Ints, rule: Rule) -> sp.csr_matrix:
+    """Return activations of documents (D, M): their largest of the chunks (n, M), or under mean the mean."""
+    if rule == "mean":
+        return sp.csr_matrix(_means(fired.shape[0], starts) @ fired)
+    cells = sp.coo_matrix(fired)
+    document = np.searchsorted(starts, cells.row, side="right") - 1
+    order = np.lexsort((cells.data, cells.col, document))
+    document, neuron = document[order], cells.col[order]
+    last = np.ones(len(order), dtype=bool)  # of its document and neuron, so the largest
+    last[:-1] = (document[1:] != document[:-1]) | (neuron[1:] != neuron[:-1])
+    shape = (len(starts), fired.shape[1])
+    return sp.csr_matrix((cells.data[order][last], (document[last], neuron[last])), shape=shape)
+
+
+def mean_vectors(vectors: npt.NDArray[np.float32], starts: Ints) -> npt.NDArray[np.float32]:
+    """Return the mean vector of the chunks (n, d) of each document, (D, d)."""
+    return np.asarray(_means(len(vectors), starts) @ vectors, dtype=np.float32)
+
+
+def _means(n: int, starts: Ints) -> sp.csr_matrix:
+    ends = np.append(starts, n)
+    weights = np.repeat(1 / np.diff(ends), np.diff(ends))
+    return sp.csr_matrix((weights, np.arange(n), ends), shape=(len(starts), n))
+
+
+def split_texts(texts: Sequence[str], words: int, overlap: int) -> tuple[list[str], Ints]:
+    """Return the chunks of all texts, one after another, and the position of the text of each, (n,)."""
+    chunks = [split_text(text, words, overlap) for text in texts]
+    lengths = [len(found) for found in chunks]
+    return [chunk for found in chunks for chunk in found], np.repeat(np.arange(len(texts)), lengths)

@@ -1,1 +1,0 @@
-"""Where the work runs: the only folder that imports ray or vllm."""

@@ -1,0 +1,1 @@
+"""Labels of texts: plan, shards, stored answers, assembly."""

@@ -1,0 +1,166 @@
+"""Stored annotations as labels for the statistics: read block by block, never all at once."""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from hypsae_ray.data.chunks import Rule, combine_labels, documents_of, starts_of
+from hypsae_ray.errors import InputError
+from hypsae_ray.labels.answers import matrix
+from hypsae_ray.stats.sample import BLOCK_ROWS
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import USABLE, Status
+
+ANNOTATIONS = "annotations-"
+LATEST = "latest.json"
+Chunks = tuple[np.ndarray, np.ndarray]
+
+
+def find_annotations(place: str) -> Folder:
+    """Return the folder of the annotations at a place: those right there, or those of the last job in it.
+
+    Raises:
+        InputError: there are none.
+    """
+    out = Folder.at(place)
+    named = out.read_json(LATEST)["annotations"] if out.has(LATEST) else "annotations"  # as 0.1.0 had it
+    for folder in (out, out.sub(named)):
+        if folder.names(ANNOTATIONS, ".parquet"):
+            return folder
+    raise InputError(f"{place}: there are no annotations here")
+
+
+@dataclass(frozen=True)
+class StoredLabels:
+    """The annotations of a folder, a `stats.sample.Labels`.
+
+    Attributes:
+        folder: where annotations-*.parquet are.
+        threshold: P(yes) from which a text counts as labelled yes: one, or (H,) one per hypothesis.
+    """
+
+    folder: Folder
+    threshold: float | np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and hypotheses."""
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, int]:
+        names = self._names()
+        rows = sum(self.folder.count_rows(name) for name in names)
+        with self.folder.open(names[0]) as file:
+            width = pq.ParquetFile(file).schema_arrow.field("p_yes").type.list_size
+        return rows, width
+
+    def row_ids(self) -> np.ndarray:
+        """Return which row of the data each row of labels is about, (n,)."""
+        return np.concatenate(
+            [self.folder.read_table(name, ["row_id"])["row_id"].to_numpy() for name in self._names()]
+        )
+
+    def unasked(self) -> int:
+        """Return how many pairs of row and hypothesis a mask left out."""
+        tables = (self.folder.read_table(name, ["status"]) for name in self._names())
+        return sum(int((matrix(table, "status") == Status.UNASKED).sum()) for table in tables)
+
+    def has_degrees(self) -> bool:
+        """Return whether any P(yes) is neither 0 nor 1: it is a threshold that makes a label of it."""
+        return any(bool(((p_yes > 0) & (p_yes < 1)).any()) for _, p_yes in self.tables())
+
+    def hypotheses(self) -> list[str | None] | None:
+        """Return the sentence of each column, as `hypsae annotate` wrote them; None: none are there."""
+        if not self.folder.has("hypotheses.csv"):
+            return None
+        table = pd.read_csv(io.BytesIO(self.folder.read_bytes("hypotheses.csv")), keep_default_na=False)
+        return [sentence or None for sentence in table["hypothesis"].astype(str)]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time whatever the size of files."""
+        return in_blocks(to_labels(p_yes, self.threshold) for _, p_yes in self.tables())
+
+    def _names(self) -> list[str]:
+        return self.folder.names(ANNOTATIONS, ".parquet")
+
+    def tables(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield row ids (m,) and P(yes) (m, H) of one file after another, NaN where there is no label."""
+        for name in self._names():
+            table = self.folder.read_table(name, ["row_id", "p_yes", "status"])
+            status = matrix(table, "status")
+            usable = np.logical_or.reduce([status == one for one in USABLE])  # a fifth of the time of isin
+            yield table["row_id"].to_numpy(), np.where(usable, matrix(table, "p_yes"), np.nan)
+
+
+@dataclass(frozen=True)
+class DocumentLabels:
+    """The annotations of chunks put together by document, a `stats.sample.Labels`.
+
+    Attributes:
+        chunks: their annotations.
+        rule: how they become those of documents.
+        doses: yield how much of a property each document has, in place of a label.
+    """
+
+    chunks: StoredLabels
+    rule: Rule
+    doses: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Documents and hypotheses."""
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, int]:
+        return len(np.unique(documents_of(self.chunks.row_ids()))), self.chunks.shape[1]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield labels of 0, 1 and NaN, or doses, BLOCK_ROWS at a time."""
+        return in_blocks(map(self._combined, self._whole()))
+
+    def _combined(self, chunks: Chunks) -> np.ndarray:
+        documents, p_yes = chunks
+        labels = to_labels(p_yes, self.chunks.threshold)
+        return combine_labels(labels, p_yes, starts_of(documents), self.rule)[self.doses]
+
+    def _whole(self) -> Iterator[Chunks]:
+        """Yield documents (m,) and P(yes) (m, H) of chunks; a document that two files share comes once."""
+        held: Chunks | None = None
+        for row_ids, p_yes in self.chunks.tables():
+            documents = documents_of(row_ids)
+            if held is not None:
+                documents, p_yes = np.append(held[0], documents), np.concatenate([held[1], p_yes])
+            last = int(starts_of(documents)[-1])
+            if last:
+                yield documents[:last], p_yes[:last]
+            held = documents[last:], p_yes[last:]
+        if held is not None:
+            yield held
+
+
+def in_blocks(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield rows that come in parts of any size BLOCK_ROWS at a time."""
+    held: list[np.ndarray] = []
+    waiting = 0
+    for labels in parts:
+        while waiting + len(labels) >= BLOCK_ROWS:
+            cut = BLOCK_ROWS - waiting
+            yield np.concatenate([*held, labels[:cut]]) if held else labels[:cut]
+            held, waiting, labels = [], 0, labels[cut:]
+        if len(labels):
+            held.append(labels)
+            waiting += len(labels)
+    if held:
+        yield np.concatenate(held)
+
+
+def to_labels(p_yes: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
+    """Return labels 0 and 1 of P(yes) (n, H), by one threshold or by (H,); NaN stays NaN."""
+    return np.where(np.isnan(p_yes), np.nan, (p_yes >= threshold).astype(np.float64))

@@ -1,0 +1,154 @@
+"""Pools around a pool: one tries failed tasks again, the other keeps what each task gave."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from hypsae_ray.errors import HypsaeError, StageError, TransientError
+from hypsae_ray.models.protocols import Model, Pool, Result, Task
+from hypsae_ray.store.artifacts import Folder
+
+TRIES = 3
+FAILURES_IN_A_ROW = 10
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Stands for the result of a task that failed, for a reason that may pass."""
+
+    task: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Work whose unforeseen errors are results."""
+
+    work: Callable[[Any, Any], Any]
+
+    def __call__(self, model: Any, task: Any) -> Any:
+        """Return what the work does, or its failure.
+
+        Raises:
+            HypsaeError: another try would fail as well.
+        """
+        try:
+            return self.work(model, task)
+        except TransientError as error:
+            return Failure(task, str(error))
+        except HypsaeError:
+            raise
+        except Exception as error:
+            _log.exception("a task fails")
+            return Failure(task, f"{type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True)
+class RetryingPool(Generic[Model]):
+    """A pool that tries failed tasks again when the others are done.
+
+    Attributes:
+        pool: that does the tasks.
+        say: prints one line to the user.
+        name: of a task, for people.
+        replicas: of the model; so many times 10 failures in a row, with nothing done between, are the end.
+    """
+
+    pool: Pool[Model]
+    say: Callable[[str], None] = lambda _: None
+    name: Callable[[Any], str] = lambda _: "a task"
+    replicas: int = 1
+
+    def map(
+        self,
+        work: Callable[[Model, Task], Result],
+        tasks: Iterable[Task],
+        on_lost: Callable[[Task, str], Result] | None = None,
+    ) -> Iterator[Result]:
+        """Yield work(model, task) for every task, in any order.
+
+        Raises:
+            StageError: nothing succeeds any more, or a task failed each time and there is no `on_lost`.
+        """
+        left, done = list(tasks), 0
+        failed: list[Failure] = []
+        for attempt in range(1, TRIES + 1):
+            failed, in_a_row = [], 0
+            for result in self.pool.map(Attempt(work), left, Failure) if left else ():
+                if isinstance(result, Failure):
+                    failed.append(result)
+                    in_a_row += 1
+                else:
+                    done, in_a_row = done + 1, 0
+                    yield result
+                if in_a_row == FAILURES_IN_A_ROW * max(1, self.replicas):
+                    raise self._error(failed, done)
+            left = [failure.task for failure in failed]
+            if failed and attempt < TRIES:
+                self.say(f"{len(failed)} failed and are tried again, such as {self._describe(failed[0])}")
+        if failed and (on_lost is None or not done):
+            raise self._error(failed, done)
+        if failed:
+            self.say(f"{len(failed)} failed {TRIES} times, such as {self._describe(failed[0])}")
+        yield from (on_lost(failure.task, failure.reason) for failure in failed if on_lost)
+
+    def _describe(self, failure: Failure) -> str:
+        return f"{self.name(failure.task)}: {failure.reason}"
+
+    def _error(self, failed: list[Failure], done: int) -> StageError:
+        first = "\n".join(f"  {self._describe(failure)}" for failure in failed[:5])
+        return StageError(
+            f"{len(failed)} failed, {done} are done and kept; the same command goes on from there\n{first}"
+        )
+
+
+@dataclass(frozen=True)
+class KeepingPool(Generic[Model]):
+    """A pool that writes down what each task gave, and does no task again whose result is there.
+
+    Attributes:
+        pool: that does the tasks.
+        folder: of the results, a file per task, named by its content.
+        dump: a result as bytes; None if it is not to be kept.
+        load: the result again.
+    """
+
+    pool: Pool[Model]
+    folder: Folder
+    dump: Callable[[Any], bytes | None]
+    load: Callable[[bytes], Any]
+
+    def map(
+        self,
+        work: Callable[[Model, Task], Result],
+        tasks: Iterable[Task],
+        on_lost: Callable[[Task, str], Result] | None = None,
+    ) -> Iterator[Result]:
+        """Yield work(model, task) for every task, those that were done before first."""
+        named = {_name(task): task for task in tasks}
+        there = named.keys() & set(self.folder.names("task-"))
+        yield from (self.load(self.folder.read_bytes(name)) for name in sorted(there))
+        left = [(name, task) for name, task in named.items() if name not in there]
+        lost = None if on_lost is None else lambda pair, reason: (pair[0], on_lost(pair[1], reason))
+        for name, result in self.pool.map(_Named(work), left, lost) if left else ():
+            if (content := self.dump(result)) is not None:
+                self.folder.write_bytes(name, content)
+            yield result
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Work on tasks that have a name; their results keep it."""
+
+    work: Callable[[Any, Any], Any]
+
+    def __call__(self, model: Any, task: tuple[str, Any]) -> tuple[str, Any]:
+        name, own = task
+        return name, self.work(model, own)
+
+
+def _name(task: Any) -> str:
+    return f"task-{hashlib.sha256(repr(task).encode()).hexdigest()[:16]}"

@@ -1,0 +1,1 @@
+"""Models of any server with the OpenAI API."""

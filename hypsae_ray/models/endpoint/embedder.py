@@ -1,0 +1,135 @@
+"""Any OpenAI-compatible server of embeddings as an `Embedder`.
+
+Texts go out in requests of `embed.batch_size`; what each one gives is handed over as it comes, so that it can
+be kept: it may have been paid for. A request that is refused is split until it is known which text the server
+will not take. A text that is too long for it is cut by a quarter until it fits; one that is refused for
+another reason ends the call.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hypsae_ray.config import Embed
+from hypsae_ray.data.words import estimate_tokens
+from hypsae_ray.errors import ConfigError, RefusedTextError, TransientError
+from hypsae_ray.models.endpoint.embeddings import EmbeddingClient
+from hypsae_ray.models.endpoint.faults import NoAnswerError, RefusalError
+from hypsae_ray.models.endpoint.requests import Wait
+from hypsae_ray.models.endpoint.thread import EndpointThread
+from hypsae_ray.models.protocols import Embedded
+from hypsae_ray.models.shortening import scaled, shortened
+
+KEPT = 0.75
+
+
+class EndpointEmbedder:
+    """One server's embedding model: a `boundary.Embedder` that several threads may call at once.
+
+    Args:
+        options: the server's name of the model, and the section `endpoint`.
+        wait: what is awaited between two tries of a request, with seconds.
+
+    Raises:
+        ConfigError: there is no section `endpoint`, or its URL is none.
+        ModelError: openai or aiolimiter is not installed, or the key cannot be sent.
+    """
+
+    thread_safe = True
+
+    def __init__(self, options: Embed, wait: Wait = asyncio.sleep) -> None:
+        if options.endpoint is None:
+            raise ConfigError("engine endpoint needs a section embed.endpoint")
+        self._options = options
+        self._client = EmbeddingClient(options, options.endpoint, wait)
+        self._thread = EndpointThread(self._client, options.endpoint.concurrency)
+
+    def close(self) -> None:
+        """Close the connections and end the thread; no call is possible any more."""
+        self._thread.close()
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Return the embeddings; each text is sent once.
+
+        Raises:
+            RefusedTextError: the server refuses a text.
+            ModelError: no request can succeed.
+            TransientError: the server does not answer, for a reason that may pass.
+        """
+        parts: list[tuple[list[int], Embedded]] = []
+        self.embed_in_parts(texts, lambda rows, part: parts.append((rows, part)))
+        if not parts:
+            return Embedded(np.zeros((0, 0), np.float32), np.zeros(0, np.int32))
+        order = np.argsort([row for rows, _ in parts for row in rows])
+        vectors = np.concatenate([part.vectors for _, part in parts])
+        return Embedded(vectors[order], np.concatenate([part.cut_at for _, part in parts])[order])
+
+    def embed_in_parts(self, texts: Sequence[str], keep: Callable[[list[int], Embedded], None]) -> None:
+        """Embed texts, and hand over what each request gives: positions of texts, and their embeddings.
+
+        Raises:
+            RefusedTextError, ModelError, TransientError: as `embed`; what came before was handed over.
+        """
+        places: dict[str, list[int]] = {}
+        for place, text in enumerate(texts):
+            places.setdefault(text, []).append(place)
+
+        async def work(batch: Sequence[str]) -> None:
+            try:
+                part = await self._embed(batch)
+            except RefusedTextError as error:
+                raise error.at(places[batch[error.place]][0]) from None
+            rows = [(place, i) for i, text in enumerate(batch) for place in places[text]]
+            sources = [i for _, i in rows]
+            part = Embedded(part.vectors[sources], part.cut_at[sources])
+            await asyncio.to_thread(keep, [place for place, _ in rows], part)
+
+        distinct, size = list(places), self._options.batch_size
+        self._thread.run((distinct[i : i + size] for i in range(0, len(distinct), size)), work)
+
+    async def _embed(self, texts: Sequence[str]) -> Embedded:
+        begun = [_beginning(text, self._options.max_tokens) for text in texts]
+        try:
+            vectors = await self._client.embed([self._options.prompt + text for text in begun])
+        except NoAnswerError as error:
+            raise TransientError(str(error)) from None
+        except RefusalError as refused:
+            return await self._divided(texts, begun[0], refused)
+        vectors = shortened(vectors, self._options)
+        cut_at = [
+            0 if kept == text else max(1, estimate_tokens(kept))
+            for kept, text in zip(begun, texts, strict=True)
+        ]
+        return Embedded(scaled(vectors) if self._options.normalize else vectors, np.array(cut_at, np.int32))
+
+    async def _divided(self, texts: Sequence[str], begun: str, refused: RefusalError) -> Embedded:
+        """Embed the halves of a batch that was refused or, of one text, a shorter beginning."""
+        if len(texts) > 1:
+            return await self._halves(texts)
+        shorter = begun[: int(KEPT * len(begun))]
+        if not refused.too_long or not shorter:
+            raise RefusedTextError(self._client.said(f"the server refuses this text: {refused}"))
+        part = await self._embed([shorter])
+        return Embedded(part.vectors, np.where(part.cut_at, part.cut_at, max(1, estimate_tokens(shorter))))
+
+    async def _halves(self, texts: Sequence[str]) -> Embedded:
+        middle = len(texts) // 2
+        first = await self._embed(texts[:middle])
+        try:
+            second = await self._embed(texts[middle:])
+        except RefusedTextError as error:
+            raise error.at(middle + error.place) from None
+        vectors = np.concatenate([first.vectors, second.vectors])
+        return Embedded(vectors, np.concatenate([first.cut_at, second.cut_at]))
+
+
+def _beginning(text: str, max_tokens: int | None) -> str:
+    """Return the beginning of a text that has so many tokens, by estimate.
+
+    >>> _beginning("four words of text ", 2)
+    'four word'
+    """
+    while max_tokens is not None and (there := estimate_tokens(text)) > max_tokens:
+        text = text[: min(len(text) - 1, len(text) * max_tokens // there)]
+    return text

@@ -1,0 +1,47 @@
+"""Rates of requests and tokens that a server allows."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hypsae_ray.config import Embed, Llm
+from hypsae_ray.data.words import estimate_tokens
+
+Messages = Sequence[Mapping[str, str]]
+
+
+class Throttle:
+    """Lets units through at a steady rate, never more than a second's worth at once, in the order asked.
+
+    Args:
+        per_minute: the rate; None lets everything through.
+    """
+
+    def __init__(self, per_minute: float | None) -> None:
+        from aiolimiter import AsyncLimiter
+
+        self.per_minute = per_minute
+        rate = (per_minute or 1.0) / 60
+        second = max(1.0, rate)
+        self._limiter = AsyncLimiter(second, second / rate) if per_minute else None
+        self._turn = asyncio.Lock()
+
+    async def take(self, amount: float) -> None:
+        """Wait until `amount` more may pass; more than a minute's worth counts as a minute's worth."""
+        left = min(amount, max(1.0, self.per_minute or 0.0))
+        async with self._turn:
+            while self._limiter and left > 0:
+                part = min(left, self._limiter.max_rate)
+                await self._limiter.acquire(part)
+                left -= part
+
+
+def share(per_minute: float | None, options: Embed | Llm) -> float | None:
+    """Return what each replica may take of a limit for all of them."""
+    return per_minute and per_minute / max(1, options.replicas.max)
+
+
+def estimate(messages: Messages, options: Mapping[str, Any]) -> float:
+    """Return the tokens that a request takes, by estimate, and those that it may give."""
+    given = options.get("max_tokens", options.get("max_completion_tokens", 0))
+    return sum(estimate_tokens(message["content"]) for message in messages) + given

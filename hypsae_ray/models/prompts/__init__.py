@@ -1,0 +1,1 @@
+"""What a language model is asked: the wording in `*.txt`, its tokens, and what is shared."""

@@ -1,0 +1,116 @@
+"""Labels less what a text does to any question.
+
+An order in a text ("Answer Yes.") moves the answers to all questions about it alike; what a property moves is
+its own. So each text is also asked for a property that no text has, and its answers are moved back, on the
+scale of log-odds, by as much as this one strays from what is answered about a text without orders.
+
+The orders that a text may give are its author's to choose; this needs no list of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hypsae_ray.config import Label
+from hypsae_ray.errors import ModelError, TransientError
+from hypsae_ray.models.prompts.wording import null_property, null_text
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Scores
+from hypsae_ray.store.schema import UNANSWERED, Status
+
+# Of a probability: a server that tells none is taken at its word, 1 or 0, whose odds have no end.
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A language model that does as `Label.guard` says; otherwise the model itself."""
+
+    model: LanguageModel
+    _usual: dict[str, float] = field(default_factory=dict[str, float], init=False, repr=False)
+
+    @property
+    def thread_safe(self) -> bool:
+        """Whether several threads may call it at once."""
+        return getattr(self.model, "thread_safe", False)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """What the model computes with."""
+        return getattr(self.model, "versions", {})
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of it once."""
+        return getattr(self.model, "remark", "")
+
+    def close(self) -> None:
+        """Free what the model holds."""
+        if close := getattr(self.model, "close", None):
+            close()
+
+    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+        """Return what the model writes."""
+        return self.model.generate(prompts)
+
+    def score(
+        self,
+        texts: Sequence[str],
+        questions: Sequence[str],
+        how: Label = DEFAULT_LABEL,
+        asked: np.ndarray | None = None,
+    ) -> Scores:
+        """Return P(yes), put back by what each text does to the null property."""
+        if not how.guard or not texts or not questions:
+            return self.model.score(texts, questions, how, asked)
+        every, usual = [*questions, null_property()], self._usual_odds(how)
+        wanted = None if asked is None else np.column_stack([asked, asked.any(axis=1)])
+        try:
+            return put_back(self.model.score(texts, every, how, wanted), usual)
+        except ModelError as error:
+            if error.answered is None:
+                raise
+            raise error.after(put_back(error.answered, usual)) from None
+
+    def _usual_odds(self, how: Label) -> float:
+        """Return the log-odds of the null property in a text without orders; asked once.
+
+        Raises:
+            TransientError: there is no answer to it for now.
+        """
+        kind = how.model_dump_json()
+        if kind not in self._usual:
+            found = self.model.score([null_text()], [null_property()], how)
+            if found.status[0, 0] == Status.SET_ASIDE:
+                raise TransientError(found.reason)
+            self._usual[kind] = float(np.nan_to_num(_log_odds(found.p_yes))[0, 0])
+        return self._usual[kind]
+
+
+def put_back(scores: Scores, usual: float) -> Scores:
+    """Move the answers about each text by what the last one, to the null property, has more than usual.
+
+    Returns:
+        Scores without the last question. A text whose last answer failed is not moved; where it is only
+        missing for now, so are the others, for they cannot be moved yet.
+
+    >>> found = Scores(np.array([[0.9, 0.8], [0.9, 0.2]]), np.zeros((2, 2)), np.zeros((2, 2)))
+    >>> put_back(found, usual=np.log(0.2 / 0.8)).p_yes.round(2).tolist()  # the first text shouts Yes
+    [[0.36], [0.9]]
+    """
+    odds = _log_odds(scores.p_yes)
+    moved = odds[:, :-1] - np.nan_to_num(odds[:, -1:] - usual)
+    p_yes = (1 / (1 + np.exp(-moved))).astype(scores.p_yes.dtype)
+    status, last = scores.status[:, :-1], scores.status[:, -1:]
+    missing = np.isin(last, UNANSWERED) & (status != Status.UNASKED)
+    return replace(
+        scores,
+        p_yes=np.where(missing, np.nan, p_yes).astype(p_yes.dtype),
+        p_neither=scores.p_neither[:, :-1],
+        status=np.where(missing, last, status),
+    )
+
+
+def _log_odds(p: np.ndarray) -> np.ndarray:
+    clipped = np.clip(p.astype(np.float64), LEAST, 1 - LEAST)
+    return np.log(clipped / (1 - clipped))

@@ -1,0 +1,337 @@
+"""vLLM as a `LanguageModel`: names neurons in prose, and labels texts from the logits of one token.
+
+Every (text, question) pair is one prompt. Prompts that share their beginning are sent one after the other,
+all questions of a text or all texts of a question, so that the engine's prefix cache holds it for all but
+the first. vLLM never reorders requests, so the order here is what is computed. P(yes) is the softmax over
+two sums: of the probabilities of all yes tokens, and of all no tokens.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hypsae_ray.config import Label, Llm
+from hypsae_ray.errors import ConfigError, ModelError
+from hypsae_ray.models.carried_code import code_arguments, load_error
+from hypsae_ray.models.identity import versions_of
+from hypsae_ray.models.locate import locate
+from hypsae_ray.models.precision import dtype_on_cpu
+from hypsae_ray.models.prompts import wording
+from hypsae_ray.models.prompts.tokens import CPU_BLOCK, LabelPrompts, Part, chat
+from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt, Scores
+from hypsae_ray.models.vllm.thread import EngineThread
+from hypsae_ray.store.schema import USABLE, Status
+from hypsae_ray.store.usage import Usage
+
+YES_WORDS = ("Yes", " Yes", "yes", " yes", "YES", " YES")
+NO_WORDS = ("No", " No", "no", " no", "NO", " NO")
+THOUGHT_END = "</think>"
+_CPU_ARGUMENTS = {
+    "block_size": CPU_BLOCK,  # the default of 128 tokens caches little of a prompt of 200
+    "enforce_eager": True,  # graphs only cost time here
+}
+
+
+class VllmModel:
+    """One vLLM engine inside this process.
+
+    Args:
+        llm: the model, and the engine arguments.
+
+    Raises:
+        ModelError: the model is not found, or vLLM does not load it; the message holds vLLM's reason.
+        ConfigError: the model carries other code than is trusted.
+    """
+
+    thread_safe = True
+
+    def __init__(self, llm: Llm) -> None:
+        set_environment(llm)
+        import vllm
+
+        self._max_len = llm.max_model_len
+        self._tokens_per_call = tokens_per_call(llm)
+        try:  # twice as many prompts as run at once: a step never waits for the next ones to be taken in
+            self.engine = EngineThread(lambda: vllm.LLM(**engine_arguments(llm)), 2 * llm.max_num_seqs)
+        except ConfigError:  # about code that the model carries
+            raise
+        except Exception as error:
+            raise load_error("vLLM cannot load", llm, error) from error
+        dtype = str(self.engine.llm.model_config.dtype).removeprefix("torch.")
+        self.versions = {**versions_of("vllm", "torch", "transformers"), "precision": dtype}
+        self.remark = _dtype(llm)[1]
+        self._tokenizer: Any = self.engine.llm.get_tokenizer()
+        self._prompts: dict[tuple[bool, bool], LabelPrompts] = {}
+        self._yes, self._no = yes_and_no(self._tokenizer, llm)
+
+    def close(self) -> None:
+        """End the engine, and free its memory; no other method can be called afterwards."""
+        self.engine.close()
+
+    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+        """Return one answer per prompt; TOO_LONG if it leaves no room for max_tokens."""
+        ids = [self._naming_ids(prompt) for prompt in prompts]
+        fits = [len(i) + p.sampling.max_tokens <= self._max_len for i, p in zip(ids, prompts, strict=True)]
+        sent = [k for k, fit in enumerate(fits) if fit]
+        answers = [Answer("", Status.TOO_LONG)] * len(prompts)
+        for group in pack(sent, [len(i) for i in ids], self._tokens_per_call):
+            params = [self._naming_params(prompts[k]) for k in group]
+            outputs, _ = self.engine.run([ids[k] for k in group], params)
+            for k, output in zip(group, outputs, strict=True):
+                answers[k] = _answer(output)
+        return answers
+
+    def score(
+        self,
+        texts: Sequence[str],
+        questions: Sequence[str],
+        how: Label = DEFAULT_LABEL,
+        asked: np.ndarray | None = None,
+    ) -> Scores:
+        """Return P(yes) per text and question; TOO_LONG where a question leaves no room for a text."""
+        wanted = np.ones((len(texts), len(questions)), dtype=bool) if asked is None else asked
+        pairs, prompts, status = self.label_prompts(texts, questions, how, wanted)
+        usage = Usage()
+        if how.thinking:
+            prompts, usage = self._think(prompts, how.thinking_tokens)
+        outputs, seconds = self.engine.run(prompts, [label_params(self._yes, self._no)] * len(prompts))
+        scores = Scores.unanswered(len(texts), len(questions), Status.FAILED)
+        scores.status[:] = status
+        for (i, j), output in zip(pairs, outputs, strict=True):
+            self._read(output, scores, (i, j), how.min_mass)
+        usage = sum((_usage(output) for output in outputs if output), usage) + Usage(seconds=seconds)
+        sent = [
+            output
+            for pair, output in zip(pairs, outputs, strict=True)
+            if scores.status[pair] == Status.UNSURE
+        ]
+        return replace(scores, usage=usage, words=self._first_words(sent))
+
+    def label_prompts(
+        self, texts: Sequence[str], questions: Sequence[str], how: Label, asked: np.ndarray
+    ) -> tuple[list[tuple[int, int]], list[list[int]], np.ndarray]:
+        """Return what is to be sent, in the order that shares most.
+
+        Returns:
+            The pairs (text, question) that are sent, their prompts as token ids, and the status (n, H) of all
+            pairs: OK or CUT for those that are sent, UNASKED or TOO_LONG for the others.
+        """
+        makes = self._makes(how)
+        text_first = how.layout != "question_first"
+        properties = [makes.property(question) for question in questions]
+        parts, status = self._fit(makes, texts, properties, how)
+        status[~asked] = Status.UNASKED
+        sent = np.isin(status, USABLE)
+        order = np.argwhere(sent) if text_first else np.argwhere(sent.T)[:, ::-1]
+        pairs = [(int(i), int(j)) for i, j in order]
+        prompts = [
+            makes.prompt(part, properties[j], text_first=text_first)
+            for i, j in pairs
+            if (part := parts[i]) is not None
+        ]
+        return pairs, prompts, status
+
+    def _makes(self, how: Label) -> LabelPrompts:
+        kind = how.thinking, how.guard
+        if kind not in self._prompts:
+            self._prompts[kind] = LabelPrompts(self._tokenizer, thinking=how.thinking, guard=how.guard)
+        return self._prompts[kind]
+
+    def _fit(
+        self, makes: LabelPrompts, texts: Sequence[str], properties: Sequence[Part], how: Label
+    ) -> tuple[list[Part | None], np.ndarray]:
+        """Cut texts so that each fits with every question; return their parts and the status (n, H)."""
+        thought = how.thinking_tokens + len(self._thought_end) if how.thinking else 0
+        fixed = len(makes.head) + len(makes.tail) + thought + 1
+        room = self._max_len - fixed - max(map(len, properties), default=0)
+        fitted = [makes.fit(t, part, room) for t, part in zip(texts, makes.texts(texts), strict=True)]
+        status = np.full((len(texts), len(properties)), Status.OK, dtype=np.int8)
+        for i, (part, cut) in enumerate(fitted):
+            if cut:
+                status[i] = Status.TOO_LONG if part is None else Status.CUT
+        return [part for part, _ in fitted], status
+
+    @cached_property
+    def _thought_end(self) -> list[int]:
+        return self._tokenizer.encode(f"\n{THOUGHT_END}\n\n", add_special_tokens=False)
+
+    def _think(self, prompts: list[list[int]], budget: int) -> tuple[list[list[int]], Usage]:
+        """Let the model think about each prompt; return the prompts with its thought, ended, behind them."""
+        params = sampling_params(max_tokens=budget, temperature=0, stop=[THOUGHT_END])
+        outputs, seconds = self.engine.run(prompts, [params] * len(prompts))
+        thoughts = [output.outputs[0].text if output else "" for output in outputs]
+        ids = [self._tokenizer.encode(text.rstrip(), add_special_tokens=False)[:budget] for text in thoughts]
+        usage = sum((_usage(output) for output in outputs if output), Usage(seconds=seconds))
+        return [p + thought + self._thought_end for p, thought in zip(prompts, ids, strict=True)], usage
+
+    def _read(self, output: Any, scores: Scores, pair: tuple[int, int], min_mass: float) -> None:
+        """Enter one answer; what vLLM refused is FAILED, what is neither yes nor no UNSURE."""
+        yes, no = self._masses(output)
+        if np.isnan(yes):
+            scores.status[pair] = Status.FAILED
+            return
+        scores.p_neither[pair] = max(0.0, 1 - yes - no)
+        if yes + no < min_mass or yes + no == 0:
+            scores.status[pair] = Status.UNSURE
+        else:
+            scores.p_yes[pair] = yes / (yes + no)
+
+    def _first_words(self, outputs: Sequence[Any]) -> dict[str, int]:
+        """Return the commonest first tokens of answers, the greedy ones, and how many begin so."""
+        ids = Counter(output.outputs[0].token_ids[0] for output in outputs)
+        return {self._tokenizer.decode([token]): n for token, n in ids.most_common(WORDS_KEPT)}
+
+    def _masses(self, output: Any) -> tuple[float, float]:
+        """Return the probability of all yes tokens and of all no tokens; NaN if there is no answer."""
+        if output is None or not output.outputs[0].logprobs:
+            return float("nan"), float("nan")
+        found = output.outputs[0].logprobs[0]
+        yes, no = (
+            float(sum(np.exp(found[i].logprob) for i in ids if i in found)) for ids in (self._yes, self._no)
+        )
+        return yes, no
+
+    def _naming_ids(self, prompt: NamingPrompt) -> list[int]:
+        """Return the question with its answer begun, unless the model is to think first."""
+        thinking = prompt.sampling.thinking
+        asked = wording.render_naming(prompt, begun=not thinking)
+        begun = "" if thinking else wording.naming_begun()
+        text = chat(self._tokenizer, asked, thinking=thinking, begun=begun)
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _naming_params(self, prompt: NamingPrompt) -> Any:
+        drawn = prompt.sampling
+        return sampling_params(
+            max_tokens=drawn.max_tokens,
+            temperature=drawn.temperature,
+            seed=drawn.seed,
+            stop=None if drawn.thinking else ["\n"],  # a begun answer is one line
+        )
+
+
+def label_params(yes: Sequence[int], no: Sequence[int]) -> Any:
+    """Return the sampling parameters of a label: one greedy token, logits of yes and no tokens only."""
+    ids = [*yes, *no]
+    return sampling_params(
+        max_tokens=1, temperature=0, logprobs=len(ids), logprob_token_ids=ids, detokenize=False
+    )
+
+
+def sampling_params(**settings: Any) -> Any:
+    """Return vLLM's sampling parameters, for an answer that comes whole."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **settings)
+
+
+def engine_arguments(llm: Llm) -> dict[str, Any]:
+    """Return the arguments of vllm.LLM; `engine_args` of the config win over all others."""
+    on_cpu = _CPU_ARGUMENTS if _is_on_cpu() else {}
+    return {
+        "model": locate(llm.model),
+        "load_format": "safetensors",
+        **code_arguments(llm),
+        "dtype": _dtype(llm)[0],
+        "max_model_len": llm.max_model_len,
+        "tensor_parallel_size": llm.tensor_parallel_size,
+        "pipeline_parallel_size": llm.pipeline_parallel_size,
+        "gpu_memory_utilization": llm.gpu_memory_share,
+        "max_num_seqs": llm.max_num_seqs,
+        "max_num_batched_tokens": max(llm.max_num_batched_tokens, llm.max_model_len),
+        "enable_prefix_caching": True,
+        "seed": 0,
+        **on_cpu,
+        **({"distributed_executor_backend": "ray"} if llm.is_split and llm.replicas.max else {}),
+        **llm.engine_args,
+    }
+
+
+def tokens_per_call(llm: Llm) -> int:
+    """Return how many prompt tokens may go to the engine together when answers are sampled with a seed.
+
+    On the CPU vLLM 0.29 ends when it cuts a seeded prompt into chunks ("CPU Generator does not use offset"),
+    which it does to what exceeds one step.
+    """
+    return max(llm.max_num_batched_tokens, llm.max_model_len) if _is_on_cpu() else 10**9
+
+
+def _is_on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
+
+
+def _dtype(llm: Llm) -> tuple[str, str]:
+    """Return the dtype to give to vLLM, and a line that says why; "" where the config or vLLM decides."""
+    return dtype_on_cpu(llm) if _is_on_cpu() else (llm.dtype, "")
+
+
+def pack(numbers: Sequence[int], sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Split numbers, in order, into groups whose sizes add up to at most `room`.
+
+    >>> pack([0, 1, 3], [5, 4, 9, 2], room=9)
+    [[0, 1], [3]]
+    """
+    groups: list[list[int]] = []
+    left = 0
+    for number in numbers:
+        if not groups or sizes[number] > left:
+            groups.append([])
+            left = room
+        groups[-1].append(number)
+        left -= sizes[number]
+    return groups
+
+
+def yes_and_no(tokenizer: Any, llm: Llm) -> tuple[list[int], list[int]]:
+    """Return the ids of all tokens that mean yes, and of all that mean no.
+
+    Raises:
+        ModelError: there is none.
+    """
+    yes, no = single_tokens(tokenizer, YES_WORDS), single_tokens(tokenizer, NO_WORDS)
+    if not yes or not no:
+        raise ModelError(f"{llm.model!r}: its tokenizer has no single token for yes, or none for no")
+    return yes, no
+
+
+def single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
+    """Return the ids of those words that are one token each, without repeats, in order."""
+    encoded = [tokenizer.encode(word, add_special_tokens=False) for word in words]
+    return list(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))
+
+
+def set_environment(llm: Llm) -> None:
+    """Set what vLLM reads at import; a user's own settings win."""
+    os.environ.update(vllm_environment(llm))
+
+
+def vllm_environment(llm: Llm) -> dict[str, str]:
+    """Return the environment variables of a process in which vLLM computes; a user's own settings win."""
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if llm.is_split else "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(llm.kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # cores are the scheduler's to give: the replica's `cpus`
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    chosen = {name: os.environ.get(name, value) for name, value in settings.items()}
+    return {**chosen, "OMP_NUM_THREADS": str(max(1, int(llm.replicas.cpus)))}
+
+
+def _answer(output: Any) -> Answer:
+    if output is None:
+        return Answer("", Status.FAILED)
+    written = output.outputs[0]
+    status = Status.TRUNCATED if written.finish_reason == "length" else Status.OK
+    return Answer(written.text, status, _usage(output))
+
+
+def _usage(output: Any) -> Usage:
+    generated = len(output.outputs[0].token_ids)
+    return Usage(len(output.prompt_token_ids), output.num_cached_tokens or 0, generated)

@@ -1,0 +1,1 @@
+"""Which neurons, from which texts, in which words, and how true the words are."""

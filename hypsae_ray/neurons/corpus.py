@@ -1,0 +1,31 @@
+"""The training texts as naming and fidelity see them: distinct texts, and how each neuron fires on them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Distinct texts: where one stands in several rows, the first row speaks for all.
+
+    Attributes:
+        row_ids: (n,) int64, of the row that stands for each text.
+        fired: (n, M) sparse activations.
+    """
+
+    row_ids: np.ndarray
+    fired: sp.csc_matrix
+
+    @classmethod
+    def of(cls, row_ids: np.ndarray, text_ids: Iterable[str], fired: sp.csr_matrix) -> "Corpus":
+        """Keep the first row of each text id."""
+        first = ~pd.Series(list(text_ids)).duplicated().to_numpy()
+        return cls(row_ids[first], sp.csc_matrix(fired[first]))
+
+    def activation(self, neuron: int) -> np.ndarray:
+        """Return how strongly one neuron fires on each text, (n,) float64."""
+        return self.fired[:, [neuron]].toarray().ravel().astype(np.float64)

@@ -1,0 +1,81 @@
+"""Figures for notebooks and papers, drawn with matplotlib (`pip install 'hypsae-ray[plot]'`)."""
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from hypsae_ray.errors import ConfigError, InputError
+from hypsae_ray.stats.inference import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+UP, DOWN, GREY = "#1f6f8b", "#b5482f", "#8a8a8a"
+_ROW_INCHES, _LINE_INCHES, _WIDTH_INCHES = 0.18, 0.17, 9.0
+_NEEDED = ("regression_coef", "regression_ci_low", "regression_ci_high", "significant")
+
+
+def forest_plot(
+    evaluation: Evaluation | pd.DataFrame, *, target: str = "the target", most: int = 20
+) -> "Figure":
+    """Draw the effect of each hypothesis in the joint model with its 95 % interval, the largest on top.
+
+    A filled marker is a significant effect. Hypotheses without an estimate are left out.
+
+    Args:
+        evaluation: what `evaluate_hypotheses` returned, its table, or the evaluation.csv of a run.
+        target: what the effects are on, for the axis.
+        most: hypotheses drawn at the most, those with the smallest p-values.
+
+    Raises:
+        InputError: the table lacks a column, or has no estimate.
+        ConfigError: matplotlib is not installed.
+    """
+    rows = _rows(evaluation.table if isinstance(evaluation, Evaluation) else evaluation, most)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError("plots need matplotlib: pip install 'hypsae-ray[plot]'") from None
+    names = [textwrap.fill(name, 52, max_lines=2, placeholder=" …") for name in rows["name"]]
+    n_lines = sum(1 + name.count("\n") for name in names)
+    height = 1.0 + _ROW_INCHES * len(names) + _LINE_INCHES * n_lines
+    figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
+    axes = figure.subplots()
+    _draw(axes, rows)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_xlabel(f"effect on {target}, all hypotheses in one model (95 % interval)")
+    return figure
+
+
+def _rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return what is drawn, from the lowest effect to the highest: name, effect, low, high, significant."""
+    if lacking := [name for name in _NEEDED if name not in table]:
+        raise InputError(f"evaluation: no column {lacking[0]!r}: give what evaluate_hypotheses returned")
+    there = table[table["regression_coef"].notna()]
+    if there.empty:
+        raise InputError("evaluation: no hypothesis has an estimate: nothing to draw")
+    if "regression_pval" in there:
+        there = there.sort_values("regression_pval", kind="stable")
+    there = there.head(most).sort_values("regression_coef", kind="stable")
+    named = next((there[name] for name in ("interpretation", "hypothesis") if name in there), None)
+    numbers = pd.Series([f"hypothesis {i}" for i in there.index], index=there.index, dtype=object)
+    names = numbers if named is None else named.astype(object).where(named.notna(), numbers)
+    values = dict(
+        zip(("effect", "low", "high", "significant"), (there[name] for name in _NEEDED), strict=True)
+    )
+    return pd.DataFrame({"name": names.astype(str), **values}).reset_index(drop=True)
+
+
+def _draw(axes: "Axes", rows: pd.DataFrame) -> None:
+    places = np.arange(len(rows))
+    colours = np.where(rows["significant"], np.where(rows["effect"] > 0, UP, DOWN), GREY)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.hlines(places, rows["low"], rows["high"], colors=colours.tolist(), linewidth=1.6)
+    fills = np.where(rows["significant"], colours, "white")
+    axes.scatter(rows["effect"], places, s=36, c=fills.tolist(), edgecolors=colours.tolist(), zorder=3)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)

@@ -1,0 +1,1 @@
+"""The Matryoshka top-k sparse autoencoder, its losses and its training."""

@@ -1,0 +1,166 @@
+"""What decides the content of each stage, beside its inputs: the parts of the hashes that name its folder."""
+
+import hashlib
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypsae_ray.config import AnnotateJob, Config, Label, Llm
+from hypsae_ray.data.files import DataFile, find_files
+from hypsae_ray.data.files.vector_file import find_vector_files
+from hypsae_ray.models.identity import content_of, pin
+from hypsae_ray.models.prompts.wording import template_fingerprint
+from hypsae_ray.run_log import LOG
+from hypsae_ray.store.artifacts import Folder
+
+COMMITS = "commits.json"
+S = TypeVar("S", Config, AnnotateJob)
+
+
+def section(name: str) -> Callable[[Config], dict[str, Any]]:
+    """Return what picks a section of the config."""
+    return lambda config: getattr(config, name).content()
+
+
+def reading(config: Config) -> dict[str, Any]:
+    """Return what decides which rows are used, and what is stored of them: own vectors are part of a row."""
+    own = {"vectors": config.embed.content()} if config.embed.engine == "column" else {}
+    return {**config.data.content(), **own}
+
+
+def embedding(config: Config) -> dict[str, Any]:
+    """Return what decides the embeddings of given texts."""
+    return content_of(config.embed)
+
+
+def embedding_holdout(config: Config) -> dict[str, Any]:
+    """Return what decides which holdout texts are embedded, and how."""
+    return {**embedding(config), "max_rows": config.annotate.max_rows}
+
+
+def selecting(config: Config) -> dict[str, Any]:
+    """Return what decides which neurons are selected.
+
+    Raises:
+        ConfigError: there is no such selection function.
+    """
+    return {**config.select.content(), "source": _source(config.select.function)}
+
+
+def naming(config: Config) -> dict[str, Any]:
+    """Return what decides the sentences of given neurons."""
+    return {**config.naming.content(), **_asking(config.interpreter)}
+
+
+def scoring(config: Config) -> dict[str, Any]:
+    """Return what decides the fidelity of given sentences."""
+    labelling = {"labeller": labeller(config.llm, config.label), "threshold": config.label.threshold}
+    return {**config.score_fidelity.content(), **labelling}
+
+
+def annotating(config: Config | AnnotateJob) -> dict[str, Any]:
+    """Return what decides the annotations of given texts with given hypotheses.
+
+    Raises:
+        InputError: there is a mask, but it cannot be read.
+    """
+    options = config.annotate
+    mask = [file.digest() for file in find_files(options.mask)] if options.mask else []
+    return {**options.content(), "mask": mask, "labeller": labeller(config.llm, config.label)}
+
+
+def labeller(llm: Llm, label: Label) -> dict[str, Any]:
+    """Return what decides an answer to a given question about a given text."""
+    return {**_asking(llm), "label": label.content()}
+
+
+def _asking(llm: Llm) -> dict[str, Any]:
+    return {"llm": content_of(llm), "prompts": template_fingerprint()}
+
+
+def pinned(settings: S, commits: MutableMapping[str, str]) -> S:
+    """Return settings in which each hub model has the commit that it stands for as its revision.
+
+    Args:
+        settings: of a run, or of a labelling job.
+        commits: those that the run folder knows (`known_commits`); new ones are entered.
+
+    Raises:
+        ModelError: neither the hub nor its cache on this machine tells a commit.
+    """
+    llms: dict[str, Any] = {"llm": pin(settings.llm, commits)}
+    if isinstance(settings, Config):
+        llms["embed"] = pin(settings.embed, commits)
+        if (namer := settings.interpret.llm) is not None:
+            llms["interpret"] = settings.interpret.model_copy(update={"llm": pin(namer, commits)})
+    return settings.model_copy(update=llms)
+
+
+def known_commits(out: Folder) -> dict[str, str]:
+    """Return the commits that hub models had when they were first used in a run folder."""
+    return out.read_json(COMMITS) if out.has(COMMITS) else {}
+
+
+def remember_commits(commits: Mapping[str, str], out: Folder) -> None:
+    """Keep the commits of hub models for the next run in this folder, which loads the same ones."""
+    if commits and commits != known_commits(out):
+        out.write_json(COMMITS, dict(commits))
+
+
+def _source(function: str | None) -> str:
+    """Return the hash of the module of a custom selection function, helpers and constants included."""
+    if function is None:
+        return ""
+    from hypsae_ray.neurons.selection import import_function
+
+    import_function(function)
+    file = import_module(function.partition(":")[0]).__file__
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+
+def training_texts(config: Config) -> dict[str, Any]:
+    """Return what decides which texts train: no other column, unless rows are dropped or split off by it."""
+    data = config.data.content()
+    if config.data.on_bad_rows == "drop":
+        return {name: value for name, value in data.items() if name not in ("overlap", "near_copy")}
+    split_by = ("holdout_fraction", "group") if config.data.holdout is None else ()
+    chunk = data["chunk"] and {name: data["chunk"][name] for name in ("words", "overlap")}
+    texts = ("text", "encoding", "delimiter", "val_fraction", "shard_rows", *split_by)
+    return {**{name: data[name] for name in texts}, "chunk": chunk}
+
+
+def input_digests(config: Config, out: Folder) -> dict[str, str]:
+    """Return the hash of every input file of a run; see `file_digests`."""
+    places = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
+    files = {split: find_files(place) for split, place in places.items() if place}
+    own = config.embed.files.places if config.embed.files else {}
+    files |= {f"{split}/vectors": find_vector_files(place) for split, place in own.items()}
+    return _digests(files, out)
+
+
+def file_digests(places: Mapping[str, str], out: Folder) -> dict[str, str]:
+    """Return the hash of every file of some datasets; those that have not changed are not read again.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    return _digests({name: find_files(place) for name, place in places.items()}, out)
+
+
+def _digests(files: Mapping[str, Sequence[DataFile]], out: Folder) -> dict[str, str]:
+    known = out.read_json("inputs.json") if out.has("inputs.json") else {}
+    digests = {}
+    for split, found in files.items():
+        for number, file in enumerate(found):
+            stamp = file.stamp()
+            digests[f"{split}/{number}"] = known.get(stamp) or file.digest()
+            known[stamp] = digests[f"{split}/{number}"]
+    _remember(out, known)
+    return digests
+
+
+def _remember(out: Folder, known: dict[str, str]) -> None:
+    """Keep the hashes of input files, once there is a run folder."""
+    if set(out.names()) - {LOG}:  # begun before the input is known to be good
+        out.write_json("inputs.json", known)

@@ -1,0 +1,1 @@
+"""The statistics, pure: from `inference.py` down to estimators and tests."""

@@ -1,0 +1,286 @@
+"""All that is estimated of one target, before p-values are adjusted; and the table of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from hypsae_ray.config import Evaluate
+from hypsae_ray.stats.algebra import inverse
+from hypsae_ray.stats.design import Design, find_independent, make_design
+from hypsae_ray.stats.estimates import Estimates, Fit, select
+from hypsae_ray.stats.glm import fit_glm
+from hypsae_ray.stats.likelihood import LOGIT, POISSON, Family
+from hypsae_ray.stats.linear import Errors, Moments, add_moments, fit_linear, sum_moments
+from hypsae_ray.stats.multiplicity import Corrected
+from hypsae_ray.stats.prediction import deal_folds
+from hypsae_ray.stats.redundancy import Agreement, agreement
+from hypsae_ray.stats.sample import Floats, Ints, Sample
+from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, Sides, separations, sum_sides
+
+Task = Literal["regression", "classification", "count", "pairwise", "multiclass"]
+# Permutations per test and adjusted level, so that the smallest p-value lies well below what must be reached.
+_DRAWS_PER_TEST = 20
+_MOST_DRAWS = 200_000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a task is analysed.
+
+    Attributes:
+        family: of the joint model; None: least squares.
+        contrast: the labels that a separation score compares.
+        errors: of the joint model.
+    """
+
+    family: Family | None
+    contrast: Contrast
+    errors: Errors
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """What a label can be."""
+        return (-1, 0, 1) if self.contrast.no == -1 else (0, 1)
+
+    @property
+    def classes(self) -> bool:
+        """Whether the target is 0 or 1, so that AUC measures a prediction."""
+        return self.family is LOGIT
+
+
+def kind_of(task: Task, sample: Sample, errors: Literal["auto"] | Errors) -> Kind:
+    """Return how a sample is analysed."""
+    contrast = PAIRS if task == "pairwise" else PRESENCE
+    binary = task == "classification" or (task == "pairwise" and bool(np.isin(sample.target, (0, 1)).all()))
+    family = LOGIT if binary else POISSON if task == "count" else None
+    if errors != "auto":
+        return Kind(family, contrast, errors)
+    if sample.groups is not None:
+        return Kind(family, contrast, "cluster")
+    # A logit is its own model of the errors; weights that are no counts break it.
+    return Kind(family, contrast, "classical" if binary and sample.weights is None else "hc3")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One target.
+
+    Attributes:
+        sample: the rows.
+        kind: how they were analysed.
+        sides: sums on both sides of each hypothesis.
+        separations: of each hypothesis alone.
+        agreement: of the labels of all pairs.
+        folds: (n,) for what is cross-fitted.
+        design: rows and columns of the joint model.
+        moments: sums over each fold of it.
+        fit: the joint model.
+    """
+
+    sample: Sample
+    kind: Kind
+    sides: Sides
+    separations: list[Separation]
+    agreement: Agreement
+    folds: Ints
+    design: Design
+    moments: list[Moments]
+    fit: Fit
+
+    @property
+    def n_labels(self) -> Ints:
+        """Labelled rows of each hypothesis, (H,)."""
+        return np.diag(self.agreement.n).astype(np.int64)
+
+    @property
+    def total(self) -> Moments:
+        """Sums over all folds."""
+        return add_moments(self.moments)
+
+    def place(self, values: Floats) -> Floats:
+        """Spread values (k,) of the columns that were estimated over all hypotheses, (H,); else NaN."""
+        spread = np.full(self.sample.n_hypotheses, np.nan)
+        which = self.design.hypotheses[self.fit.columns]
+        spread[which[which >= 0]] = values[which >= 0]
+        return spread
+
+    def reasons(self) -> dict[int, str]:
+        """Return why hypotheses have no coefficient, by position."""
+        n_labels = self.n_labels
+        which = self.design.hypotheses
+        reasons = {int(which[column]): why for column, why in self.fit.reasons.items() if which[column] >= 0}
+        for j in sorted(set(range(len(n_labels))) - set(self.design.live.tolist())):
+            few = f"it has a label on {n_labels[j]} of {self.sample.n} rows, fewer than half"
+            reasons[j] = few if n_labels[j] else "it has no usable label"
+        return reasons
+
+    def unsure(self) -> dict[int, str]:
+        """Return why coefficients of hypotheses have no standard error, by position."""
+        which = self.design.hypotheses
+        return {int(which[column]): why for column, why in self.fit.unsure.items() if which[column] >= 0}
+
+
+def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
+    """Estimate everything about one target."""
+    alone, dealt = np.random.default_rng([options.seed, 0]), np.random.default_rng([options.seed, 1])
+    agreed = agreement(sample, kind.values)
+    sides = sum_sides(sample, kind.contrast)
+    draws = int(_DRAWS_PER_TEST * max(sample.n_hypotheses, 1) / options.alpha)
+    separated = separations(sample, kind.contrast, sides, alone, min(max(draws, 9_999), _MOST_DRAWS))
+    n_labels = np.diag(agreed.n)
+    live = np.flatnonzero((n_labels > 0) & (2 * n_labels >= sample.n))
+    n_folds = max(options.folds, 1)
+    folds = deal_folds(sample.target, sample.groups, n_folds, dealt)
+    design = make_design(sample, live, centred=kind.family is None)
+    moments = sum_moments(design, folds, n_folds)
+    fit = fit_joint(design, add_moments(moments), kind)
+    return Analysis(sample, kind, sides, separated, agreed, folds, design, moments, fit)
+
+
+def fit_joint(design: Design, moments: Moments, kind: Kind) -> Fit:
+    """Fit the joint model of a kind."""
+    if kind.family is None:
+        return fit_linear(design, moments, kind.errors)
+    return fit_glm(design, moments, kind.family, kind.errors, kind.contrast)
+
+
+def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: float) -> pd.DataFrame:
+    """Return one row per hypothesis.
+
+    Args:
+        analysis: of one target.
+        joint: adjusted p-values (H,) of the joint model, and the level of its adjusted intervals.
+        alone: adjusted p-values (H,) of the separations.
+        alpha: level of significance.
+    """
+    H = analysis.sample.n_hypotheses
+    columns: dict[str, object] = {"hypothesis_id": np.arange(H)}
+    columns |= _alone(analysis, alone)
+    columns |= _jointly(analysis, joint)
+    groups = analysis.agreement.groups()
+    columns["unique_r2"] = unique_shares(analysis)
+    columns["redundancy_group"] = pd.arrays.IntegerArray(groups, groups == 0)
+    columns["significant"] = joint.pval < alpha
+    reasons = analysis.reasons()
+    unsure = analysis.unsure()
+    columns["note"] = [
+        _note(one.note, reasons.get(j), unsure.get(j)) for j, one in enumerate(analysis.separations)
+    ]
+    return pd.DataFrame(columns)
+
+
+def _alone(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
+    sides, n = analysis.sides, analysis.n_labels
+    having = sides.yes.n + (sides.no.n if analysis.kind.contrast.no else 0)
+    columns: dict[str, object] = {"n": n, "n_yes": having.astype(np.int64)}
+    columns["feature_prevalence"] = having / np.where(n > 0, n, np.nan)
+    for name in ("score", "se", "ci_low", "ci_high", "pval", "test"):
+        values = [getattr(one, name) for one in analysis.separations]
+        columns[f"separation_{name}"] = np.array(values, dtype=object if name == "test" else np.float64)
+    columns["separation_pval_adj"] = corrected.pval
+    spread = float(analysis.sample.target.std()) if analysis.sample.n else np.nan
+    scores = np.array([one.score for one in analysis.separations], dtype=np.float64)
+    columns["separation_std"] = scores / spread if spread else np.full(len(scores), np.nan)
+    return columns
+
+
+def _jointly(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
+    columns = _estimated("regression", "coef", analysis, analysis.fit.estimates)
+    columns["regression_pval_adj"] = corrected.pval
+    ends = analysis.fit.estimates.interval(corrected.level)
+    columns["regression_adj_ci_low"] = analysis.place(ends[:, 0])
+    columns["regression_adj_ci_high"] = analysis.place(ends[:, 1])
+    columns["regression_std"] = analysis.place(_standardised(analysis))
+    if analysis.fit.effects is not None:
+        columns |= _estimated("average_effect", "", analysis, analysis.fit.effects)
+    return columns
+
+
+def _estimated(name: str, value: str, analysis: Analysis, found: Estimates) -> dict[str, object]:
+    ends = found.interval(0.95)
+    return {
+        f"{name}_{value}" if value else name: analysis.place(found.value),
+        f"{name}_se": analysis.place(found.se),
+        f"{name}_ci_low": analysis.place(ends[:, 0]),
+        f"{name}_ci_high": analysis.place(ends[:, 1]),
+        f"{name}_pval": analysis.place(found.pval),
+    }
+
+
+def _standardised(analysis: Analysis) -> Floats:
+    """Coefficients (k,) in standard deviations of their column, and of the target in a linear model."""
+    total, columns = analysis.total, analysis.fit.columns
+    if not len(columns):
+        return np.zeros(0)
+    mean = total.gram[0, columns] / total.weight if analysis.design.names[:1] == ("constant",) else 0.0
+    spread = np.sqrt(np.maximum(np.diag(total.gram)[columns] / total.weight - mean**2, 0))
+    standardised = analysis.fit.estimates.value * spread
+    if analysis.kind.family is not None:
+        return standardised
+    return standardised / np.sqrt(max(_variation(analysis.design, total) / total.weight, 1e-300))
+
+
+def _variation(design: Design, total: Moments) -> float:
+    """Sum of squares of the target around its mean, or around the means of the levels of fixed effects."""
+    return total.square - (total.total**2 / total.weight if design.levels is None else 0.0)
+
+
+def unique_shares(analysis: Analysis) -> Floats:
+    """Return the share of the target's variance that each hypothesis alone explains, (H,).
+
+    That is by how much R2 of the linear model on all of them falls without it: the squared semipartial
+    correlation, b^2 / (A_jj SST) with A the inverse of X'X. It is 0 for one that others make up.
+    """
+    total = analysis.total
+    found = find_independent(total.gram, analysis.design.names, total.weight)
+    kept = np.array(found.kept, dtype=np.int64)
+    shares = np.full(analysis.sample.n_hypotheses, np.nan)
+    if total.n <= len(kept):
+        return shares
+    variation = _variation(analysis.design, total)
+    if not variation > 1e-12 * total.square:
+        return shares
+    bread = inverse(total.gram[np.ix_(kept, kept)])
+    coefficients = bread @ total.cross[kept]
+    made_up = set(found.dropped) | {i for partners in found.partners.values() for i in partners}
+    which = analysis.design.hypotheses
+    for j, column in enumerate(kept.tolist()):
+        if which[column] >= 0:
+            unique = float(coefficients[j] ** 2 / (bread[j, j] * variation))
+            shares[which[column]] = 0.0 if column in made_up else unique
+    for column, partners in found.partners.items():
+        if partners and which[column] >= 0:
+            shares[which[column]] = 0.0
+    return shares
+
+
+def inflation(analysis: Analysis) -> Floats:
+    """Return the variance inflation factor of each hypothesis in the joint model, (H,)."""
+    total, columns = analysis.total, analysis.fit.columns
+    if not len(columns):
+        return analysis.place(np.zeros(0))
+    gram = total.gram[np.ix_(columns, columns)]
+    mean = gram[0] / total.weight if analysis.design.names[:1] == ("constant",) else 0.0
+    squares = np.diag(gram) - total.weight * mean**2
+    return analysis.place(squares * np.diag(inverse(gram)))
+
+
+def covariate_table(analysis: Analysis) -> pd.DataFrame:
+    """Return the coefficients of the covariates: name, coef, se, ci_low, ci_high, pval."""
+    design, columns = analysis.design, analysis.fit.columns
+    names = np.array(design.names, dtype=object)[columns]
+    places = np.flatnonzero((design.hypotheses[columns] < 0) & (names != "constant"))
+    found = select(analysis.fit.estimates, places)
+    ends = found.interval(0.95)
+    table: dict[str, object] = {"name": names[places], "coef": found.value, "se": found.se}
+    table |= {"ci_low": ends[:, 0], "ci_high": ends[:, 1], "pval": found.pval}
+    return pd.DataFrame(table)
+
+
+def _note(alone: str, no_coefficient: str | None, no_error: str | None) -> str:
+    parts = [alone]
+    parts += [f"no coefficient: {no_coefficient}"] if no_coefficient else []
+    parts += [f"no standard error of the coefficient: {no_error}"] if no_error else []
+    return "; ".join(part for part in parts if part)

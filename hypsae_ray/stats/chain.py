@@ -1,0 +1,171 @@
+"""How well the target is predicted, from the embedding down to the hypotheses: where signal is lost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+
+from hypsae_ray.config import Evaluate
+from hypsae_ray.stats.analysis import Analysis
+from hypsae_ray.stats.design import Design, make_design
+from hypsae_ray.stats.linear import Moments, sum_moments
+from hypsae_ray.stats.penalised import cross_fit_features
+from hypsae_ray.stats.prediction import (
+    Features,
+    Judge,
+    Measured,
+    cross_fit_glm,
+    cross_fit_linear,
+    rows_that_fit,
+)
+from hypsae_ray.stats.sample import Floats
+
+HYPOTHESES, CEILING = "hypotheses", "embedding"
+# Features that come after the hypotheses in the chain.
+_LAST = ("keywords",)
+
+
+@dataclass(frozen=True)
+class Value:
+    """How well the hypotheses predict: metrics, the chain (empty without features), and notes."""
+
+    metrics: dict[str, Any]
+    chain: pd.DataFrame
+    notes: list[str]
+
+
+def predictive_value(analysis: Analysis, features: Mapping[str, Features], options: Evaluate) -> Value:
+    """Measure the cross-fitted prediction by the hypotheses, and by features of the same rows.
+
+    Args:
+        analysis: of one target.
+        features: name to (n, d); (m, d) of the first m rows, where n do not fit memory.
+        options: folds, bootstrap, seed.
+
+    Returns:
+        Metrics r2_cross_fitted, r2_ci_low and r2_ci_high, or the same of auc and auprc; share_of_ceiling if
+        there is an embedding; NaN where folds cannot be judged; none without folds.
+    """
+    if not options.folds:
+        return Value({}, pd.DataFrame(), [])
+    design, moments = _without_levels(analysis, options)
+    predicted = _by_hypotheses(analysis, design, moments, options)
+    inside = np.isfinite(predicted)
+    if not _can_judge(analysis, inside, options):
+        return Value(_blank(analysis), pd.DataFrame(), [])
+    found = _judge(analysis, inside, options).judge(predicted[inside])
+    metrics = _metrics(found)
+    chain, notes = _chain(analysis, features, predicted, options)
+    if len(chain) and CEILING in set(chain["features"]):
+        metrics["share_of_ceiling"] = _share(chain, analysis.kind.classes)
+    return Value(metrics, chain, notes)
+
+
+def _without_levels(analysis: Analysis, options: Evaluate) -> tuple[Design, list[Moments]]:
+    """The design for predictions: levels of fixed effects say nothing of the rows of other levels."""
+    if analysis.sample.effects is None:
+        return analysis.design, analysis.moments
+    sample = replace(analysis.sample, effects=None)
+    design = make_design(sample, analysis.design.live, centred=analysis.kind.family is None)
+    return design, sum_moments(design, analysis.folds, options.folds)
+
+
+def _by_hypotheses(analysis: Analysis, design: Design, moments: list[Moments], options: Evaluate) -> Floats:
+    if not len(design.live) or min(part.n for part in moments) == 0:
+        return np.full(analysis.sample.n, np.nan)
+    if analysis.kind.family is None:
+        return cross_fit_linear(design, analysis.folds, moments)
+    predictor = cross_fit_glm(design, analysis.kind.family, analysis.folds, options.folds)
+    return predictor if analysis.kind.classes else analysis.kind.family.mean(predictor)
+
+
+def _can_judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate) -> bool:
+    """Whether the target varies, and in classes whether the rarer one can be in every fold."""
+    target = analysis.sample.target[inside]
+    if len(target) < options.folds or np.ptp(target) == 0:
+        return False
+    return not analysis.kind.classes or min(target.sum(), len(target) - target.sum()) >= options.folds
+
+
+def _blank(analysis: Analysis) -> dict[str, Any]:
+    measures = ("auc", "auprc") if analysis.kind.classes else ("r2",)
+    return _metrics({name: Measured(np.nan, np.nan, np.nan) for name in measures})
+
+
+def _metrics(found: Mapping[str, Measured]) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for name, one in found.items():
+        metrics[f"{name}_cross_fitted"] = float(one.value)
+        metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = one.low, one.high
+    return metrics
+
+
+def _judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate) -> Judge:
+    sample = analysis.sample
+    weights = np.ones(sample.n) if sample.weights is None else sample.weights
+    return Judge(
+        sample.target[inside],
+        analysis.folds[inside],
+        None if sample.groups is None else sample.groups[inside],
+        weights[inside],
+        analysis.kind.classes,
+        options.n_bootstrap,
+        options.seed,
+    )
+
+
+def _chain(
+    analysis: Analysis, features: Mapping[str, Features], predicted: Floats, options: Evaluate
+) -> tuple[pd.DataFrame, list[str]]:
+    """One row per kind of features, all judged on the same rows and folds."""
+    if not features:
+        return pd.DataFrame(), []
+    first = min(values.shape[0] for values in features.values())
+    first = min(first, rows_that_fit(max((_dense_width(values) for values in features.values()), default=0)))
+    inside = np.isfinite(predicted) & (np.arange(analysis.sample.n) < first)
+    if not _can_judge(analysis, inside, options):
+        return pd.DataFrame(), []
+    judge, classes = _judge(analysis, inside, options), analysis.kind.classes
+    before = [name for name in features if name not in _LAST]
+    rows: list[dict[str, Any]] = []
+    for name in [*before, HYPOTHESES, *(name for name in features if name in _LAST)]:
+        guess, width = predicted[inside], len(analysis.design.live)
+        if name != HYPOTHESES:
+            # Nearly always all of the first rows: a slice of an array is no copy.
+            values = features[name][slice(first) if inside[:first].all() else np.flatnonzero(inside)]
+            width = int(values.shape[1])
+            guess = cross_fit_features(
+                values,
+                judge.target,
+                judge.folds,
+                classes=classes,
+                groups=judge.groups,
+                weights=judge.weights,
+            )
+        rows.append({"features": name, "n_features": width, **_row(judge.judge(guess))})
+    left = int(np.isfinite(predicted).sum() - inside.sum())
+    notes = [f"embedding and neurons are compared on the first {inside.sum()} rows: more do not fit memory"]
+    return pd.DataFrame(rows), notes if left else []
+
+
+def _dense_width(values: Features) -> int:
+    return 0 if sp.issparse(values) else int(values.shape[1])
+
+
+def _row(found: Mapping[str, Measured]) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for name, one in found.items():
+        row |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
+    return row
+
+
+def _share(chain: pd.DataFrame, classes: bool) -> float:
+    """The share of what the embedding predicts that the hypotheses predict; NaN if it predicts nothing."""
+    measure, nothing = ("auc", 0.5) if classes else ("r2", 0.0)
+    by_name = chain.set_index("features")[measure] - nothing
+    ceiling = float(by_name[CEILING])
+    return float(by_name[HYPOTHESES]) / ceiling if ceiling > 0 else float("nan")

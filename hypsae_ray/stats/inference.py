@@ -1,0 +1,299 @@
+"""Test hypotheses on texts that nothing else has used.
+
+1. Each hypothesis alone: its prevalence and separation score (`separation`).
+2. All together, on the rows without a missing label: OLS, logit or Poisson on a constant or fixed effects,
+   covariates, and every hypothesis that is no combination of others (`design`, `linear`, `glm`). One with
+   labels on fewer than half of the rows would cost the others theirs, and is left out.
+3. P-values adjusted for the number of hypotheses given, those that failed included (`multiplicity`).
+   Significant is an adjusted p-value of the joint model below alpha.
+4. How well all of them predict the target, cross-fitted (`chain`), and whether at all (`signal`).
+5. What the numbers rest on, and where that does not hold (`diagnostics`).
+
+| task | target | joint model | effects in units of |
+|---|---|---|---|
+| regression | a number | OLS | the target |
+| classification | 0 or 1 | logit | log odds, and probability |
+| count | 0, 1, 2, ... | Poisson | log rate, and the target |
+| pairwise | 1 if text A of a pair was chosen, else 0; or a difference | logit, or OLS | as above |
+| multiclass | one of several classes | a logit for each class against the rest | as above |
+
+A hypothesis is its column position; two with the same sentence stay two. Intervals cover 95 %, each one on
+its own; those named "adj" cover as the correction wants.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from hypsae_ray.config import Evaluate
+from hypsae_ray.stats import diagnostics
+from hypsae_ray.stats.analysis import Analysis, Task, analyse, covariate_table, fit_joint, kind_of, table_of
+from hypsae_ray.stats.chain import Value, predictive_value
+from hypsae_ray.stats.dose import dose_response
+from hypsae_ray.stats.multiplicity import Corrected, correct
+from hypsae_ray.stats.prediction import Features
+from hypsae_ray.stats.sample import Floats, Ints, Sample
+from hypsae_ray.stats.signal import signal_test
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the holdout says about H hypotheses.
+
+    Attributes:
+        table: H rows in the order given; in multiclass one per class and hypothesis, with a column
+            target_class. hypothesis_id (position); n (labelled rows); n_yes; feature_prevalence (share of
+            them with the property); separation_score, separation_ + se, ci_low, ci_high, pval, test, pval_adj
+            (units of the target), separation_std (in standard deviations of the target); regression_coef,
+            regression_ + se, ci_low, ci_high, pval, pval_adj, adj_ci_low, adj_ci_high, regression_std
+            (target and hypothesis in standard deviations; in logit and Poisson the hypothesis only);
+            average_effect, average_effect_ + se, ci_low, ci_high, pval (logit and Poisson: change of the mean
+            target that comes with the property); unique_r2 (share of the target's variance that it alone
+            explains); redundancy_group (near-copies have the same number); significant; note (why values are
+            NaN).
+        metrics: numbers and words about all of them: task, model, link, errors, correction, alpha, n_tests,
+            alpha_per_test (Bonferroni only), adjusted_level, n, n_regression, n_groups, n_hypotheses,
+            n_measured (those with labels on half of the rows or more), n_significant, r2 or auc and pseudo_r2
+            (in-sample), r2_cross_fitted or auc_cross_fitted and auprc_cross_fitted with ci_low and ci_high,
+            share_of_ceiling, signal_r2, signal_pval, signal_draws; n_pairs and n_pairs_asked where a mask
+            left out pairs.
+        notes: what was left out, did not hold, or was done otherwise, in words; "#3" is hypothesis_id 3.
+        details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes.
+    """
+
+    table: pd.DataFrame
+    metrics: dict[str, Any]
+    notes: list[str]
+    details: dict[str, pd.DataFrame] = field(default_factory=dict[str, pd.DataFrame])
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What else is known of the rows, if anything.
+
+    Attributes:
+        features: name to (n, d): what the hypotheses were made from, in the order in which signal may get
+            lost; (m, d) of the first m rows, where n do not fit memory.
+        activations: (n, H) sparse, how strongly the neuron of each hypothesis fires; None: not known.
+        groupings: name to (n,) codes from 0: groups that rows might belong to, which nobody named.
+    """
+
+    features: Mapping[str, Features] = field(default_factory=dict[str, Features])
+    activations: sp.csc_matrix | None = None
+    groupings: Mapping[str, Ints] = field(default_factory=dict[str, Ints])
+
+
+def evaluate(
+    sample: Sample, task: Task, options: Evaluate, surroundings: Surroundings | None = None
+) -> Evaluation:
+    """Test every hypothesis against the target.
+
+    Args:
+        sample: the holdout; in multiclass its target holds codes of classes.
+        task: what the target is.
+        options: level, correction, errors, bootstrap, permutations, seed.
+        surroundings: what the hypotheses were made from: for where signal is lost, and whether more means
+            more.
+
+    Raises:
+        ValueError: a label cannot be, or the target or another part does not fit the task.
+    """
+    around = surroundings or Surroundings()
+    if task == "multiclass":
+        return _evaluate_classes(sample, options)
+    check(sample, task, options)
+    analysis = analyse(sample, kind_of(task, sample, options.errors), options)
+    joint, alone = _correct([analysis], options)
+    table = table_of(analysis, joint[0], alone[0], options.alpha)
+    value = predictive_value(analysis, around.features, options)
+    metrics: dict[str, Any] = {
+        "task": task,
+        **_counts(analysis, joint[0], options, len(table)),
+        "n_significant": int(table["significant"].sum()),
+        **analysis.fit.metrics,
+        **value.metrics,
+        **_signal(analysis, options),
+    }
+    dependence = _dependence(analysis, around.groupings, options)
+    notes = [*diagnostics.notes_of(analysis), *value.notes]
+    notes += diagnostics.dependence_notes(dependence, metrics["n_significant"])
+    details = _details(analysis, value, around) | {"dependence": dependence}
+    return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
+
+
+def note_mask(found: Evaluation, unasked: int) -> Evaluation:
+    """Return the same with a note on every estimate, if a mask left out pairs of row and hypothesis.
+
+    Args:
+        found: on labels of which some are missing for that reason.
+        unasked: how many.
+    """
+    if not unasked:
+        return found
+    n, pairs = found.metrics["n"], found.metrics["n"] * found.metrics["n_hypotheses"]
+    note = (
+        f"a mask left out {unasked} of {pairs} pairs of text and hypothesis: the regression is on the "
+        f"{found.metrics['n_regression']} of {n} rows that have every label, a separation score on the rows "
+        "that were asked; if the choice of pairs has to do with the target or the property, every estimate "
+        "is biased, and nothing here corrects for it"
+    )
+    marks = [f"{said}; {_MASKED}" if said else _MASKED for said in found.table["note"]]
+    metrics = {**found.metrics, "n_pairs": pairs, "n_pairs_asked": pairs - unasked}
+    return replace(found, table=found.table.assign(note=marks), metrics=metrics, notes=[note, *found.notes])
+
+
+_MASKED = "pairs were chosen by a mask: biased if the choice has to do with the target"
+
+
+def _correct(analyses: list[Analysis], options: Evaluate) -> tuple[list[Corrected], list[Corrected]]:
+    """Adjust the p-values of all analyses together: of their joint models, and of their separations."""
+    joint = [analysis.place(analysis.fit.estimates.pval) for analysis in analyses]
+    alone = [np.array([one.pval for one in analysis.separations]) for analysis in analyses]
+    return _split(joint, options), _split(alone, options)
+
+
+def _split(parts: list[Floats], options: Evaluate) -> list[Corrected]:
+    whole = correct(np.concatenate(parts), options.correction, options.alpha)
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    return [Corrected(part, whole.level) for part in np.split(whole.pval, ends)]
+
+
+def _counts(analysis: Analysis, joint: Corrected, options: Evaluate, n_tests: int) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "model": analysis.fit.model,
+        "link": analysis.fit.link,
+        "errors": analysis.fit.errors,
+        "correction": options.correction,
+        "alpha": options.alpha,
+        "n_tests": n_tests,
+        "adjusted_level": joint.level,
+        "n": analysis.sample.n,
+        "n_regression": analysis.design.n,
+        "n_hypotheses": analysis.sample.n_hypotheses,
+        "n_measured": len(analysis.design.live),
+    }
+    if options.correction == "bonferroni":
+        counts["alpha_per_test"] = options.alpha / max(n_tests, 1)
+    if analysis.sample.groups is not None:
+        counts["n_groups"] = len(np.unique(analysis.sample.groups))
+    return counts
+
+
+def _signal(analysis: Analysis, options: Evaluate) -> dict[str, Any]:
+    if analysis.sample.effects is not None:
+        return {}
+    rng = np.random.default_rng([options.seed, 2])
+    found = signal_test(analysis.design, analysis.total, options.n_permutations, rng)
+    if not found.draws:
+        return {}
+    return {"signal_r2": found.r2, "signal_pval": found.pval, "signal_draws": found.draws}
+
+
+def _details(analysis: Analysis, value: Value, around: Surroundings) -> dict[str, pd.DataFrame]:
+    details = {
+        "redundancy": analysis.agreement.pairs(),
+        "covariates": covariate_table(analysis),
+        "chain": value.chain,
+    }
+    if around.activations is not None:
+        bins, trends = dose_response(around.activations, analysis.sample.target, analysis.sample.groups)
+        details |= {"dose": bins, "dose_trend": trends}
+    return details
+
+
+def _dependence(analysis: Analysis, groupings: Mapping[str, Ints], options: Evaluate) -> pd.DataFrame:
+    """What the joint model would say if rows belonged together by other groupings."""
+    rows: list[dict[str, Any]] = []
+    usual = analysis.place(analysis.fit.estimates.se)
+    for name, groups in groupings.items():
+        design = replace(analysis.design, sample=analysis.sample.with_groups(groups))
+        fit = fit_joint(design, analysis.total, replace(analysis.kind, errors="cluster"))
+        other = replace(analysis, fit=fit)
+        ratios = other.place(fit.estimates.se) / usual
+        if np.isnan(ratios).all():
+            continue
+        ratio = float(np.nanmedian(ratios))
+        adjusted = correct(other.place(fit.estimates.pval), options.correction, options.alpha).pval
+        significant = int((adjusted < options.alpha).sum())
+        n_groups = len(np.unique(groups))
+        rows.append({"grouping": name, "n_groups": n_groups, "se_ratio": ratio, "n_significant": significant})
+    return pd.DataFrame(rows)
+
+
+def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
+    """Each class against the rest; p-values are adjusted over all classes and hypotheses together."""
+    classes = np.unique(sample.target)
+    if len(classes) < 2:
+        raise ValueError("in multiclass the target must have two classes or more")
+    samples = [replace(sample, target=(sample.target == one).astype(np.float64)) for one in classes]
+    for one in samples:
+        check(one, "classification", options)
+    analyses = [analyse(one, kind_of("classification", one, options.errors), options) for one in samples]
+    joint, alone = _correct(analyses, options)
+    tables = [
+        table_of(analysis, jointly, by_itself, options.alpha)
+        for analysis, jointly, by_itself in zip(analyses, joint, alone, strict=True)
+    ]
+    for one, table in zip(classes, tables, strict=True):
+        table.insert(1, "target_class", one)
+    table = pd.concat(tables, ignore_index=True)
+    by_class = [_class_row(one, a, options) for one, a in zip(classes, analyses, strict=True)]
+    summary = pd.DataFrame(by_class)
+    metrics = {
+        "task": "multiclass",
+        **_counts(analyses[0], joint[0], options, len(table)),
+        "n_classes": len(classes),
+        "n_significant": int(table["significant"].sum()),
+        "auc": float(np.mean([a.fit.metrics.get("auc", np.nan) for a in analyses])),
+        **{f"{name}_cross_fitted": _mean_of(summary, f"{name}_cross_fitted") for name in ("auc", "auprc")},
+    }
+    p_values = [row["signal_pval"] for row in by_class if "signal_pval" in row]
+    if p_values:  # of so many tests, by Bonferroni
+        metrics["signal_pval"] = min(1.0, min(p_values) * len(p_values))
+    notes = [
+        f"class {one:g}: {note}"
+        for one, a in zip(classes, analyses, strict=True)
+        for note in diagnostics.notes_of(a)
+    ]
+    details = {"classes": summary, "redundancy": analyses[0].agreement.pairs()}
+    return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
+
+
+def _mean_of(table: pd.DataFrame, column: str) -> float:
+    return float(table[column].mean()) if column in table else float("nan")
+
+
+def _class_row(one: float, analysis: Analysis, options: Evaluate) -> dict[str, Any]:
+    value = predictive_value(analysis, {}, options)
+    n = int(analysis.sample.target.sum())
+    return {"target_class": one, "n": n, "model": analysis.fit.model, **value.metrics} | _signal(
+        analysis, options
+    )
+
+
+def check(sample: Sample, task: Task, options: Evaluate) -> None:
+    """Raise ValueError if parts of a sample do not fit together or the task."""
+    if task not in get_args(Task):
+        raise ValueError(f"task {task!r} is none of {', '.join(get_args(Task))}")
+    if not np.isfinite(sample.target).all():
+        raise ValueError("the target holds values that are not finite")
+    if task == "classification" and not np.isin(sample.target, (0, 1)).all():
+        raise ValueError("in classification the target must be 0 or 1")
+    if task == "count" and not ((sample.target >= 0) & (sample.target == np.rint(sample.target))).all():
+        raise ValueError("of counts the target must be whole numbers of 0 or more")
+    if sample.weights is not None and not (np.isfinite(sample.weights) & (sample.weights > 0)).all():
+        raise ValueError("weights must be finite and above 0")
+    if sample.covariates is not None and not np.isfinite(sample.covariates).all():
+        raise ValueError("covariates hold values that are not finite")
+    if options.errors == "cluster" and sample.groups is None:
+        raise ValueError("cluster-robust errors need groups")
+    linear = kind_of(task, sample, options.errors).family is None
+    if sample.effects is not None and not linear:
+        raise ValueError(
+            "fixed effects are absorbed in linear models only: leave them out, or say task='regression' for "
+            "a linear model of the same target"
+        )

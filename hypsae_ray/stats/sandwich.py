@@ -1,0 +1,166 @@
+"""Covariances of estimates that hold without equal variances, and without independent rows.
+
+For an estimate with bread A = (X'WX)^-1 and scores x_i r_i:
+
+- HC3 (MacKinnon and White 1985): A [sum x_i x_i' r_i^2 / (1 - h_i)^2] A, with h_i the leverage of a row, and
+  t distributions of n - k degrees of freedom (normal ones for counts).
+- Cluster-robust (Liang and Zeger 1986), times G / (G - 1) x (n - 1) / (n - k), with t distributions of G - 1
+  degrees of freedom.
+
+Both are too sure where few rows or groups hold a property, however many there are: where a coefficient has
+few effective ones (Carter, Schnepel and Steigerwald 2017, in the form of one over the sum of squared shares
+of its information), their number takes the place of n - k + 1 and of G. Few: fewer than 30, and than half of
+all groups or a quarter of all rows, which must be 30 or more. Of true nulls at 5 %, HC3 with n - k rejects
+21 % where 2 of 200 texts hold a property, 8.5 % with 5 and 6.3 % with 10; with effective texts 1, 3 and 4 %.
+(With 15 of 200 documents, lower degrees of freedom without a larger CR1 reject 6.2 %.)
+
+A text or group that alone decides a coefficient (the only one without a property, say) fits itself: its
+residual is 0, its leverage 1, HC3 is 0 / 0, and what is left of either covariance says only how the others
+vary. Such coefficients have no standard error: without the rows of g, X v = 0 for some v with an entry for
+them. With A = LL', v is L times an eigenvector of L' X_g' W X_g L to the eigenvalue 1.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hypsae_ray.stats.sample import Floats, GroupSums, Ints
+
+FEW = 30
+FEW_OF_ROWS, FEW_OF_GROUPS = 1 / 4, 1 / 2
+# Of a coefficient's information, the share of a group from which on it may decide it alone. It is a mean of
+# 1 - h over directions, so that only groups that hold nine tenths of all else can do so with less.
+_LARGE = 0.1
+_NONE = 1e-10
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows with what their scores are made of.
+
+    Attributes:
+        X: (m, k) columns.
+        residual: (m,) the score of row i is x_i times this; weights are in it.
+        curvature: (m,) the information of row i is x_i x_i' times this.
+        leverage: (m,) leverage from absorbed fixed effects.
+        groups: (m,) codes; empty without groups.
+    """
+
+    X: Floats
+    residual: Floats
+    curvature: Floats
+    leverage: Floats
+    groups: Ints
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """Covariance (k, k) of an estimate, and the degrees of freedom (k,) of its t distributions.
+
+    Attributes:
+        matrix: (k, k).
+        freedom: (k,), NaN where an estimate has no standard error.
+        effective: (k,) effective groups, or rows where there are none, see above; None if it is not robust.
+        reason: why estimates have none, if it is that one text or group decides them; else empty.
+    """
+
+    matrix: Floats
+    freedom: Floats
+    effective: Floats | None = None
+    reason: str = ""
+
+
+def hc3(parts: Iterable[Scored], bread: Floats, freedom: float) -> Covariance:
+    """Return the HC3 covariance; coefficients that one row alone decides have no degrees of freedom (NaN).
+
+    Args:
+        parts: all rows.
+        bread: (k, k) inverse of the information.
+        freedom: degrees of freedom of the t distributions where many rows count; infinite for normal ones.
+    """
+    k, n = len(bread), 0
+    meat, shares, squares, alone = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k, dtype=bool)
+    for part in parts:
+        outside = 1 - ((part.X @ bread) * part.X).sum(axis=1) * part.curvature - part.leverage
+        deciding = outside < _rounding(bread)
+        scores = part.X * np.where(deciding, 0, part.residual / np.where(deciding, 1, outside))[:, None]
+        meat += scores.T @ scores
+        share = (part.X @ bread) ** 2 * part.curvature[:, None]
+        alone |= (share[deciding] > _NONE * np.diag(bread)).any(axis=0)
+        shares, squares, n = shares + share.sum(axis=0), squares + (share**2).sum(axis=0), n + len(share)
+    effective = shares**2 / squares
+    counted = np.where(is_few(effective, n, FEW_OF_ROWS), np.maximum(effective, 2.0) - 1, freedom)
+    reason = "one text alone decides it, so that HC3 is not defined" if alone.any() else ""
+    return Covariance(bread @ meat @ bread, np.where(alone, np.nan, counted), effective, reason)
+
+
+def _rounding(bread: Floats) -> float:
+    """Return below which 1 - h is rounding: h is a product with the inverse of the information."""
+    return max(1e-10, 10 * float(np.finfo(np.float64).eps * np.linalg.cond(bread)))
+
+
+def is_few(effective: Floats, n: int, share: float) -> npt.NDArray[np.bool_]:
+    """Return whether effective groups or rows (k,), of n in all, are too few to count all of these.
+
+    Args:
+        effective: (k,).
+        n: all of them.
+        share: FEW_OF_ROWS or FEW_OF_GROUPS.
+    """
+    return (effective < min(FEW, n * share)) & (n >= FEW)
+
+
+def clustered(
+    parts: Callable[[], Iterable[Scored]], bread: Floats, n_groups: int, coefficients: int
+) -> Covariance:
+    """Return the cluster-robust covariance with its small-sample correction.
+
+    Args:
+        parts: returns all rows, each time it is called.
+        bread: (k, k) inverse of the information.
+        n_groups: codes of groups are below this.
+        coefficients: how many were estimated, for the correction.
+
+    Returns:
+        NaN throughout if all rows are of one group; no degrees of freedom (NaN) for coefficients that one
+        group alone decides.
+    """
+    scores, shares = GroupSums(n_groups, len(bread)), GroupSums(n_groups, len(bread))
+    n, present = 0, np.zeros(n_groups, dtype=bool)
+    for part in parts():
+        scores.add(part.groups, part.X * part.residual[:, None])
+        shares.add(part.groups, (part.X @ bread) ** 2 * part.curvature[:, None])
+        present[part.groups] = True
+        n += len(part.groups)
+    G = int(present.sum())
+    if G < 2:  # one group says nothing of how groups differ
+        return Covariance(np.full_like(bread, np.nan), np.full(len(bread), np.nan))
+    correction = G / (G - 1) * (n - 1) / (n - coefficients)
+    matrix = correction * bread @ (scores.total.T @ scores.total) @ bread
+    effective = shares.total.sum(axis=0) ** 2 / (shares.total**2).sum(axis=0)
+    few = is_few(effective, G, FEW_OF_GROUPS)
+    counted = np.where(few, np.maximum(effective, 2.0), G)
+    stretch = np.sqrt(counted / (counted - 1) * (G - 1) / G)
+    large = np.flatnonzero((shares.total > _LARGE * np.diag(bread)).any(axis=1))
+    alone = _decided(parts(), bread, large)
+    reason = "one group alone decides it, so that cluster-robust errors are not defined"
+    freedom = np.where(alone, np.nan, counted - 1)
+    return Covariance(matrix * np.outer(stretch, stretch), freedom, effective, reason if alone.any() else "")
+
+
+def _decided(parts: Iterable[Scored], bread: Floats, groups: Ints) -> npt.NDArray[np.bool_]:
+    """Return which coefficients (k,) one of some groups alone decides."""
+    grams = np.zeros((len(groups), len(bread), len(bread)))
+    for part in parts if len(groups) else ():
+        for place in np.flatnonzero(np.isin(groups, part.groups)):
+            mine = part.groups == groups[place]
+            grams[place] += (part.X[mine] * part.curvature[mine, None]).T @ part.X[mine]
+    root = np.linalg.cholesky((bread + bread.T) / 2)
+    alone = np.zeros(len(bread), dtype=bool)
+    for gram in grams:
+        values, vectors = np.linalg.eigh(root.T @ gram @ root)
+        moved = (root @ vectors[:, values > 1 - _rounding(bread)]) ** 2
+        alone |= (moved > _NONE * np.diag(bread)[:, None]).any(axis=1)
+    return alone

@@ -1,0 +1,346 @@
+"""Separation score: mean target of the texts that have a property minus that of those that have not.
+
+For pairs of texts, where a label is 1 if only the first has the property and -1 if only the second has, the
+score is half the difference between the mean targets of these two. With a target that says which one was
+chosen, that is by how much the property moves the chance, whatever the habit of choosing the first one (the
+reference compares with pairs without a difference, and that habit enters its score).
+
+Tests, two-sided:
+
+1. Welch's (1947), with the Welch-Satterthwaite degrees of freedom.
+2. With groups: the cluster-robust variance CR2 with the degrees of freedom of Bell and McCaffrey (2002), from
+   a model with one variance on either side. Hat matrices of two means are blocks of ones, so both have a
+   closed form, and with every text a group of its own they are Welch's test exactly.
+3. Where a cell is under 10: Fisher's exact test for a target of two values, else a permutation test of
+   Welch's statistic; with groups, sign flips of their scores (`exact`). Intervals invert the test.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from hypsae_ray.stats import exact
+from hypsae_ray.stats.sample import Floats, GroupSums, Sample
+
+SMALL_CELL = 10
+# Columns whose sums by group are held at once: four arrays of (G, columns) in this many bytes.
+_GROUP_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two values of a label whose texts are compared: score = scale x (mean of yes - mean of no)."""
+
+    yes: int = 1
+    no: int = 0
+    scale: float = 1.0
+
+
+PRESENCE, PAIRS = Contrast(), Contrast(1, -1, 0.5)
+
+
+@dataclass(frozen=True)
+class Separation:
+    """One separation score, in units of the target; NaN where `note` says why.
+
+    Attributes:
+        score: the score.
+        se: its standard error.
+        ci_low: lower end of the 95 % interval.
+        ci_high: upper end of it.
+        pval: two-sided p-value.
+        test: which one; empty if there is none.
+        note: why a value is NaN, or what is unusual, else empty.
+    """
+
+    score: float = math.nan
+    se: float = math.nan
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    pval: float = math.nan
+    test: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Sums over the texts on one side, the target centred: (H,) each.
+
+    Attributes:
+        n: texts.
+        weight: sum of weights, and `weight2` of their squares.
+        mean: weighted mean of the target.
+        spread: variance of the target around it, with divisor n - 1 where weights are equal.
+        variance: squared standard error of the mean, texts taken as independent.
+        ones: sum of weights where the target is its larger value.
+    """
+
+    n: Floats
+    weight: Floats
+    weight2: Floats
+    mean: Floats
+    spread: Floats
+    variance: Floats
+    ones: Floats
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both sides of every hypothesis; `centre` was taken off the target."""
+
+    yes: Side
+    no: Side
+    centre: float
+
+
+@dataclass(frozen=True)
+class _Test:
+    """What it is called, a standard error of mean of yes minus mean of no, and its degrees of freedom.
+
+    With groups also how many have a text on the side where fewer have.
+    """
+
+    name: str = ""
+    se: float = math.nan
+    freedom: float = math.nan
+    fewest_groups: int = 0
+
+
+def separations(
+    sample: Sample, contrast: Contrast, sides: Sides, rng: np.random.Generator, draws: int = 9_999
+) -> list[Separation]:
+    """Compare the target between the texts on both sides of every hypothesis.
+
+    Args:
+        sample: labels, target, groups, weights; covariates are of no concern here.
+        contrast: which labels are compared.
+        sides: what `sum_sides` returned for these.
+        rng: decides the permutations.
+        draws: permutations where a cell is under 10.
+
+    Returns:
+        (H,) separations.
+    """
+    if sample.groups is not None:
+        return _grouped(sample, contrast, sides, rng, draws)
+    found = [_separation(sides, j, contrast, _welch(sides, j)) for j in range(sample.n_hypotheses)]
+    if sample.weights is None:
+        _test_small_cells(found, sample, contrast, sides, rng, draws)
+    return found
+
+
+def sum_sides(sample: Sample, contrast: Contrast) -> Sides:
+    """Add up both sides of every hypothesis in one reading of the labels."""
+    centre = float(np.mean(sample.target)) if sample.n else 0.0
+    top = float(sample.target.max()) if sample.n else 0.0
+    sums = {value: np.zeros((8, sample.n_hypotheses)) for value in (contrast.yes, contrast.no)}
+    for rows, labels in sample.blocks():
+        w, y = sample.weight(rows), sample.target[rows] - centre
+        ones = w * (sample.target[rows] == top)
+        parts = np.stack([np.ones_like(w), w, w * y, w * y * y, w * w, w * w * y, w * w * y * y, ones])
+        for value, total in sums.items():
+            total += parts @ (labels == value).astype(np.float64)
+    return Sides(_side(sums[contrast.yes]), _side(sums[contrast.no]), centre)
+
+
+def _side(sums: Floats) -> Side:
+    n, w, wy, wyy, ww, wwy, wwyy, ones = sums
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = wy / w
+        spread = np.maximum(wyy / w - mean**2, 0) * n / (n - 1)
+        squares = np.maximum(wwyy - 2 * mean * wwy + mean**2 * ww, 0)
+        # Sums of squares leave about 1e-16 of their own size where nothing varies.
+        squares = np.where(squares <= 1e-13 * wwyy, 0, squares)
+        variance = squares / w**2 * n / (n - 1)
+    return Side(n, w, ww, mean, spread, variance, ones)
+
+
+def _batches(sample: Sample) -> list[slice]:
+    """Columns in parts whose sums by group fit into memory together."""
+    width = sample.n_hypotheses
+    step = max(1, _GROUP_BYTES // (32 * max(sample.n_groups, 1)))
+    return [slice(start, min(start + step, width)) for start in range(0, width, step)]
+
+
+@dataclass(frozen=True)
+class _GroupCells:
+    """Sums by group, (G, columns) each: weights, and weighted centred target, on either side."""
+
+    weight_yes: Floats
+    weight_no: Floats
+    target_yes: Floats
+    target_no: Floats
+
+    @classmethod
+    def of(cls, sample: Sample, contrast: Contrast, columns: slice, centre: float) -> "_GroupCells":
+        width = columns.stop - columns.start
+        groups = sample.groups
+        assert groups is not None
+        sums = [GroupSums(sample.n_groups, width) for _ in range(4)]
+        for rows, labels in sample.blocks():
+            w = sample.weight(rows)[:, None]
+            y = w * (sample.target[rows, None] - centre)
+            yes, no = labels[:, columns] == contrast.yes, labels[:, columns] == contrast.no
+            for total, values in zip(sums, (w * yes, w * no, y * yes, y * no), strict=True):
+                total.add(groups[rows], values)
+        return cls(*(one.total for one in sums))
+
+    def side(self, side: int, place: int) -> tuple[Floats, Floats]:
+        """Weight and weighted target of each group, (G,), on side 0 (yes) or 1 (no) of one column."""
+        weight, target = (self.weight_yes, self.target_yes) if side == 0 else (self.weight_no, self.target_no)
+        return weight[:, place], target[:, place]
+
+
+def _grouped(
+    sample: Sample, contrast: Contrast, sides: Sides, rng: np.random.Generator, draws: int
+) -> list[Separation]:
+    found: list[Separation] = []
+    for columns in _batches(sample):
+        cells = _GroupCells.of(sample, contrast, columns, sides.centre)
+        for place, j in enumerate(range(columns.start, columns.stop)):
+            test = _clustered(sides, j, cells, place)
+            one = _separation(sides, j, contrast, test)
+            if one.test and test.fewest_groups < SMALL_CELL:
+                scores = _null_scores(sides, j, cells, place)
+                outcome = exact.flip_test(one.score / contrast.scale, *scores, rng, draws)
+                one = _exactly(one, outcome, contrast.scale, "sign flips")
+            found.append(one)
+    return found
+
+
+def _separation(sides: Sides, j: int, contrast: Contrast, test: _Test) -> Separation:
+    n_yes, n_no = int(sides.yes.n[j]), int(sides.no.n[j])
+    if not n_yes or not n_no:
+        return Separation(note=_one_sided(n_yes, n_no, contrast))
+    score = contrast.scale * float(sides.yes.mean[j] - sides.no.mean[j])
+    if min(n_yes, n_no) < 2:
+        return Separation(score, note="no test of the separation: only one text on one side")
+    if math.isnan(test.se):
+        return Separation(score, note="no test of the separation: all texts of one side are of one group")
+    if test.se == 0:
+        return Separation(score, note="no test of the separation: the target does not vary on either side")
+    return _by_t(score, contrast.scale * test.se, test)
+
+
+def _test_small_cells(
+    found: list[Separation],
+    sample: Sample,
+    contrast: Contrast,
+    sides: Sides,
+    rng: np.random.Generator,
+    draws: int,
+) -> None:
+    """Put an exact or permutation test in place of Welch's where a cell is under SMALL_CELL."""
+    smallest = np.minimum(sides.yes.n, sides.no.n)
+    low, high = (float(sample.target.min()), float(sample.target.max())) if sample.n else (0.0, 0.0)
+    if low == high:
+        return
+    if bool(((sample.target == low) | (sample.target == high)).all()):
+        cells = np.stack([one for s in (sides.yes, sides.no) for one in (s.ones, s.n - s.ones)])
+        for j in map(int, np.flatnonzero((smallest > 0) & (cells.min(axis=0) < SMALL_CELL))):
+            counts = (int(sides.yes.ones[j]), int(sides.yes.n[j]), int(sides.no.ones[j]), int(sides.no.n[j]))
+            scale = contrast.scale * (high - low)
+            found[j] = _exactly(found[j], exact.fisher_test(*counts), scale, "Fisher")
+        return
+    small = np.flatnonzero((smallest > 0) & (smallest < SMALL_CELL) & (sample.n > 2))
+    for j, yes, no in _targets(sample, contrast, small):
+        outcome = exact.permutation_test(yes, no, rng, draws)
+        found[j] = _exactly(found[j], outcome, contrast.scale, "permutation")
+
+
+def _exactly(one: Separation, outcome: exact.Outcome, scale: float, test: str) -> Separation:
+    ends = (scale * outcome.ci_low, scale * outcome.ci_high)
+    return Separation(one.score, one.se, ends[0], ends[1], outcome.pval, test)
+
+
+def _targets(
+    sample: Sample, contrast: Contrast, columns: npt.NDArray[np.intp]
+) -> Iterator[tuple[int, Floats, Floats]]:
+    """Yield column, target of its yes texts, and of its no texts; some columns per reading of the labels."""
+    step = max(1, _GROUP_BYTES // (8 * max(sample.n, 1)))
+    for start in range(0, len(columns), step):
+        part = columns[start : start + step]
+        sides: dict[tuple[int, int], list[Floats]] = {
+            (int(j), side): [] for j in part for side in (contrast.yes, contrast.no)
+        }
+        for rows, labels in sample.blocks():
+            for (j, side), targets in sides.items():
+                targets.append(sample.target[rows][labels[:, j] == side])
+        for j in part.tolist():
+            yes, no = (np.concatenate(sides[j, side]) for side in (contrast.yes, contrast.no))
+            yield j, yes, no
+
+
+def _by_t(score: float, se: float, test: _Test, level: float = 0.95) -> Separation:
+    margin = float(stats.t.ppf((1 + level) / 2, test.freedom)) * se
+    pval = 2 * float(stats.t.sf(abs(score) / se, test.freedom))
+    return Separation(score, se, score - margin, score + margin, pval, test.name)
+
+
+def _welch(sides: Sides, j: int) -> _Test:
+    """Welch's test; with weights, texts count as many as Kish's effective sample size (1965)."""
+    if min(sides.yes.n[j], sides.no.n[j]) < 2:
+        return _Test()
+    variance = below = 0.0
+    for side in (sides.yes, sides.no):
+        effective = float(side.weight[j] ** 2 / side.weight2[j])
+        variance += float(side.variance[j])
+        below += float(side.variance[j]) ** 2 / max(effective - 1, 1e-9)
+    return _Test("Welch", math.sqrt(variance), variance**2 / below if below else math.inf)
+
+
+def _clustered(sides: Sides, j: int, cells: _GroupCells, place: int) -> _Test:
+    """CR2 and its degrees of freedom for the difference of two means.
+
+    A group's share h of a side's weight is its leverage there, and 1 / sqrt(1 - h) what its residuals count.
+    Degrees of freedom: tr(P)^2 / tr(P^2) of the quadratic form P that the variance estimate is in targets of
+    equal variance on each side. Its diagonal is `own`, its other entries are u_g u_h + v_g v_h.
+    """
+    shape = len(cells.weight_yes)
+    scores, own, uv = np.zeros(shape), np.zeros(shape), np.zeros((2, shape))
+    held: list[int] = []
+    for k, (sign, side) in enumerate(((1, sides.yes), (-1, sides.no))):
+        weight, target = cells.side(k, place)
+        total, mean = float(side.weight[j]), float(side.mean[j])
+        if not total or weight.max() > (1 - 1e-12) * total:
+            return _Test()
+        inflate = 1 / np.sqrt(1 - weight / total)
+        unit = float(side.spread[j] * side.weight2[j]) / total**4
+        scores += sign * inflate * (target - mean * weight) / total
+        own += unit * weight * total
+        uv[k] = np.sqrt(unit) * weight * inflate
+        held.append(int((weight > 0).sum()))
+    entries = uv @ uv.T
+    off_diagonal = (entries**2).sum() - ((uv**2).sum(axis=0) ** 2).sum()
+    below = float((own**2).sum() + off_diagonal)
+    freedom = float(own.sum()) ** 2 / below if below > 0 else math.inf
+    return _Test("cluster-robust", math.sqrt(float((scores**2).sum())), freedom, min(held))
+
+
+def _null_scores(sides: Sides, j: int, cells: _GroupCells, place: int) -> tuple[Floats, Floats]:
+    """What each group adds to the difference of the means, (G,), all targets around one mean.
+
+    And by how much less for each unit that is taken off the target of the yes side, (G,). Both count
+    1 / sqrt(1 - h) as in CR2, h being the group's share of the one mean: of 5 and 5 groups of equal spread, a
+    true null is rejected at 5 % in 5.3 % of cases; without, in 6.8 %.
+    """
+    total_yes, total_no = float(sides.yes.weight[j]), float(sides.no.weight[j])
+    total = total_yes + total_no
+    mean = (total_yes * float(sides.yes.mean[j]) + total_no * float(sides.no.mean[j])) / total
+    (weight_yes, target_yes), (weight_no, target_no) = (cells.side(side, place) for side in (0, 1))
+    inflate = 1 / np.sqrt(1 - (weight_yes + weight_no) / total)
+    scores = (target_yes - mean * weight_yes) / total_yes - (target_no - mean * weight_no) / total_no
+    slopes = (total_no * weight_yes / total_yes + total_yes * weight_no / total_no) / total
+    return inflate * scores, inflate * slopes
+
+
+def _one_sided(n_yes: int, n_no: int, contrast: Contrast) -> str:
+    if n_yes + n_no == 0:
+        return "no text has a usable label" if contrast.no == 0 else "no pair of texts differs in it"
+    if contrast.no != 0:
+        return "it is always the same text of a pair that has it: nothing to compare with"
+    return "every labelled text has it: nothing to compare with" if n_yes else "no labelled text has it"

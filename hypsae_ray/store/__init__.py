@@ -1,0 +1,1 @@
+"""Folders of a run on any filesystem: tables, manifests, hashes, schemas, usage and progress."""

@@ -1,0 +1,333 @@
+"""Where results live: folders on any filesystem, content hashes, and the manifest that says "done".
+
+A stage writes its tables into `stages/<stage>-<hash8>/` and its `manifest.json` last, so a folder with a
+manifest is whole and one without is unfinished work that a later run may go on with. Files appear whole
+or not at all: on a local disk by a rename, on an object store because one PUT is one object.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from hypsae_ray.errors import ConfigError, StageError, UsageError
+from hypsae_ray.secrets import find_secret
+from hypsae_ray.store import schema
+from hypsae_ray.store.usage import Usage
+
+MANIFEST = "manifest.json"
+ROWS_PER_GROUP = 512  # what a reader of a few rows must read at the least
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+# What another try changes nothing about; anything else may pass, such as a file server that does not answer.
+_LASTING = (
+    *_FORBIDDEN,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.EIO,
+)
+_REFUSED_BY_S3 = re.compile(
+    r"AWS Error (NO_SUCH_BUCKET|ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH)"
+)
+
+
+@contextmanager
+def telling(place: str, done: str) -> Iterator[None]:
+    """Turn an error of the operating system about a place that the user named into one line.
+
+    Args:
+        place: a file or folder.
+        done: what cannot be done to it, "read" or "written".
+
+    Raises:
+        UsageError: there is no such place, or it does not allow what is done.
+        StageError: the disk is full.
+        OSError: anything else; it may pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            message = f"{place}: no room is left to write to: {error}; what is there is whole and kept"
+            raise StageError(message) from None
+        missing = error.errno == errno.ENOENT and done == "written"
+        refused = _REFUSED_BY_S3.search(str(error))
+        if not (missing or refused or error.errno in _LASTING):
+            raise
+        why = refused[1].lower().replace("_", " ") if refused else _why(place, error)
+        raise UsageError(f"{place}: cannot be {done}: {why}; {_advice(error)}") from None
+
+
+def _why(place: str, error: OSError) -> str:
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        for path in (Path(place), *Path(place).parents):
+            if path.is_file():
+                return f"{path} is a file, not a folder"
+    return os.strerror(error.errno or errno.EIO).lower()
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in _FORBIDDEN:
+        return "choose another place, or give this user the right to use it"
+    return "check the disk, or choose another place" if error.errno == errno.EIO else "choose another place"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, local or on any filesystem that pyarrow.fs knows; it need not exist yet. Picklable."""
+
+    filesystem: pafs.FileSystem
+    path: str
+
+    @classmethod
+    def at(cls, place: str | Path) -> "Folder":
+        """Open a local path or a URI such as s3://bucket/run.
+
+        Raises:
+            ConfigError: the URI holds a secret, or names no filesystem that pyarrow knows.
+        """
+        text = str(place)
+        if reason := find_secret(text):
+            raise ConfigError(f"{text}: {reason}")
+        try:
+            if "://" not in text:
+                return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
+            return cls(*pafs.FileSystem.from_uri(text))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, RuntimeError) as error:
+            raise ConfigError(f"{text}: not a place that can be opened: {error}") from None
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rpartition("/")[2]
+
+    def sub(self, name: str) -> "Folder":
+        """Return the folder `name` inside this one."""
+        return Folder(self.filesystem, f"{self.path}/{name}")
+
+    def names(self, prefix: str = "", suffix: str = "") -> list[str]:
+        """Return the names of the files right in this folder, sorted; none if it does not exist."""
+        with telling(self.path, "read"):
+            found = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
+        files = [info.base_name for info in found if info.is_file]
+        return sorted(name for name in files if name.startswith(prefix) and name.endswith(suffix))
+
+    def has(self, name: str) -> bool:
+        """Tell whether the file exists."""
+        with telling(self.path, "read"):
+            return self.filesystem.get_file_info(f"{self.path}/{name}").is_file
+
+    def remove(self, name: str) -> None:
+        """Delete one file of this folder, if it exists."""
+        if self.has(name):
+            with telling(self.path, "written"):
+                self.filesystem.delete_file(f"{self.path}/{name}")
+
+    def delete(self) -> None:
+        """Delete this folder and all in it, if it exists."""
+        with telling(self.path, "written"):
+            if self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound:
+                self.filesystem.delete_dir(self.path)
+
+    def open(self, name: str) -> pa.NativeFile:
+        """Open a file for reading at any place in it; the caller closes it."""
+        with telling(f"{self.path}/{name}", "read"):
+            return self.filesystem.open_input_file(f"{self.path}/{name}")
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the whole file."""
+        return self._read(name).to_pybytes()
+
+    def _read(self, name: str) -> pa.Buffer:
+        """Return the whole file in memory of Arrow's own; what a stream reads would be a Python object."""
+        with telling(f"{self.path}/{name}", "read"), self.open(name) as file:
+            return file.read_buffer()
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file so that it is seen whole or not at all.
+
+        Raises:
+            UsageError: this folder cannot be made, or not be written to.
+            StageError: the disk is full.
+        """
+        with telling(self.path, "written"):
+            if not isinstance(self.filesystem, pafs.LocalFileSystem):
+                self._pour(name, content)
+                return
+            self.filesystem.create_dir(self.path, recursive=True)
+            draft = f".{name}.{uuid.uuid4().hex}"
+            try:
+                self._pour(draft, content)
+                self._put(draft, name, content)
+            finally:
+                with suppress(OSError):
+                    Path(f"{self.path}/{draft}").unlink(missing_ok=True)
+
+    def _put(self, draft: str, name: str, content: bytes) -> None:
+        """Rename a draft; a mounted bucket may not know how to, but shows a file when it is closed."""
+        try:
+            self.filesystem.move(f"{self.path}/{draft}", f"{self.path}/{name}")
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            self._pour(name, content)
+
+    def _pour(self, name: str, content: bytes) -> None:
+        with self.filesystem.open_output_stream(f"{self.path}/{name}", compression=None) as stream:
+            stream.write(content)
+
+    def read_json(self, name: str) -> Any:
+        """Return the parsed content of a JSON file."""
+        return json.loads(self.read_bytes(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file for people to read: indented, keys in the given order."""
+        self.write_bytes(name, json.dumps(value, indent=2, default=str).encode())
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Return one Parquet file as a table.
+
+        No Python object holds its bytes: a thread of Arrow that let go of one while the program ended aborted
+        3 of 320 finished runs, beside three busy processes (pyarrow 26; apache/arrow issues 34314, 50482).
+        """
+        source = pa.BufferReader(self._read(name))
+        return pq.read_table(source, columns=columns, use_threads=False)
+
+    def read_rows(self, name: str, start: int, rows: int, columns: list[str]) -> pa.Table:
+        """Return some rows of one Parquet file, reading the row groups that hold them."""
+        with self.open(name) as file:
+            parquet, groups, first, before = pq.ParquetFile(file), [], None, 0
+            for group in range(parquet.num_row_groups):
+                after = before + parquet.metadata.row_group(group).num_rows
+                if after > start and before < start + rows:
+                    groups.append(group)
+                    first = before if first is None else first
+                before = after
+            table = parquet.read_row_groups(groups, columns, use_threads=False)
+        return table.slice(start - (first or 0), rows)
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a table as one Parquet file."""
+        self.write_bytes(name, _to_parquet(table))
+
+    def write_table_once(self, name: str, table: pa.Table) -> bool:
+        """Write a table as one Parquet file unless it exists; return whether it was written.
+
+        Of two writers at the same moment the later one replaces the file, so both must have the same to say.
+        """
+        if self.has(name):
+            return False
+        self.write_table(name, table)
+        return True
+
+    def count_rows(self, name: str) -> int:
+        """Return the number of rows of one Parquet file, which its footer knows."""
+        with self.open(name) as file:
+            return pq.ParquetFile(file).metadata.num_rows
+
+    def tables(self, prefix: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the Parquet files whose names start with `prefix`, one at a time, in order of name."""
+        for name in self.names(prefix, ".parquet"):
+            yield self.read_table(name, columns)
+
+    def read_tables(self, prefix: str, columns: list[str] | None = None) -> pa.Table:
+        """Return all Parquet files whose names start with `prefix` as one table.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        found = list(self.tables(prefix, columns))
+        if not found:
+            raise FileNotFoundError(f"{self.path}: no {prefix}*.parquet")
+        return pa.concat_tables(found)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did: rows made, tokens used, and facts that later stages or the user need."""
+
+    rows: int
+    usage: Usage = field(default_factory=Usage)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The marker of a finished stage.
+
+    Attributes:
+        stage: its name.
+        hash: hex SHA-256 of all that decides its content.
+        seconds: wall time of the run that finished it.
+        outcome: what it did.
+    """
+
+    stage: str
+    hash: str
+    seconds: float
+    outcome: Outcome
+
+    @property
+    def is_final(self) -> bool:
+        """Whether every answer came; the next run asks for the others, also where time had run out."""
+        facts = self.outcome.facts
+        return not (facts.get("answers", {}).get("set_aside") or facts.get("rows_unasked"))
+
+    def save(self, folder: Folder) -> None:
+        """Write the marker; call it when every other file of the stage is written."""
+        usage = self.outcome.usage
+        folder.write_json(
+            MANIFEST,
+            {
+                "stage": self.stage,
+                "hash": self.hash,
+                "seconds": round(self.seconds, 3),
+                "rows": self.outcome.rows,
+                "tokens": {"prompt": usage.prompt, "cached": usage.cached, "generated": usage.generated},
+                "facts": dict(self.outcome.facts),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Folder) -> "Manifest | None":
+        """Read the marker of a folder; None if the stage is not finished."""
+        if not folder.has(MANIFEST):
+            return None
+        saved = folder.read_json(MANIFEST)
+        outcome = Outcome(saved["rows"], Usage(**saved["tokens"]), saved["facts"])
+        return cls(saved["stage"], saved["hash"], saved["seconds"], outcome)
+
+
+def _to_parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    return buffer.getvalue()
+
+
+def content_hash(stage: str, decides: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Return the hex SHA-256 of what decides a stage's content.
+
+    Args:
+        stage: its name.
+        decides: JSON-ready config slices and other values.
+        inputs: hash of each input, by name.
+    """
+    whole = {"schema": schema.VERSION, "stage": stage, "decides": decides, "inputs": dict(inputs)}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

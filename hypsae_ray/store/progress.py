@@ -1,0 +1,143 @@
+"""The sign of life that a labelling job leaves beside its answers, and what `hypsae status` reads from it."""
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+from uuid import uuid4
+
+from hypsae_ray.errors import StageError
+from hypsae_ray.store.artifacts import Folder
+
+FILE = "progress.json"
+EVERY_S = 10.0
+DEAD_AFTER_S = 45.0
+
+
+@dataclass(frozen=True)
+class Beat:
+    """One sign of life.
+
+    Attributes:
+        job: names the process that gave it.
+        host: its machine and process number.
+        started: when it began to ask, in seconds since 1970.
+        time: when this sign was given.
+        labeller: name of the folder of answers.
+        shards: shards that this job has to compute.
+        done: those that it has computed or found done.
+        pairs: (text, question) pairs in those that are done.
+        all_pairs: pairs in all its shards.
+        workers: processes that have computed shards.
+        ended: "" while it runs; then "done", "partial" if shards failed, or why it stopped.
+    """
+
+    job: str
+    host: str
+    started: float
+    time: float
+    labeller: str
+    shards: int
+    done: int = 0
+    pairs: int = 0
+    all_pairs: int = 0
+    workers: int = 0
+    ended: str = ""
+
+    @property
+    def state(self) -> str:
+        """Whether the job runs, has ended, or is dead: it said nothing for a while."""
+        if self.ended:
+            return self.ended
+        return "running" if time.time() - self.time < DEAD_AFTER_S and not _is_gone(self.host) else "dead"
+
+    @property
+    def rate(self) -> float:
+        """Pairs per second since it began, of all workers together."""
+        return self.pairs / max(self.time - self.started, 1e-9)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left at this rate; infinite while nothing is done."""
+        return (self.all_pairs - self.pairs) / self.rate if self.pairs else float("inf")
+
+
+def read_beat(answers: Folder) -> Beat | None:
+    """Return the last sign of life of a folder of answers; None if no job was ever there."""
+    return Beat(**answers.read_json(FILE)) if answers.has(FILE) else None
+
+
+def _is_gone(host: str) -> bool:
+    """Whether a process was on this machine and is no more; of other machines nothing is known."""
+    machine, _, process = host.rpartition(" process ")
+    if machine != socket.gethostname():
+        return False
+    try:
+        with suppress(PermissionError):  # another user's
+            os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@dataclass
+class Progress:
+    """Writes a sign of life every ten seconds while it is open; use it as a context manager.
+
+    Args:
+        answers: folder of the answers.
+        labeller: name of the labeller's folder in it.
+        shards: shards to compute.
+        pairs: pairs in them.
+    """
+
+    answers: Folder
+    labeller: str
+    shards: int
+    pairs: int
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        now = time.time()
+        self._beat = Beat(uuid4().hex[:8], f"{socket.gethostname()} process {os.getpid()}", now, now,
+                          self.labeller, self.shards, all_pairs=self.pairs)  # fmt: skip
+        self._thread = threading.Thread(target=self._keep_writing, daemon=True)
+
+    @property
+    def other(self) -> Beat | None:
+        """The last sign of another job that is at work here now."""
+        last = read_beat(self.answers)
+        return last if last and last.state == "running" and last.job != self._beat.job else None
+
+    def __enter__(self) -> "Progress":
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+        done = "done" if self._beat.done == self._beat.shards else "partial"
+        self._beat = replace(self._beat, ended=done if kind is None else f"stopped: {kind.__name__}")
+        self._write()
+
+    def count(self, pairs: int, begun: float, workers: int, shards: int = 1) -> None:
+        """Note shards with so many pairs; the first one says when work began, its model loaded."""
+        with self._lock:
+            started = self._beat.started if self._beat.done else begun or self._beat.started
+            done, pairs = self._beat.done + shards, self._beat.pairs + pairs
+            self._beat = replace(self._beat, started=started, done=done, pairs=pairs, workers=workers)
+
+    def _keep_writing(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            self._beat = replace(self._beat, time=time.time())
+        with suppress(OSError, StageError):  # a job is not to end for want of a sign of life
+            self.answers.write_json(FILE, asdict(self._beat))
