@@ -32,6 +32,7 @@ test-cluster: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright
 
 .venv/installed: pyproject.toml

@@ -1,6 +1,6 @@
 """The stages in order, as data, and the loop that runs what is not done yet.
 
-Each stage is the function `run` in the module of its name in `stages/`. It reads the folders of the stages
+Each stage is the function `run` of a module in `stages/`. It reads the folders of the stages
 it names as inputs and writes one of its own, `stages/<name>-<hash8>/`. The hash covers its sections of the
 config and the hashes of its inputs, so a folder with a manifest is the answer for exactly this question,
 whenever and wherever it was computed. Of `data`, `embed` and `train_sae` see the training texts alone:
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +22,11 @@ from hypsae_ray.console import Console
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.models.protocols import Options
 from hypsae_ray.stages import fingerprints
-from hypsae_ray.store.artifacts import MANIFEST, Folder, Manifest, content_hash
+from hypsae_ray.store.artifacts import MANIFEST, Folder, Manifest, Outcome, content_hash
 
 if TYPE_CHECKING:
     from hypsae_ray.cluster.session import Session
+    from hypsae_ray.stages.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -188,13 +188,19 @@ def run_steps(steps: Sequence[Step], out: Folder, console: Console) -> Iterator[
             if manifest is not None:
                 yield Record(step, manifest, reused=True)
                 continue
-            if session is None:  # imported here: with nothing to do, neither torch nor Ray is loaded
-                session = stack.enter_context(
-                    import_module("hypsae_ray.cluster.session").Session(out, console.say)
-                )
+            if session is None:
+                session = stack.enter_context(_session(out, console))
             if step.stage.asks:  # all that is to come, as soon as the input is known to be good
                 session.check([later.stage.asks(later.config) for later in left if later.stage.asks])
             yield Record(step, _run_step(step, session, console), reused=False)
+
+
+def _session(out: Folder, console: Console) -> "Session":
+    from hypsae_ray.cluster.session import (
+        Session,  # here: with nothing to do, neither torch nor Ray is loaded
+    )
+
+    return Session(out, console.say)
 
 
 def _reopen(steps: Sequence[Step]) -> None:
@@ -215,7 +221,8 @@ def finished(step: Step) -> Manifest | None:
 
 
 def _run_step(step: Step, session: "Session", console: Console) -> Manifest:
-    workspace = import_module("hypsae_ray.stages.workspace")
+    from hypsae_ray.stages import workspace
+
     if step.stage.asks is None:
         session.release()  # what another stage reserved is free for others, however long this one takes
     inputs = {
@@ -227,11 +234,38 @@ def _run_step(step: Step, session: "Session", console: Console) -> Manifest:
     )
     with console.stage(step.label) as close:
         started = time.monotonic()
-        outcome = import_module(f"hypsae_ray.stages.{step.stage.name}").run(work)
+        outcome = _functions()[step.stage.name](work)
         manifest = Manifest(step.stage.name, step.hash, time.monotonic() - started, outcome)
         manifest.save(step.folder)
         close(f"{outcome.rows:,} {step.stage.makes}")
     return manifest
+
+
+def _functions() -> "dict[str, Callable[[Workspace], Outcome]]":
+    """Return the function of each stage, by name; imported when one is to run, since they load torch."""
+    from hypsae_ray.stages import (
+        annotate,
+        data,
+        embed,
+        embed_holdout,
+        evaluate,
+        interpret,
+        score_fidelity,
+        select,
+        train_sae,
+    )
+
+    return {
+        "data": data.run,
+        "embed": embed.run,
+        "train_sae": train_sae.run,
+        "select": select.run,
+        "embed_holdout": embed_holdout.run,
+        "interpret": interpret.run,
+        "score_fidelity": score_fidelity.run,
+        "annotate": annotate.run,
+        "evaluate": evaluate.run,
+    }
 
 
 def _manifest(folder: Folder) -> Manifest:

@@ -34,6 +34,7 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from hypsae_ray.config import Interpret, Llm, Replicas, ScoreFidelity
+from hypsae_ray.data.words import truncate_words
 from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
 from hypsae_ray.models.prompts import wording
 from hypsae_ray.models.prompts.tokens import chat
@@ -165,12 +166,12 @@ def _case(run: str, neuron: int, corpus: Corpus, texts: list[str], truth: pd.Dat
     concept = str(truth.columns[int(np.argmax(match))]) if max(match, default=0) >= RECOVERED_F1 else ""
     prompt = NamingPrompt(
         *(
-            tuple(" ".join(wording.truncate_words(texts[i], NAMING.max_words).split()) for i in part)
+            tuple(" ".join(truncate_words(texts[i], NAMING.max_words).split()) for i in part)
             for part in (shown.positives, shown.negatives)
         ),
         instructions=said,
     )
-    cut = [wording.truncate_words(texts[i], SCORING.max_words) for i in rows]
+    cut = [truncate_words(texts[i], SCORING.max_words) for i in rows]
     true = truth[concept].to_numpy()[rows] if concept else np.zeros(len(rows), int)
     return Case(run, neuron, prompt, cut, fires[rows], concept, true)
 

@@ -15,10 +15,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from hypsae_ray.data import columns
+from hypsae_ray.data.arrays import Bools, Floats, Ints, codes_of
 from hypsae_ray.errors import InputError
-from hypsae_ray.stats.sample import Floats, Ints, codes_of
 
-Bools = npt.NDArray[np.bool_]
 Column = pd.Series  # of any values
 SENTENCES = "a list of sentences, or a table with a column 'interpretation' or 'hypothesis'"
 TEXTS = "a list, a Series or a 1-D array of texts"

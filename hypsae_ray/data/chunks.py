@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.data.words import WORD, end_of_word
 from hypsae_ray.errors import InputError
-from hypsae_ray.stats.sample import Floats, Ints
 
 CHUNKS = 1 << 24  # places for the chunks of a document
 Rule = Literal["any", "mean", "max"]

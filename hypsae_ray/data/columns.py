@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hypsae_ray.data.arrays import Bools, Floats
 from hypsae_ray.data.values import (
     COMMA,
     MISSING,
@@ -37,8 +38,6 @@ from hypsae_ray.data.values import (
 __all__ = ["MISSING", "Typed", "is_missing", "names", "numbers", "shown", "texts"]
 
 T = TypeVar("T")
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from hypsae_ray.data import arguments, columns
+from hypsae_ray.data.arrays import Floats
 from hypsae_ray.errors import InputError
-from hypsae_ray.stats.sample import Floats
 
 _DATES = (datetime.date, datetime.time, datetime.timedelta, pd.Period, np.datetime64, np.timedelta64)
 

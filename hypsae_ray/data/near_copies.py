@@ -38,13 +38,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from hypsae_ray.data.arrays import Bools, Floats, Ints
 from hypsae_ray.data.words import UNSPACED
 
-Floats = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Orders = npt.NDArray[np.int32]
 Texts = npt.NDArray[np.void]
 

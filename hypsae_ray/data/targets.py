@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from hypsae_ray.data import arguments, columns
+from hypsae_ray.data.arrays import Floats
 from hypsae_ray.errors import InputError
-from hypsae_ray.stats.sample import Floats
 
 _WANTED = {
     "classification": "0 or 1 in classification",

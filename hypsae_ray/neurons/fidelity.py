@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.measures import percentile_interval
 
 LEVEL = 0.95
@@ -25,7 +26,6 @@ LEAST_FIRING = 4  # in the half that a measure is reported on
 NEARLY_ALL = 0.9  # share of the silent texts
 TELLING = 0.3  # a correlation of P(yes) with firing that is twice its standard error in 40 texts
 
-Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Number = TypeVar("Number", float, Floats)
 

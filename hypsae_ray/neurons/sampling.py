@@ -8,12 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hypsae_ray.config import Interpret, ScoreFidelity
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from hypsae_ray.data.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, lars_path_gram
 
 from hypsae_ray.config import Select
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.errors import ConfigError
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Task = Literal["regression", "classification"]
 
 # The intercept must not be shrunk. liblinear penalises intercept / scaling; at this scaling the coefficients

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit, ndtr
 
-Floats = npt.NDArray[np.float64]
+from hypsae_ray.data.arrays import Floats
 
 SURE = 1e-6  # P(yes) closer to 0 or 1 is taken for this: an answer of one word may have no probability left
 CUTS = 200

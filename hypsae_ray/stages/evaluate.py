@@ -8,6 +8,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from hypsae_ray.config import Chunk, Config
+from hypsae_ray.data.arrays import Ints, codes_of
 from hypsae_ray.data.chunks import combine_activations, documents_of, mean_vectors, starts_of
 from hypsae_ray.data.rows import few_texts
 from hypsae_ray.errors import StageError
@@ -16,7 +17,7 @@ from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.stats.inference import Surroundings, evaluate, note_mask
 from hypsae_ray.stats.prediction import rows_that_fit
-from hypsae_ray.stats.sample import Ints, Sample, codes_of
+from hypsae_ray.stats.sample import Sample
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.stage_tables import in_order, read_activations
 

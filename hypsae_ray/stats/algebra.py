@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hypsae_ray.stats.sample import Floats
+from hypsae_ray.data.arrays import Floats
 
 
 def solve(matrix: Floats, right: Floats) -> Floats:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hypsae_ray.config import Evaluate
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.algebra import inverse
 from hypsae_ray.stats.design import Design, find_independent, make_design
 from hypsae_ray.stats.estimates import Estimates, Fit, select
@@ -16,7 +17,7 @@ from hypsae_ray.stats.linear import Errors, Moments, add_moments, fit_linear, su
 from hypsae_ray.stats.multiplicity import Corrected
 from hypsae_ray.stats.prediction import deal_folds
 from hypsae_ray.stats.redundancy import Agreement, agreement
-from hypsae_ray.stats.sample import Floats, Ints, Sample
+from hypsae_ray.stats.sample import Sample
 from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, Sides, separations, sum_sides
 
 Task = Literal["regression", "classification", "count", "pairwise", "multiclass"]

@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from hypsae_ray.config import Evaluate
+from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.analysis import Analysis
 from hypsae_ray.stats.design import Design, make_design
 from hypsae_ray.stats.linear import Moments, sum_moments
@@ -22,7 +23,6 @@ from hypsae_ray.stats.prediction import (
     cross_fit_linear,
     rows_that_fit,
 )
-from hypsae_ray.stats.sample import Floats
 
 HYPOTHESES, CEILING = "hypotheses", "embedding"
 # Features that come after the hypotheses in the chain.

@@ -19,8 +19,9 @@ from scipy.linalg import solve_triangular
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import lsmr
 
+from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints
 from hypsae_ray.stats.algebra import solve
-from hypsae_ray.stats.sample import BLOCK_ROWS, Floats, GroupSums, Ints, Sample
+from hypsae_ray.stats.sample import GroupSums, Sample
 
 # Of a column's sum of squares, what must be left outside the span of the others. Sums of zeros and ones are
 # exact; one differing row in a million leaves 1e-6 or more, rounding about 1e-15 times the number of columns.

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.analysis import Analysis, inflation
 from hypsae_ray.stats.likelihood import LOGIT, POISSON
-from hypsae_ray.stats.sample import Floats
 from hypsae_ray.stats.sandwich import FEW, FEW_OF_GROUPS, FEW_OF_ROWS, is_few
 
 _MISSING = 0.05

@@ -12,9 +12,10 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy import stats
 
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.design import make_design
 from hypsae_ray.stats.linear import fit_linear, sum_moments
-from hypsae_ray.stats.sample import Floats, Ints, LabelArray, Sample
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 BINS = 5
 _LEAST = 3 * BINS

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from hypsae_ray.stats.sample import Floats, Ints
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.sandwich import Covariance
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-Floats = npt.NDArray[np.float64]
+from hypsae_ray.data.arrays import Floats
 
 # Up to this many ways to choose the smaller side, all are tried.
 _ALL = 50_000

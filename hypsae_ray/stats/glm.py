@@ -21,13 +21,13 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import linprog
 
+from hypsae_ray.data.arrays import BLOCK_ROWS, Floats
 from hypsae_ray.stats.algebra import inverse
 from hypsae_ray.stats.design import Design, find_independent
 from hypsae_ray.stats.estimates import Estimates, Fit, scaled, unsure, wald
 from hypsae_ray.stats.likelihood import LOGIT, Family, Point, Problem, linear_predictor, maximise
 from hypsae_ray.stats.linear import Errors, Moments, column_scale, impossible, no_fit
 from hypsae_ray.stats.measures import auc, r2
-from hypsae_ray.stats.sample import BLOCK_ROWS, Floats
 from hypsae_ray.stats.sandwich import Covariance, Scored, clustered, hc3
 from hypsae_ray.stats.separation import Contrast
 

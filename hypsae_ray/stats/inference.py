@@ -30,13 +30,14 @@ import pandas as pd
 import scipy.sparse as sp
 
 from hypsae_ray.config import Evaluate
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats import diagnostics
 from hypsae_ray.stats.analysis import Analysis, Task, analyse, covariate_table, fit_joint, kind_of, table_of
 from hypsae_ray.stats.chain import Value, predictive_value
 from hypsae_ray.stats.dose import dose_response
 from hypsae_ray.stats.multiplicity import Corrected, correct
 from hypsae_ray.stats.prediction import Features
-from hypsae_ray.stats.sample import Floats, Ints, Sample
+from hypsae_ray.stats.sample import Sample
 from hypsae_ray.stats.signal import signal_test
 
 

@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.algebra import inverse, solve
 from hypsae_ray.stats.design import Design, find_independent
 from hypsae_ray.stats.estimates import Estimates, Fit, scaled, unsure, wald
-from hypsae_ray.stats.sample import Floats, Ints
 from hypsae_ray.stats.sandwich import Covariance, Scored, clustered, hc3
 
 Errors = Literal["hc3", "cluster", "classical"]

@@ -6,7 +6,7 @@ order.
 
 import numpy as np
 
-from hypsae_ray.stats.sample import Floats, Ints
+from hypsae_ray.data.arrays import Floats, Ints
 
 
 def r2(y: Floats, predicted: Floats, expected: Floats, weights: Floats) -> float:

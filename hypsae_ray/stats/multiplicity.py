@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from statsmodels.stats.multitest import multipletests
 
-from hypsae_ray.stats.sample import Floats
+from hypsae_ray.data.arrays import Floats
 
 Correction = Literal["bonferroni", "holm", "fdr_bh", "fdr_by", "none"]
 

@@ -24,8 +24,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.prediction import Features, deal_folds
-from hypsae_ray.stats.sample import Floats, Ints
 
 # The strongest first: it is taken where nothing can be compared.
 PENALTIES = np.logspace(5, -1, 13)  # of a sum of squares over rows of weight 1

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.algebra import solve
 from hypsae_ray.stats.design import Design, find_independent
 from hypsae_ray.stats.likelihood import LOGIT, Family, Problem, maximise
 from hypsae_ray.stats.linear import Moments, add_moments
 from hypsae_ray.stats.measures import Ranking, percentile_interval
-from hypsae_ray.stats.sample import Floats, Ints
 
 Features = Floats | sp.csr_matrix
 # Weights of a bootstrap that are held at once, in numbers: 16 MB, as often as there are copies of them.

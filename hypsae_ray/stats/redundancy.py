@@ -8,7 +8,8 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-from hypsae_ray.stats.sample import Floats, Ints, Sample
+from hypsae_ray.data.arrays import Floats, Ints
+from hypsae_ray.stats.sample import Sample
 
 # From this correlation of labels on, two hypotheses are near-copies; from the lower one on, a pair is listed.
 NEAR_COPY = 0.8

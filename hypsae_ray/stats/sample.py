@@ -8,19 +8,12 @@ there is one code for both.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import scipy.sparse as sp
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
-# Rows per block. Whatever is random is drawn block by block, so that results do not hang on where labels are
-# stored; 65,536 rows of 50 labels are 26 MB.
-BLOCK_ROWS = 65_536
+from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints
 
 
 class Labels(Protocol):
@@ -144,16 +137,3 @@ class GroupSums:
         shape = (len(present), len(groups))
         member = sp.csr_matrix((np.ones(len(groups)), (place, np.arange(len(groups)))), shape=shape)
         self.total[present] += member @ values
-
-
-def codes_of(values: "pd.Series[Any]") -> Ints:
-    """Return codes from 0 for distinct values (n,); each missing value is one of its own.
-
-    >>> codes_of(pd.Series(["b", "a", None, "b", None])).tolist()
-    [0, 1, 2, 0, 3]
-    """
-    codes, distinct = pd.factorize(values)
-    missing = codes < 0
-    codes = codes.astype(np.int64)
-    codes[missing] = len(distinct) + np.arange(int(missing.sum()))
-    return codes

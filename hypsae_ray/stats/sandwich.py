@@ -26,7 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hypsae_ray.stats.sample import Floats, GroupSums, Ints
+from hypsae_ray.data.arrays import Floats, Ints
+from hypsae_ray.stats.sample import GroupSums
 
 FEW = 30
 FEW_OF_ROWS, FEW_OF_GROUPS = 1 / 4, 1 / 2

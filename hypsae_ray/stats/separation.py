@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats import exact
-from hypsae_ray.stats.sample import Floats, GroupSums, Sample
+from hypsae_ray.stats.sample import GroupSums, Sample
 
 SMALL_CELL = 10
 # Columns whose sums by group are held at once: four arrays of (G, columns) in this many bytes.

@@ -17,8 +17,9 @@ from scipy import stats
 from scipy.optimize import minimize
 
 import hypsae_ray
+from hypsae_ray.data.arrays import codes_of
 from hypsae_ray.stats import separation
-from hypsae_ray.stats.sample import LabelArray, Sample, codes_of
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 TEXTBOOK = json.loads((Path(__file__).parent / "textbook.json").read_text())
 MTCARS, ENDOMETRIAL = (pd.DataFrame(TEXTBOOK[name]) for name in ("mtcars", "endometrial"))

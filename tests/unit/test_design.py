@@ -3,9 +3,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+from hypsae_ray.data.arrays import BLOCK_ROWS
 from hypsae_ray.stats.design import Design, find_independent, make_design
 from hypsae_ray.stats.linear import fit_linear, sum_moments
-from hypsae_ray.stats.sample import BLOCK_ROWS, LabelArray, Sample
+from hypsae_ray.stats.sample import LabelArray, Sample
 
 
 def sort_out(columns: np.ndarray, weights: np.ndarray | None = None, *, constant: bool = True):

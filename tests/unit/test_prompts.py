@@ -175,7 +175,9 @@ def test_texts_are_cut_after_n_words_and_short_ones_not_at_all():
 
 
 WORDINGS = sorted(
-    path.name.removesuffix(".txt") for path in (resources.files("hypsae_ray") / "prompts").iterdir()
+    path.name.removesuffix(".txt")
+    for path in resources.files("hypsae_ray.models.prompts").iterdir()
+    if path.name.endswith(".txt")
 )
 
 

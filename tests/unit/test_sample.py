@@ -3,10 +3,11 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+from hypsae_ray.data.arrays import BLOCK_ROWS, codes_of
 from hypsae_ray.stats.design import make_design
 from hypsae_ray.stats.linear import fit_linear, sum_moments
 from hypsae_ray.stats.redundancy import agreement
-from hypsae_ray.stats.sample import BLOCK_ROWS, GroupSums, LabelArray, Sample, codes_of
+from hypsae_ray.stats.sample import GroupSums, LabelArray, Sample
 
 N = 70_000  # more than one block
 

@@ -192,5 +192,5 @@ def test_nothing_is_unpickled_from_a_file():
         if calls := {call[1] for call in UNPICKLES.finditer(file.read_text(encoding="utf-8"))}:
             found[str(file.relative_to(package))] = calls
     assert found == ALLOWED
-    assert "weights_only=True" in (package / "core" / "sae.py").read_text(encoding="utf-8")
-    assert "allow_pickle=False" in (package / "inputs" / "vector_file.py").read_text(encoding="utf-8")
+    assert "weights_only=True" in (package / "sae" / "model.py").read_text(encoding="utf-8")
+    assert "allow_pickle=False" in (package / "data" / "files" / "vector_file.py").read_text(encoding="utf-8")

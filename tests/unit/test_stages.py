@@ -15,6 +15,7 @@ from scipy.stats import binom
 from hypsae_ray.config import Interpret, Label, ScoreFidelity
 from hypsae_ray.config.loading import parse
 from hypsae_ray.data.rows import text_ids
+from hypsae_ray.labels.stored_labels import to_labels
 from hypsae_ray.models.prompts.wording import render_naming
 from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, LocalPool, NamingPrompt, Scores
 from hypsae_ray.neurons.corpus import Corpus
@@ -201,7 +202,7 @@ def test_each_hypothesis_is_labelled_at_the_threshold_of_its_own_sentence():
     first, unnamed = table["threshold"]
     assert 0.1 < first < 0.3
     assert unnamed == 0.5
-    labels = annotate.to_labels(np.array([[0.3, 0.3], [0.1, 0.6]]), table["threshold"].to_numpy())
+    labels = to_labels(np.array([[0.3, 0.3], [0.1, 0.6]]), table["threshold"].to_numpy())
     assert labels.tolist() == [[1, 0], [0, 1]]
 
 
@@ -303,7 +304,7 @@ def test_unnamed_hypotheses_are_not_asked_and_failed_rows_have_a_status():
     assert scores.usage.prompt == 2
     assert scores.status.tolist() == [[Status.OK, Status.FAILED], [Status.TOO_LONG, Status.FAILED]]
     assert np.isnan(scores.p_yes).tolist() == [[False, True], [True, True]]
-    labels = annotate.to_labels(scores.p_yes, 0.5)
+    labels = to_labels(scores.p_yes, 0.5)
     np.testing.assert_array_equal(labels, [[1, np.nan], [np.nan, np.nan]])
 
 

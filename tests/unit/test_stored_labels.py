@@ -7,11 +7,12 @@ import pytest
 
 from hypsae_ray.api.evaluation import evaluate_hypotheses
 from hypsae_ray.config import Evaluate
+from hypsae_ray.data.arrays import BLOCK_ROWS
 from hypsae_ray.labels.answers import score_columns
 from hypsae_ray.labels.stored_labels import StoredLabels
 from hypsae_ray.models.protocols import Scores
 from hypsae_ray.stats.inference import evaluate
-from hypsae_ray.stats.sample import BLOCK_ROWS, LabelArray, Sample
+from hypsae_ray.stats.sample import LabelArray, Sample
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status, annotations
 

@@ -9,10 +9,8 @@ a text shares the instruction.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
+from hypsae_ray.data.arrays import Ints
 
-Ints = npt.NDArray[np.int64]
 Layout = Literal["text_first", "question_first"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
