@@ -69,7 +69,7 @@ class Report:
 
     @property
     def counts(self) -> dict[str, Mapping[str, float]]:
-        """What there is to add up over all shards, by kind (see `boundary.Engines.publish`)."""
+        """What there is to add up over all shards, by kind (see `cluster.engines.Engines.publish`)."""
         usage = self.usage
         return {
             "shards": {"failed" if self.failure else "there" if self.there else "done": 1},

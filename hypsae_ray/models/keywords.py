@@ -39,7 +39,7 @@ _QUOTED = re.compile(r'"([^"]+)"')
 
 @dataclass(frozen=True)
 class Keywords:
-    """The keyword baseline: a `boundary.LanguageModel` that takes no tokens. Deterministic."""
+    """The keyword baseline: a `protocols.LanguageModel` that takes no tokens. Deterministic."""
 
     thread_safe: ClassVar[bool] = True
 

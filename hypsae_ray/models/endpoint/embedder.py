@@ -25,7 +25,7 @@ KEPT = 0.75
 
 
 class EndpointEmbedder:
-    """One server's embedding model: a `boundary.Embedder` that several threads may call at once.
+    """One server's embedding model: a `protocols.Embedder` that several threads may call at once.
 
     Args:
         options: the server's name of the model, and the section `endpoint`.

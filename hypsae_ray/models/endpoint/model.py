@@ -47,7 +47,7 @@ _SAID = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
 
 
 class EndpointModel:
-    """One server's model: a `boundary.LanguageModel` whose methods several threads may call at once.
+    """One server's model: a `protocols.LanguageModel` whose methods several threads may call at once.
 
     Args:
         llm: the server's name of the model, its context, and the section `endpoint`.
