@@ -1,8 +1,8 @@
 """What the stages ask of a model, and all they know about it.
 
 `Embedder` and `LanguageModel` live inside one process and know nothing of Ray. The rest of `models/` holds
-the real ones, `models/keywords.py` one without an LLM; tests may pass any object of this shape. A `Pool` is where copies
-of such an object work: in this process (`LocalPool`) or in Ray actors (`cluster/pool.py`).
+the real ones, `models/keywords.py` one without an LLM; tests may pass any object of this shape. A `Pool`
+holds copies of such an object: in this process (`LocalPool`) or in Ray actors (`cluster/pool.py`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
