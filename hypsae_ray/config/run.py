@@ -1,0 +1,142 @@
+"""All sections of a run, and those of `hypsae annotate`."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from hypsae_ray.config.annotate import Annotate
+from hypsae_ray.config.data import Data
+from hypsae_ray.config.embed import Embed
+from hypsae_ray.config.evaluate import Evaluate
+from hypsae_ray.config.interpret import Interpret
+from hypsae_ray.config.label import Label
+from hypsae_ray.config.llm import Llm
+from hypsae_ray.config.replicas import Replicas
+from hypsae_ray.config.score_fidelity import ScoreFidelity
+from hypsae_ray.config.select import Select
+from hypsae_ray.config.train_sae import SAE_SIZES, TrainSae
+from hypsae_ray.config.types import Delimiter, Encoding, Runtime, Section
+
+
+class AnnotateJob(Section):
+    """Hypotheses and texts of any origin: what `hypsae annotate` runs."""
+
+    hypotheses: Runtime[str]
+    """CSV, Parquet or JSONL file with a column interpretation or hypothesis."""
+    data: Runtime[str]
+    """File, glob or folder of JSONL, CSV or Parquet: the texts."""
+    encoding: Encoding | None = None
+    """Encoding of `data` if it is JSON or CSV; see `Data`."""
+    delimiter: Delimiter | None = None
+    """What stands between cells of `data` if it is CSV; see `Data`."""
+    text: str = "text"
+    """Column of the text."""
+    id: str | None = None
+    """Column of an id to carry along; null: none."""
+    llm: Llm = Llm()
+    """The model that labels."""
+    label: Label = Label()
+    """How it is asked."""
+    annotate: Annotate = Annotate()
+    """Shards, cuts, mask and tries."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    data: Data
+    embed: Embed = Embed()
+    train_sae: TrainSae = TrainSae()
+    select: Select = Select()
+    llm: Llm = Llm()
+    label: Label = Label()
+    interpret: Interpret = Interpret()
+    score_fidelity: ScoreFidelity = ScoreFidelity()
+    annotate: Annotate = Annotate()
+    evaluate: Evaluate = Evaluate()
+    demo_truth: str | None = None
+    """Folder of the demo generator, with the planted concepts; null: the truth is not known."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        n_neurons = self.train_sae.given_neurons or SAE_SIZES[0][1].n_neurons
+        if self.select.n > n_neurons:
+            raise ValueError(
+                f"select.n ({self.select.n}) is above train_sae.n_neurons ({n_neurons}): "
+                "more neurons selected than exist"
+            )
+        namer = self.interpreter
+        if namer.engine == "vllm" and self.interpret.max_tokens >= namer.max_model_len:
+            raise ValueError(
+                f"interpret.max_tokens ({self.interpret.max_tokens}) leaves no room for a prompt in "
+                f"max_model_len ({namer.max_model_len})"
+            )
+        self._check_evaluate()
+        self._check_vectors()
+        if self.demo_truth is not None and self.data.id is None:
+            raise ValueError("demo_truth needs data.id, by which the truth is looked up")
+        own = "column" if self.embed.engine == "column" else None
+        by_row = {"annotate.mask": self.annotate.mask, "demo_truth": self.demo_truth, "embed.engine": own}
+        if self.data.chunk and (given := [name for name, one in by_row.items() if one is not None]):
+            raise ValueError(f"{given[0]} is about rows of the data, which data.chunk splits: leave out one")
+        return self
+
+    def _check_vectors(self) -> None:
+        if self.embed.engine != "column":
+            return
+        if self.embed.files is None:
+            used = {self.data.text, self.data.target, self.data.id, self.data.group, *self.data.covariates}
+            if self.embed.column in used:
+                raise ValueError(f"embed.column {self.embed.column!r} is a column that section data uses")
+            return
+        given = self.embed.files.places
+        for source in ("val", "holdout"):
+            if (source in given) != (getattr(self.data, source) is not None):
+                raise ValueError(
+                    f"embed.files.{source} and data.{source} belong together: name both or neither "
+                    "(rows that are split off train have their vectors with it)"
+                )
+
+    def _check_evaluate(self) -> None:
+        named, wanted = self.data.group is not None, self.evaluate
+        for what, asked in (
+            ("absorb_group", wanted.absorb_group),
+            ("errors cluster", wanted.errors == "cluster"),
+        ):
+            if asked and not named:
+                raise ValueError(f"evaluate: {what} needs data.group")
+        if wanted.absorb_group and self.data.task != "regression":
+            raise ValueError(
+                "evaluate.absorb_group needs data.task regression: linear models alone absorb fixed effects"
+            )
+        if reserved := [name for name in self.data.covariates if name == "constant" or name.startswith("#")]:
+            raise ValueError(f"data.covariates: {reserved[0]!r} is a name that the joint model uses itself")
+
+    @property
+    def interpreter(self) -> Llm:
+        """The model that names neurons."""
+        return self.interpret.llm or self.llm
+
+    @property
+    def naming(self) -> Interpret:
+        """How neurons are named, with as many examples as the model that names reads."""
+        return self.interpret.read_by(self.interpreter)
+
+    @property
+    def uses_llm(self) -> bool:
+        """Whether any stage asks a real language model."""
+        return {self.llm.engine, self.interpreter.engine} != {"keywords"}
+
+    def with_keywords(self) -> "Config":
+        """Return this config with keywords in place of every LLM.
+
+        Unless the config asked for keywords itself, they work in this process, as the baseline of a run.
+        """
+        here = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
+        llm = here if self.uses_llm else self.llm
+        changed = {
+            "llm": llm,
+            "interpret": self.interpret.model_copy(update={"llm": None}),
+            "annotate": self.annotate.model_copy(update={"max_minutes": None}),  # they take milliseconds
+        }
+        return self.model_copy(update=changed)

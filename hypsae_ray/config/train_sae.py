@@ -1,0 +1,136 @@
+"""Section `train_sae`."""
+
+import math
+from typing import NamedTuple, Self
+
+from pydantic import model_validator
+
+from hypsae_ray.config.types import Amount, Count, NodeLabels, Positive, PositiveAmount, Runtime, Section
+
+
+class SaeShape(NamedTuple):
+    """Sizes of an SAE: neurons, those that may fire per text, and prefix lengths."""
+
+    n_neurons: int
+    k: int
+    prefix_lengths: tuple[int, ...]
+
+
+# Up to so many training texts. The sizes are those that hypothesaes advises for 1,000, 10,000 and 100,000
+# texts, with the borders near the geometric means.
+SAE_SIZES = (
+    (3_000, SaeShape(64, 4, (16, 64))),
+    (30_000, SaeShape(256, 8, (32, 256))),
+    (math.inf, SaeShape(1024, 8, (128, 1024))),
+)
+
+
+class TrainSae(Section):
+    """The Matryoshka top-k sparse autoencoder."""
+
+    n_neurons: Positive | None = None
+    """Neurons in all (M); null: the last of prefix_lengths or, without them, by the number of training texts:
+    64 up to 3,000, 256 up to 30,000, 1024 above."""
+    k: Positive | None = None
+    """Neurons that may fire per text (K); with `batch_topk`, on average over a batch. null: 4 of up to 64
+    neurons, 8 of more."""
+    prefix_lengths: tuple[Positive, ...] = ()
+    """Ascending prefix lengths of the Matryoshka loss, the last one n_neurons; empty: only n_neurons, or
+    (16, 64), (32, 256) or (128, 1024) where n_neurons follows the number of texts."""
+    batch_topk: bool = False
+    """Keep the k x batch largest activations of a batch, and learn a threshold to use afterwards."""
+    aux_k: Count | None = None
+    """Dead neurons that try to explain the residual; null: 2 x k, at most n_neurons; 0: none."""
+    aux_weight: Amount = 1 / 32
+    """Weight of the aux-k term in the loss."""
+    multi_k: Positive | None = None
+    """Neurons in a second, less sparse reconstruction; null: none."""
+    multi_weight: Amount = 0.125
+    """Weight of the multi-k term, if there is one."""
+    dead_after: Positive = 256
+    """Training steps without firing after which a neuron counts as dead."""
+    batch_size: Positive = 512
+    """Texts per step over all workers together (the global batch)."""
+    learning_rate: PositiveAmount = 5e-4
+    """Step size of Adam."""
+    max_epochs: Positive = 200
+    """Passes over the training texts at the most."""
+    patience: Positive = 5
+    """Epochs without a lower validation loss after which training stops."""
+    clip_norm: PositiveAmount = 1.0
+    """Gradients are scaled down to this norm."""
+    seed: Count = 0
+    """Seed of the initial weights and of the order of rows."""
+    workers: Runtime[Count] = 0
+    """Ray Train workers; 0: training runs in this process."""
+    min_workers: Runtime[Positive | None] = None
+    """Workers that are enough to begin, and to go on from a snapshot when nodes are lost; null: all."""
+    gpus_per_worker: Runtime[Amount] = 0
+    """GPUs that each worker reserves; 0: it trains on the CPU."""
+    cpus_per_worker: Runtime[PositiveAmount] = 1
+    """CPU cores that each worker reserves."""
+    accelerator: Runtime[str | None] = None
+    """Kind of GPU, in Ray's words, such as A100; null: any."""
+    labels: Runtime[NodeLabels] = {}
+    """Labels of the nodes that may hold a worker; see `replicas.labels`."""
+
+    def sized(self, n_texts: int) -> Self:
+        """Return these options with the sizes that were left empty filled in, for so many training texts.
+
+        >>> TrainSae().sized(2_000).shape
+        SaeShape(n_neurons=64, k=4, prefix_lengths=(16, 64))
+        """
+        shape = next(shape for most, shape in SAE_SIZES if n_texts <= most)
+        if (n_neurons := self.given_neurons) is not None:
+            k = min(4 if n_neurons <= 64 else 8, n_neurons)
+            shape = SaeShape(n_neurons, k, self.prefix_lengths or (n_neurons,))
+        return self.model_copy(update=shape._asdict() | {"k": self.k or shape.k})
+
+    @property
+    def given_neurons(self) -> int | None:
+        """Neurons as given, by n_neurons or the last prefix length; None: neither is."""
+        return self.n_neurons or (self.prefix_lengths[-1] if self.prefix_lengths else None)
+
+    @property
+    def shape(self) -> "SaeShape":
+        """The sizes, where none is left empty; see `sized`."""
+        assert self.n_neurons is not None and self.k is not None, "sized() comes first"
+        return SaeShape(self.n_neurons, self.k, self.prefix_lengths or (self.n_neurons,))
+
+    @property
+    def n_aux(self) -> int:
+        """aux_k with the default filled in."""
+        shape = self.shape
+        return min(2 * shape.k, shape.n_neurons) if self.aux_k is None else self.aux_k
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.given_neurons is None:
+            self._check_unsized()
+        else:
+            self._check_sizes(self.sized(0))
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers ({self.min_workers}) is above workers ({self.workers})")
+        if self.gpus_per_worker and not self.workers:
+            raise ValueError(
+                "gpus_per_worker needs workers: with 0, training runs in this process on the CPU"
+            )
+        return self
+
+    def _check_unsized(self) -> None:
+        given = {"k": self.k, "multi_k": self.multi_k, "aux_k": self.aux_k}
+        if named := [name for name, value in given.items() if value]:
+            raise ValueError(f"{named[0]} is given without n_neurons: give n_neurons too")
+
+    def _check_sizes(self, sized: Self) -> None:
+        n_neurons, k, prefixes = sized.shape
+        if k > n_neurons:
+            raise ValueError(f"k ({k}) is above n_neurons ({n_neurons})")
+        if list(prefixes) != sorted(set(prefixes)):
+            raise ValueError(f"prefix_lengths {list(prefixes)} must ascend, each one once")
+        if prefixes[-1] != n_neurons:
+            raise ValueError(f"prefix_lengths end at {prefixes[-1]}, but n_neurons is {n_neurons}")
+        if self.multi_k is not None and not k < self.multi_k <= n_neurons:
+            raise ValueError(f"multi_k ({self.multi_k}) must lie above k ({k}) and up to n_neurons")
+        if sized.n_aux > n_neurons:
+            raise ValueError(f"aux_k ({sized.n_aux}) is above n_neurons ({n_neurons})")

@@ -1,0 +1,117 @@
+"""What sections share: the types of their fields, and the base of them all."""
+
+import codecs
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from hypsae_ray.secrets import find_secret
+
+T = TypeVar("T")
+
+
+class _RuntimeMark:
+    """Metadata of a field that does not decide the content of any result."""
+
+
+Runtime = Annotated[T, _RuntimeMark()]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Examples = Annotated[int, Field(ge=4)]
+Amount = Annotated[float, Field(ge=0)]
+PositiveAmount = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+NodeLabels = dict[str, str]
+
+SECRET = "secret"  # type of the errors of pydantic whose input must not be shown
+
+
+def _encoding(name: str) -> str:
+    try:
+        known = codecs.lookup(name)
+        "".encode(name)  # not one of bytes to bytes, such as base64
+    except LookupError:
+        raise ValueError("no encoding that Python knows, such as utf-8, cp1252, shift_jis") from None
+    return known.name
+
+
+def _delimiter(sign: str) -> str:
+    sign = {"\\t": "\t", "tab": "\t"}.get(sign, sign)
+    if len(sign) != 1 or sign in '"\r\n':
+        raise ValueError("one sign is wanted, such as ; or tab")
+    return sign
+
+
+Encoding = Annotated[str, AfterValidator(_encoding)]
+Delimiter = Annotated[str, AfterValidator(_delimiter)]
+
+
+def _threshold(value: Any) -> float | str:
+    try:
+        if value == "auto" or 0 < float(value) < 1:
+            return value if value == "auto" else float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("auto or a number above 0 and below 1 is wanted")
+
+
+Threshold = Annotated[float | Literal["auto"], PlainValidator(_threshold)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable; unknown keys and secrets are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_people_write(cls, tree: Any) -> Any:
+        """Take a section, list or mapping left empty for its defaults, and one value for a list of one."""
+        if not isinstance(tree, dict):
+            return tree
+        fields = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {
+            name: _listed(fields.get(name), value)
+            for name, value in tree.items()
+            if value is not None or not _may_be_left_empty(fields.get(name))
+        }
+
+    @field_validator("*")
+    @classmethod
+    def _no_secret(cls, value: Any) -> Any:
+        if reason := find_secret(value):
+            raise PydanticCustomError(SECRET, "{reason}", {"reason": reason})
+        return value
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields that decide a result, JSON-ready: all but the `Runtime` ones."""
+        dumped = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if any(isinstance(mark, _RuntimeMark) for mark in field.metadata):
+                del dumped[name]
+            elif isinstance(value, Section):
+                dumped[name] = value.content()
+        return dumped
+
+
+def _may_be_left_empty(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, dict) or (isinstance(kind, type) and issubclass(kind, Section))
+
+
+def _listed(kind: Any, value: Any) -> Any:
+    is_list = get_origin(kind) is tuple and Ellipsis in get_args(kind)
+    return [value] if is_list and not isinstance(value, list | tuple | dict) else value
