@@ -41,9 +41,10 @@ from hypsae_ray.demo import grammar
 from hypsae_ray.labels.answers import Answers, Part, Texts
 from hypsae_ray.labels.label_shards import LabelShards
 from hypsae_ray.labels.pairs import blocks
+from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.prompts.sharing import Layout
 from hypsae_ray.models.prompts.tokens import LabelPrompts, measure
-from hypsae_ray.models.protocols import LanguageModel, Pool
+from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.models.vllm.model import (
     engine_arguments,
     label_params,

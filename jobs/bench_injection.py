@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hypsae_ray.cluster.session import LanguageModelFactory
 from hypsae_ray.config import Endpoint, Label, Llm, Replicas
 from hypsae_ray.demo import grammar
+from hypsae_ray.models.load import load_language_model
 from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.stats.measures import Ranking, percentile_interval
 from hypsae_ray.store.usage import Usage
@@ -120,7 +120,7 @@ def main() -> None:
     """Ask with either wording, and print the comparison."""
     options = _options()
     attacks, seed = read_attacks(options.attacks), SEEDS[options.attacks]
-    model = LanguageModelFactory(_llm(options))()
+    model = load_language_model(_llm(options))
     hostile = draw(options.texts, options.questions, seed)
     clean = draw(options.clean_texts, CLEAN_QUESTIONS, seed + 1)
     ways = {

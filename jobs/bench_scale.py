@@ -38,7 +38,8 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import annotation
 from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm, Replicas
 from hypsae_ray.console import Console
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Pool, Scores
+from hypsae_ray.models.pool import Pool
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Scores
 from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.progress import read_beat

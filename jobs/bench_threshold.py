@@ -40,12 +40,12 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from hypsae_ray.cluster.session import LanguageModelFactory
 from hypsae_ray.config import UNPLACED, Llm, Replicas
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.demo import grammar
 from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
 from hypsae_ray.labels.stored_labels import to_labels
+from hypsae_ray.models.load import load_language_model
 from hypsae_ray.neurons.thresholds import place_threshold
 from hypsae_ray.stages.annotate import read_annotations
 from hypsae_ray.stats.measures import percentile_interval
@@ -120,7 +120,7 @@ def ask(
     done = len(parts[0])
     if done < len(texts):
         llm = Llm(model=model, max_model_len=2048, replicas=Replicas(min=0, max=0))
-        labeller, end = LanguageModelFactory(llm)(), time.monotonic() + seconds
+        labeller, end = load_language_model(llm), time.monotonic() + seconds
         while done < len(texts) and time.monotonic() < end:
             shown = [truncate_words(text, MAX_WORDS) for text in texts[done : done + PER_CALL]]
             parts.append(labeller.score(shown, questions).p_yes)

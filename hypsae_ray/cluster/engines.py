@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hypsae_ray.config import Embed, Label, Llm, TrainSae
-from hypsae_ray.models.protocols import Embedder, LanguageModel, Options, Pool
+from hypsae_ray.models.pool import Pool
+from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
 
 if TYPE_CHECKING:
     from hypsae_ray.models.prompts.sharing import Lengths

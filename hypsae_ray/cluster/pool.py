@@ -25,7 +25,7 @@ from hypsae_ray.cluster.placement import Placement, actor_options
 from hypsae_ray.cluster.replica import CALLS_AT_ONCE, Lost, Replica, Skipped
 from hypsae_ray.config import Replicas
 from hypsae_ray.errors import HypsaeError, StageError
-from hypsae_ray.models.protocols import Model, Result, Task
+from hypsae_ray.models.pool import Model, Result, Task
 
 # Never give up on a silent execution: an open pool waits for the driver, and a shard may take minutes.
 NO_PROGRESS_SECONDS = -1

@@ -5,68 +5,23 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hypsae_ray.config import Embed, Label, Llm, TrainSae
-from hypsae_ray.errors import ConfigError, StageError
+from hypsae_ray.errors import StageError
 from hypsae_ray.models.identity import pin
-from hypsae_ray.models.keywords import Keywords
-from hypsae_ray.models.prompts.guarded import Guarded
+from hypsae_ray.models.load import load_embedder, load_language_model
+from hypsae_ray.models.pool import LocalPool, Pool
 from hypsae_ray.models.prompts.sharing import Lengths
-from hypsae_ray.models.protocols import Embedder, LanguageModel, LocalPool, Options, Pool
+from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
 from hypsae_ray.sae.training import LoadShards, OnEpoch, Trained, train
 from hypsae_ray.store.artifacts import Folder
 
 if TYPE_CHECKING:
     from hypsae_ray.cluster.metrics import Metrics
-
-
-@dataclass(frozen=True)
-class EmbedderFactory:
-    """Makes the embedder of a config section; picklable, so that an actor can make it."""
-
-    options: Embed
-
-    def __call__(self) -> Embedder:
-        """Load the model."""
-        if self.options.engine == "column":
-            raise ConfigError(
-                "embed.engine column: it has no model, and reads vectors for `hypsae run` alone"
-            )
-        if self.options.engine == "vllm":
-            from hypsae_ray.models.vllm.embedder import VllmEmbedder
-
-            return VllmEmbedder(self.options)
-        if self.options.engine == "endpoint":
-            from hypsae_ray.models.endpoint.embedder import EndpointEmbedder
-
-            return EndpointEmbedder(self.options)
-        from hypsae_ray.models.sentence_embedder import SentenceEmbedder
-
-        return SentenceEmbedder(self.options)
-
-
-@dataclass(frozen=True)
-class LanguageModelFactory:
-    """Makes the language model of a config section; picklable, so that an actor can make it."""
-
-    options: Llm
-
-    def __call__(self) -> LanguageModel:
-        """Load the model."""
-        if self.options.engine == "keywords":
-            return Keywords()
-        if self.options.engine == "endpoint":
-            from hypsae_ray.models.endpoint.model import EndpointModel
-
-            return Guarded(EndpointModel(self.options))
-        from hypsae_ray.models.vllm.model import VllmModel
-
-        return Guarded(VllmModel(self.options))
 
 
 Say = Callable[[str], None]
@@ -94,7 +49,7 @@ class Session:
         self._folder, self._say = folder, say
         self._checked: list[Options] = []
         self._commits: dict[str, str] = {}
-        self._factory: Callable[[], Any] | None = None
+        self._loaded: tuple[Any, Embed | Llm] | None = None
         self._pool: Any = None
         self._started_ray = False
 
@@ -117,11 +72,11 @@ class Session:
 
     def embedder(self, options: Embed) -> Pool[Embedder]:
         """Return the pool of an embedding model."""
-        return self._get(EmbedderFactory(pin(options, self._commits)), options)
+        return self._get(load_embedder, options)
 
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of a language model."""
-        return self._get(LanguageModelFactory(pin(options, self._commits)), options)
+        return self._get(load_language_model, options)
 
     def lengths(self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
         """Return how many tokens the parts of label prompts have."""
@@ -153,10 +108,11 @@ class Session:
 
         return Metrics()
 
-    def _get(self, factory: Callable[[], Any], options: Embed | Llm) -> Pool[Any]:
-        if factory != self._factory:
+    def _get(self, load: Callable[[Any], Any], options: Embed | Llm) -> Pool[Any]:
+        pinned = pin(options, self._commits)
+        if self._loaded != (load, pinned):
             self._free()
-            self._pool, self._factory = self._open(factory, options), factory
+            self._pool, self._loaded = self._open(partial(load, pinned), options), (load, pinned)
         return self._pool
 
     def _open(self, factory: Callable[[], Any], options: Embed | Llm) -> Any:
@@ -180,7 +136,7 @@ class Session:
 
     def _free(self) -> None:
         """Close the pool that is open, if one is, and give back the memory of a model in this process."""
-        pool, self._pool, self._factory = self._pool, None, None
+        pool, self._pool, self._loaded = self._pool, None, None
         if pool is None:
             return
         pool.close()

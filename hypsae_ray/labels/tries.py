@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from hypsae_ray.errors import HypsaeError, StageError, TransientError
-from hypsae_ray.models.protocols import Model, Pool, Result, Task
+from hypsae_ray.models.pool import Model, Pool, Result, Task
 from hypsae_ray.store.artifacts import Folder
 
 TRIES = 3

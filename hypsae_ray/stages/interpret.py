@@ -22,7 +22,8 @@ from hypsae_ray.config import Interpret
 from hypsae_ray.data.cuts import Cut
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.labels.tries import KeepingPool, RetryingPool
-from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Pool, Sampling
+from hypsae_ray.models.pool import Pool
+from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Sampling
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.names import parse_name, says_something
 from hypsae_ray.neurons.sampling import naming_examples

@@ -17,7 +17,8 @@ import pandas as pd
 
 from hypsae_ray.config import UNPLACED, Label, ScoreFidelity
 from hypsae_ray.data.words import truncate_words
-from hypsae_ray.models.protocols import SCORE_ARRAYS, LanguageModel, Pool, Scores
+from hypsae_ray.models.pool import Pool
+from hypsae_ray.models.protocols import SCORE_ARRAYS, LanguageModel, Scores
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.fidelity import Fidelity, halves, is_true_of_all, score_fidelity
 from hypsae_ray.neurons.sampling import fidelity_examples

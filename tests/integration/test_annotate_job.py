@@ -26,8 +26,9 @@ from hypsae_ray.labels.answers import read_scores
 from hypsae_ray.labels.label_plan import Job
 from hypsae_ray.labels.stored_labels import find_annotations
 from hypsae_ray.models.keywords import Keywords
+from hypsae_ray.models.pool import LocalPool
 from hypsae_ray.models.prompts.tokens import measure
-from hypsae_ray.models.protocols import DEFAULT_LABEL, LocalPool, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Scores
 from hypsae_ray.stages.annotate import annotate
 from hypsae_ray.stages.texts import store_rows
 from hypsae_ray.store.artifacts import Folder

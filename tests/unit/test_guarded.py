@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from hypsae_ray.cluster.session import LanguageModelFactory
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.errors import TransientError
+from hypsae_ray.models.load import load_language_model
 from hypsae_ray.models.prompts.guarded import Guarded, put_back
 from hypsae_ray.models.prompts.wording import null_property, null_text
 from hypsae_ray.models.protocols import DEFAULT_LABEL, Scores
@@ -110,7 +110,7 @@ def test_names_and_threads_are_the_models_own():
 
 
 def test_keywords_are_not_guarded_since_nothing_sways_them():
-    assert not isinstance(LanguageModelFactory(Llm(engine="keywords"))(), Guarded)
+    assert not isinstance(load_language_model(Llm(engine="keywords")), Guarded)
 
 
 def test_answers_that_cannot_be_put_back_yet_are_no_answers():

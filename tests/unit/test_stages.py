@@ -16,8 +16,9 @@ from hypsae_ray.config import Interpret, Label, ScoreFidelity
 from hypsae_ray.config.loading import parse
 from hypsae_ray.data.rows import text_ids
 from hypsae_ray.labels.stored_labels import to_labels
+from hypsae_ray.models.pool import LocalPool
 from hypsae_ray.models.prompts.wording import render_naming
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, LocalPool, NamingPrompt, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, NamingPrompt, Scores
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.sae.model import SparseAutoencoder
 from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae, trials

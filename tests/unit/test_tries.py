@@ -14,7 +14,8 @@ from hypsae_ray.config import Config, Interpret, Label, ScoreFidelity
 from hypsae_ray.config.loading import parse
 from hypsae_ray.errors import ConfigError, StageError, TransientError
 from hypsae_ray.labels.tries import FAILURES_IN_A_ROW, TRIES, KeepingPool, RetryingPool
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, LocalPool, Scores
+from hypsae_ray.models.pool import LocalPool
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, Scores
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.stages import embed, interpret, trials
 from hypsae_ray.stages.workspace import Input, Workspace
