@@ -59,7 +59,7 @@ class RefusedTextError(InputError):
 class ModelError(HypsaeError):
     """A model is missing, does not load, or fails on every call.
 
-    `answered` holds the `models.protocols.Scores` that a call had before it failed; None: none.
+    `answered` holds the `models.protocols.Annotations` that a call had before it failed; None: none.
     """
 
     answered: Any = None

@@ -38,9 +38,9 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Label, Llm, Replicas
 from hypsae_ray.data import rows
 from hypsae_ray.demo import grammar
-from hypsae_ray.labels.answers import Answers, Part, Texts
-from hypsae_ray.labels.label_shards import LabelShards
+from hypsae_ray.labels.annotations import Answers, Part, Texts
 from hypsae_ray.labels.pairs import blocks
+from hypsae_ray.labels.shards import LabelShards
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.prompts.sharing import Layout
 from hypsae_ray.models.prompts.tokens import LabelPrompts, measure

@@ -26,10 +26,10 @@ from hypsae_ray import pipeline
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm, loading
 from hypsae_ray.demo import grammar
-from hypsae_ray.labels.answers import score_columns
+from hypsae_ray.labels.annotations import annotation_columns
 from hypsae_ray.labels.assembly import write_annotations
-from hypsae_ray.labels.label_plan import Job, make_plan
-from hypsae_ray.models.protocols import Scores
+from hypsae_ray.labels.plan import Job, make_plan
+from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.annotate import annotate
 from hypsae_ray.stages.texts import PREFIX, store_rows
@@ -49,7 +49,7 @@ select: {{n: {hypotheses}}}
 llm: {{engine: keywords, replicas: {{min: 0, max: 0}}}}
 """
 NOTEBOOK = (
-    "import hypsae_ray, numpy; from hypsae_ray.labels.stored_labels import StoredLabels; "
+    "import hypsae_ray, numpy; from hypsae_ray.labels.read import StoredLabels; "
     "from hypsae_ray.store.artifacts import Folder; n = StoredLabels(Folder.at('{folder}'), 0.5).shape[0]; "
     "target = numpy.random.default_rng(1).normal(size=n); "
     "hypsae_ray.evaluate_hypotheses('{folder}', target, task='regression')"
@@ -157,9 +157,9 @@ def replace(folders: dict[str, Folder], n_rows: int) -> None:
         annotated.remove(name)
     for number, ids in row_ids(n_rows):
         p_yes = rng.random((len(ids), n_hypotheses), dtype=np.float32)
-        scores = Scores(p_yes, np.zeros_like(p_yes), np.full(p_yes.shape, Status.OK, np.int8))
+        scores = Annotations(p_yes, np.zeros_like(p_yes), np.full(p_yes.shape, Status.OK, np.int8))
         table = pa.table(
-            {"row_id": pa.array(ids), **score_columns(scores)}, schema=schema.annotations(n_hypotheses)
+            {"row_id": pa.array(ids), **annotation_columns(scores)}, schema=schema.annotations(n_hypotheses)
         )
         annotated.write_table(f"annotations-{number:05d}.parquet", table)
 

@@ -23,8 +23,8 @@ import pandas as pd
 import pyarrow as pa
 
 import hypsae_ray
-from hypsae_ray.labels.answers import score_columns
-from hypsae_ray.models.protocols import Scores
+from hypsae_ray.labels.annotations import annotation_columns
+from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.stats.inference import Task
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder
@@ -56,7 +56,7 @@ def write(size: Size, task: str) -> tuple[np.ndarray, np.ndarray]:
     for number, start in enumerate(range(0, size.rows, SHARD_ROWS)):
         rows = slice(start, min(start + SHARD_ROWS, size.rows))
         scores = draw(rows.stop - start, size, rng)
-        columns = {"row_id": pa.array(np.arange(start, rows.stop)), **score_columns(scores)}
+        columns = {"row_id": pa.array(np.arange(start, rows.stop)), **annotation_columns(scores)}
         table = pa.table(columns, schema=schema.annotations(size.hypotheses))
         folder.write_table(f"annotations-{number:05d}.parquet", table)
         signal[rows] += (scores.p_yes >= 0.5) @ effects(size)
@@ -65,14 +65,14 @@ def write(size: Size, task: str) -> tuple[np.ndarray, np.ndarray]:
     return (rng.random(size.rows) < 1 / (1 + np.exp(0.5 - signal))).astype(float), groups
 
 
-def draw(n: int, size: Size, rng: np.random.Generator) -> Scores:
+def draw(n: int, size: Size, rng: np.random.Generator) -> Annotations:
     """Draw annotations (n, H); in one row of 1,000 a label is missing."""
     prevalence = np.geomspace(0.002, 0.4, size.hypotheses)
     yes = rng.random((n, size.hypotheses)) < prevalence
     p_yes = (np.where(yes, 0.5, 0.0) + 0.4999 * rng.random(yes.shape)).astype(np.float32)
     failed = rng.random(yes.shape) < 0.001 / size.hypotheses
     status = np.where(failed, Status.UNPARSABLE, Status.OK).astype(np.int8)
-    return Scores(p_yes, np.zeros_like(p_yes), status)
+    return Annotations(p_yes, np.zeros_like(p_yes), status)
 
 
 def evaluate(size: Size, task: Task) -> dict[str, float]:

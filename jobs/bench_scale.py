@@ -39,7 +39,7 @@ from hypsae_ray.commands import annotation
 from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm, Replicas
 from hypsae_ray.console import Console
 from hypsae_ray.models.pool import Pool
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, LanguageModel, NamingPrompt
 from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.progress import read_beat
@@ -84,7 +84,7 @@ class WaitingModel:
         questions: Sequence[str],
         how: Label = DEFAULT_LABEL,
         asked: np.ndarray | None = None,
-    ) -> Scores:
+    ) -> Annotations:
         """Wait, and return P(yes) by the length of the texts."""
         del how, asked
         with self._engine:
@@ -92,7 +92,7 @@ class WaitingModel:
         shape = (len(texts), len(questions))
         p_yes = np.broadcast_to([[len(text) % 10 / 10] for text in texts], shape).astype(np.float32)
         status = np.full(shape, Status.OK, np.int8)
-        return Scores(p_yes, 1 - p_yes, status, Usage(seconds=self._call_s))
+        return Annotations(p_yes, 1 - p_yes, status, Usage(seconds=self._call_s))
 
 
 class WaitingEngines(Session):

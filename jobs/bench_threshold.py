@@ -44,7 +44,7 @@ from hypsae_ray.config import UNPLACED, Llm, Replicas
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.demo import grammar
 from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
-from hypsae_ray.labels.stored_labels import to_labels
+from hypsae_ray.labels.read import to_labels
 from hypsae_ray.models.load import load_language_model
 from hypsae_ray.neurons.thresholds import place_threshold
 from hypsae_ray.stages.annotate import read_annotations

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.stored_labels import ANNOTATIONS, find_annotations
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.read import ANNOTATIONS, find_annotations
 from hypsae_ray.store.schema import Status
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -74,7 +74,7 @@ def main() -> int:
         seconds = time.monotonic() - started
         found = find_annotations(f"{folder}/out")
         names = found.names(ANNOTATIONS, ".parquet")
-        status = np.concatenate([read_scores(found, name)[1].status for name in names])
+        status = np.concatenate([read_annotation_table(found, name)[1].status for name in names])
         requests = len(server.bodies) + len(server.trials)
     missing = int((status[~bad] != Status.OK).sum())
     fates = Counter(Status(code).name.lower() for code in status[bad].ravel())

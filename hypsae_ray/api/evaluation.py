@@ -15,7 +15,7 @@ from hypsae_ray.data import arguments, columns, controls
 from hypsae_ray.data.arguments import Rows, index_of
 from hypsae_ray.data.targets import Target, read_target
 from hypsae_ray.errors import ConfigError, InputError
-from hypsae_ray.labels.stored_labels import StoredLabels, find_annotations, to_labels
+from hypsae_ray.labels.read import StoredLabels, find_annotations, to_labels
 from hypsae_ray.stages.texts import sentences_of
 from hypsae_ray.stats import inference
 from hypsae_ray.stats.multiplicity import Correction

@@ -40,8 +40,8 @@ from hypsae_ray.data.arguments import Rows, index_of
 from hypsae_ray.data.cuts import Cut
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.errors import InputError, RefusedTextError
-from hypsae_ray.labels.stored_labels import find_annotations
-from hypsae_ray.labels.tries import RetryingPool
+from hypsae_ray.labels.read import find_annotations
+from hypsae_ray.labels.retries import RetryingPool
 from hypsae_ray.models.protocols import Embedded, Embedder, LanguageModel
 from hypsae_ray.neurons import selection
 from hypsae_ray.neurons.corpus import Corpus

@@ -22,7 +22,7 @@ COUNTERS = {
     "shards": ("outcome", "Shards of texts that labelling jobs are done with, or that failed."),
     "answers": ("status", "Answers, one per pair of text and question."),
     "tokens": ("kind", "Tokens that the answers took; cached ones are prompt tokens too."),
-    "errors": ("kind", "Failures of shards, each of which is tried again or set aside."),
+    "errors": ("kind", "Failures of shards, each of which is tried again, up to annotate.tries times."),
     # A gauge of Ray is there for two reports after it was set: shards that take longer would leave gaps.
     "seconds": ("kind", "Time that shards took, and that engines worked on them, added up over replicas."),
 }

@@ -23,9 +23,9 @@ from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import AnnotateJob, Config
 from hypsae_ray.data.files import find_files, remarks
 from hypsae_ray.errors import ConfigError, PartialResultError
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.label_plan import Job, Plan, describe, make_plan
-from hypsae_ray.labels.stored_labels import ANNOTATIONS, LATEST, to_labels
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.plan import Job, Plan, describe, make_plan
+from hypsae_ray.labels.read import ANNOTATIONS, LATEST, to_labels
 from hypsae_ray.pipeline import ANSWERS, Step
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.annotate import annotate, holdout_job
@@ -139,7 +139,7 @@ def _write_summary(target: Folder, questions: list[str | None]) -> None:
     labels, yes = np.zeros(len(questions), np.int64), np.zeros(len(questions))
     n_rows = 0
     for name in target.names(ANNOTATIONS, ".parquet"):
-        _, scores = read_scores(target, name)
+        _, scores = read_annotation_table(target, name)
         usable = np.isin(scores.status, USABLE)
         labels += usable.sum(axis=0)
         yes += np.nansum(to_labels(np.where(usable, scores.p_yes, np.nan), THRESHOLD), axis=0)

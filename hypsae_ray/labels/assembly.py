@@ -18,10 +18,10 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 
-from hypsae_ray.labels.answers import by_part, score_columns
-from hypsae_ray.labels.label_plan import Plan, find_places
+from hypsae_ray.labels.annotations import annotation_columns, by_part
+from hypsae_ray.labels.plan import Plan, find_places
 from hypsae_ray.labels.text_index import UNKNOWN, Places
-from hypsae_ray.models.protocols import SCORE_ARRAYS, Scores
+from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, Annotations
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import telling
 from hypsae_ray.store.schema import Status
@@ -42,7 +42,7 @@ def write_annotations(plan: Plan) -> tuple[dict[str, int], int]:
         for name, table in job.tables(["row_id"]):
             mine = records[start : start + len(table)]
             scores = _by_hypothesis(plan, mine, table["row_id"].to_numpy())
-            columns = {"row_id": table["row_id"].combine_chunks(), **score_columns(scores)}
+            columns = {"row_id": table["row_id"].combine_chunks(), **annotation_columns(scores)}
             annotated = pa.table(columns, schema=schema.annotations(len(job.questions)))
             job.out.write_table(f"annotations-{name.removeprefix(job.prefix)}", annotated)
             codes, numbers = np.unique(scores.status, return_counts=True)
@@ -54,7 +54,7 @@ def write_annotations(plan: Plan) -> tuple[dict[str, int], int]:
 @contextmanager
 def _records(places: Places, width: int) -> Iterator[np.ndarray]:
     """Yield one record per row (n,), on disk: whether it has a text, and scores of `width` questions."""
-    fields = [(name, np.int8 if name == "status" else np.float32, (width,)) for name in SCORE_ARRAYS]
+    fields = [(name, np.int8 if name == "status" else np.float32, (width,)) for name in ANNOTATION_ARRAYS]
     blank = np.zeros(ROWS_AT_ONCE, dtype=[("has_text", np.bool_), *fields])
     with tempfile.TemporaryFile() as file:
         # Written, not just claimed: where a claimed block finds no room later, the process is killed.
@@ -71,17 +71,17 @@ def _fill(records: np.ndarray, plan: Plan, places: Places) -> None:
     """Copy the answers of each part to all rows that hold one of its texts."""
     for position, mine, rows in by_part(places):
         known = plan.answers.read(plan.texts.parts[position], plan.job.distinct)
-        for name in SCORE_ARRAYS:
+        for name in ANNOTATION_ARRAYS:
             records[name][mine] = getattr(known, name)[rows]
 
 
-def _by_hypothesis(plan: Plan, records: np.ndarray, row_ids: np.ndarray) -> Scores:
+def _by_hypothesis(plan: Plan, records: np.ndarray, row_ids: np.ndarray) -> Annotations:
     """Spread the answers to distinct questions over the hypotheses; one without a question is FAILED."""
     job, no_text = plan.job, ~records["has_text"]
-    scores = Scores.unanswered(len(row_ids), len(job.questions), Status.FAILED)
+    scores = Annotations.empty(len(row_ids), len(job.questions), Status.FAILED)
     named = [h for h, column in enumerate(job.columns) if column is not None]
     sources = [column for column in job.columns if column is not None]
-    for name in SCORE_ARRAYS:
+    for name in ANNOTATION_ARRAYS:
         getattr(scores, name)[:, named] = records[name][:, sources]
     if plan.mask is not None:
         _take_out(scores, ~plan.mask.of(row_ids, len(job.questions)), Status.UNASKED)
@@ -89,6 +89,6 @@ def _by_hypothesis(plan: Plan, records: np.ndarray, row_ids: np.ndarray) -> Scor
     return scores
 
 
-def _take_out(scores: Scores, pairs: np.ndarray, status: Status) -> None:
+def _take_out(scores: Annotations, pairs: np.ndarray, status: Status) -> None:
     scores.status[pairs] = status
     scores.p_yes[pairs] = scores.p_neither[pairs] = np.nan

@@ -26,7 +26,7 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer
 
 from hypsae_ray.config import Label
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, NamingPrompt, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, NamingPrompt
 from hypsae_ray.store.schema import Status
 
 _MAX_TERMS = 6
@@ -53,7 +53,7 @@ class Keywords:
         questions: Sequence[str],
         how: Label = DEFAULT_LABEL,
         asked: npt.NDArray[np.bool_] | None = None,
-    ) -> Scores:
+    ) -> Annotations:
         """Label each text 1 where one of a question's terms occurs in it as words, else 0.
 
         The terms are those in double quotes; without quotes, all words of the question but stop words. A
@@ -70,7 +70,7 @@ class Keywords:
         status = np.where(np.isnan(p_yes), Status.FAILED, Status.OK).astype(np.int8)
         if asked is not None:
             p_yes[~asked], status[~asked] = np.nan, Status.UNASKED
-        return Scores(p_yes, p_yes * 0, status)
+        return Annotations(p_yes, p_yes * 0, status)
 
 
 def _name(prompt: NamingPrompt) -> Answer:

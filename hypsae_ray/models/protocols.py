@@ -18,10 +18,10 @@ from hypsae_ray.store.usage import Usage
 Options = Embed | TrainSae | Llm
 """A section of the config that says what computes, and where."""
 DEFAULT_LABEL = Label()
-SCORE_ARRAYS = ("p_yes", "p_neither", "status")
-"""The arrays (n, H) of `Scores`."""
+ANNOTATION_ARRAYS = ("p_yes", "p_neither", "status")
+"""The arrays (n, H) of `Annotations`."""
 WORDS_KEPT = 5
-"""Words that `Scores` tells at the most."""
+"""Words that `Annotations` holds at most."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Labels of n texts for H questions.
+class Annotations:
+    """Annotations of n texts for H questions.
 
     Attributes:
         p_yes: (n, H) float32, in 0 to 1; NaN where the status is none of `schema.USABLE`.
         p_neither: (n, H) float32, what the model gave to words other than yes and no; NaN where unknown.
         status: (n, H) int8, values of `Status`.
         usage: over all questions asked.
-        words: what answers without a yes or no begin with, the commonest few, and how many do.
-        reason: what the engine says about the last pair that is FAILED or SET_ASIDE; "" for nothing.
+        words: the commonest first words of answers without a yes or no, and how many begin so.
+        reason: what the engine says about the last pair that is FAILED or PENDING; "" if it says nothing.
     """
 
     p_yes: np.ndarray
@@ -86,8 +86,8 @@ class Scores:
     reason: str = ""
 
     @classmethod
-    def unanswered(cls, n: int, n_questions: int, status: Status) -> "Scores":
-        """Return scores of n texts that all have one status, and no value."""
+    def empty(cls, n: int, n_questions: int, status: Status) -> "Annotations":
+        """Return annotations (n, H) that all have one status, and no value."""
         nothing = np.full((n, n_questions), np.nan, dtype=np.float32)
         return cls(nothing, nothing.copy(), np.full(nothing.shape, status, dtype=np.int8))
 
@@ -144,7 +144,7 @@ class LanguageModel(Protocol):
         questions: Sequence[str],
         how: Label = DEFAULT_LABEL,
         asked: np.ndarray | None = None,
-    ) -> Scores:
+    ) -> Annotations:
         """Return P(yes) that each text has each property in `questions` ("mentions a long wait").
 
         A pair that fails has a status, and raises nothing.

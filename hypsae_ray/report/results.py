@@ -15,7 +15,7 @@ import pandas as pd
 
 from hypsae_ray.config import Config
 from hypsae_ray.demo.recovery import format_recovery, recovery
-from hypsae_ray.labels.stored_labels import StoredLabels
+from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.pipeline import BASELINE, MAIN, Record
 from hypsae_ray.report import words
 from hypsae_ray.report.assemble import findings, report_data

@@ -1,9 +1,9 @@
 """Stage `annotate`: P(yes) of every text for every hypothesis, in shards that are never computed twice.
 
-1. Plan (`label_plan`): the distinct texts go into `answers/`; what is not answered yet is cut into shards.
-2. Ask (`label_shards`): actors compute shards and write them. One that fails is tried again, and
+1. Plan (`labels.plan`): the distinct texts go into `answers/`; what is not answered yet is cut into shards.
+2. Ask (`labels.shards`): actors compute shards and write them. One that fails is tried again, and
    left for the next run after some tries.
-3. Assemble (`assembly`): one row per row of the data, with a value and a status per hypothesis.
+3. Assemble (`labels.assembly`): one row per row of the data, with a value and a status per hypothesis.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,11 @@ import numpy as np
 from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import Config, Label
 from hypsae_ray.errors import PartialResultError, StageError
-from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.annotations import read_annotation_table
 from hypsae_ray.labels.assembly import write_annotations
-from hypsae_ray.labels.label_plan import Job, Plan, describe, first_rows, make_plan
-from hypsae_ray.labels.label_shards import FAILURES_IN_A_ROW, LabelShards, Tally
-from hypsae_ray.models.protocols import DEFAULT_LABEL, SCORE_ARRAYS, LanguageModel, Scores
+from hypsae_ray.labels.plan import Job, Plan, describe, first_rows, make_plan
+from hypsae_ray.labels.shards import FAILURES_IN_A_ROW, LabelShards, Tally
+from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, DEFAULT_LABEL, Annotations, LanguageModel
 from hypsae_ray.stages.workspace import Track, Workspace
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.progress import Progress
@@ -41,7 +41,7 @@ WHAT_TO_CHANGE = {
     Status.UNPARSABLE: _NO_WORD,
     Status.FAILED: "the server takes other requests but none of these: see what it says, and llm.model",
     Status.TOO_LONG: "the prompts do not fit: raise llm.max_model_len, or lower annotate.max_words",
-    Status.SET_ASIDE: "the server answers other requests but none of these: see what it says, and llm.model",
+    Status.PENDING: "the server answers other requests but none of these: see what it says, and llm.model",
 }
 Say = Callable[[str], None]
 
@@ -115,8 +115,8 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     lacking = sum(counts.values()) - sum(counts.get(status.name.lower(), 0) for status in USABLE)
     if lacking:
         lines = [f"{lacking:,} of {sum(counts.values()):,} answers have no label: {counts}"]
-        if counts.get("set_aside"):
-            lines.append("set_aside: no answer came; the same command asks again")
+        if counts.get("pending"):
+            lines.append("pending: no answer came; the same command asks again")
         for line in [*lines, *tally.why_no_label]:
             say(f"annotate: {line}")
     if n_rows < all_rows:
@@ -210,31 +210,31 @@ def _failures(tally: Tally, plan: Plan) -> str:
     return "\n".join(
         [
             f"annotate: the result is partial: {len(tally.failed)} of {plan.shards} shards failed "
-            f"{plan.job.options.tries} times and are set aside:",
+            f"{plan.job.options.tries} times:",
             *lines,
             *([f"  and {more} more"] if more else []),
-            "their answers have the status set_aside; the same command tries them again",
+            "their answers have the status pending; the same command tries them again",
         ]
     )
 
 
 def score_named(
     model: LanguageModel, texts: Sequence[str], questions: Sequence[str | None], label: Label = DEFAULT_LABEL
-) -> Scores:
+) -> Annotations:
     """Return scores for all questions, asking only those that are there; the others are FAILED."""
     asked = [column for column, question in enumerate(questions) if question is not None]
-    scores = Scores.unanswered(len(texts), len(questions), Status.FAILED)
+    scores = Annotations.empty(len(texts), len(questions), Status.FAILED)
     if not asked:
         return scores
     found = model.score(texts, [str(questions[column]) for column in asked], label)
-    for name in SCORE_ARRAYS:
+    for name in ANNOTATION_ARRAYS:
         getattr(scores, name)[:, asked] = getattr(found, name)
     return replace(scores, usage=found.usage, words=found.words, reason=found.reason)
 
 
 def read_annotations(folder: Folder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return row ids (n,), P(yes) (n, H) with NaN where there is no label, and status (n, H)."""
-    tables = [read_scores(folder, name) for name in folder.names("annotations-", ".parquet")]
+    tables = [read_annotation_table(folder, name) for name in folder.names("annotations-", ".parquet")]
     status = np.concatenate([scores.status for _, scores in tables])
     p_yes = np.concatenate([scores.p_yes for _, scores in tables])
     row_ids = np.concatenate([ids for ids, _ in tables])

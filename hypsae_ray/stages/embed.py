@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from hypsae_ray.data.cuts import Cut
 from hypsae_ray.data.words import estimate_tokens
 from hypsae_ray.errors import InputError, RefusedTextError, StageError
-from hypsae_ray.labels.answers import made_with, with_facts
-from hypsae_ray.labels.tries import RetryingPool
+from hypsae_ray.labels.annotations import made_with, with_facts
+from hypsae_ray.labels.retries import RetryingPool
 from hypsae_ray.models.protocols import Embedded, Embedder, PaidEmbedder
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store import schema

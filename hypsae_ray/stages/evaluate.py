@@ -12,7 +12,7 @@ from hypsae_ray.data.arrays import Ints, codes_of
 from hypsae_ray.data.chunks import combine_activations, documents_of, mean_vectors, starts_of
 from hypsae_ray.data.rows import few_texts
 from hypsae_ray.errors import StageError
-from hypsae_ray.labels.stored_labels import DocumentLabels, StoredLabels
+from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.stats.inference import Surroundings, evaluate, note_mask

@@ -21,7 +21,7 @@ import pyarrow as pa
 from hypsae_ray.config import Interpret
 from hypsae_ray.data.cuts import Cut
 from hypsae_ray.data.words import truncate_words
-from hypsae_ray.labels.tries import KeepingPool, RetryingPool
+from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Sampling
 from hypsae_ray.neurons.corpus import Corpus
@@ -117,7 +117,7 @@ def write_candidates(
 
     Returns:
         The candidates table, in the order of `asks`, and the tokens used. Candidates of a task that failed
-        each time are SET_ASIDE; those that are no finding after `TRIES` tries have a status that says so.
+        each time are PENDING; those that are no finding after `TRIES` tries have a status that says so.
     """
     found = [Candidate(None, Status.NO_EXAMPLES)] * len(asks)
     left, usage = [k for k, ask in enumerate(asks) if ask.possible], Usage()
@@ -134,7 +134,7 @@ def write_candidates(
 def _ask(pool: Pool[LanguageModel], prompts: Prompts, track: Track) -> Iterator[tuple[int, Answer]]:
     """Yield the answer to each prompt by its number."""
     chunks = [prompts[i : i + PROMPTS_PER_TASK] for i in range(0, len(prompts), PROMPTS_PER_TASK)]
-    for done in track(pool.map(generate, chunks, _set_aside), len(chunks), "task") if chunks else ():
+    for done in track(pool.map(generate, chunks, _pending), len(chunks), "task") if chunks else ():
         yield from done
 
 
@@ -177,8 +177,8 @@ def load_answers(content: bytes) -> list[tuple[int, Answer]]:
     return [(k, Answer(text, Status(status), Usage(**usage))) for k, text, status, usage in rows]
 
 
-def _set_aside(task: Prompts, _reason: str) -> list[tuple[int, Answer]]:
-    return [(k, Answer("", Status.SET_ASIDE)) for k, _ in task]
+def _pending(task: Prompts, _reason: str) -> list[tuple[int, Answer]]:
+    return [(k, Answer("", Status.PENDING)) for k, _ in task]
 
 
 def _describe(task: Prompts) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hypsae_ray.config import UNPLACED, Interpret, Label, ScoreFidelity
 from hypsae_ray.data.cuts import Cut
-from hypsae_ray.labels.tries import KeepingPool, RetryingPool
+from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.neurons.corpus import Corpus

@@ -18,7 +18,7 @@ import pandas as pd
 from hypsae_ray.config import UNPLACED, Label, ScoreFidelity
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.models.pool import Pool
-from hypsae_ray.models.protocols import SCORE_ARRAYS, LanguageModel, Scores
+from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, Annotations, LanguageModel
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.fidelity import Fidelity, halves, is_true_of_all, score_fidelity
 from hypsae_ray.neurons.sampling import fidelity_examples
@@ -80,7 +80,7 @@ class AskTrial:
 
     def __call__(
         self, model: LanguageModel, task: tuple[int, list[str], tuple[str, ...]]
-    ) -> tuple[int, Scores]:
+    ) -> tuple[int, Annotations]:
         """Return the neuron of a task (neuron, texts, sentences), and its scores."""
         neuron, texts, sentences = task
         return neuron, model.score(texts, sentences, self.label)
@@ -127,33 +127,33 @@ def score_candidates(
     ]
     scored, usages = [], [Usage()]
     for neuron, scores in track(
-        pool.map(AskTrial(label), tasks, _set_aside) if tasks else (), len(tasks), "neuron"
+        pool.map(AskTrial(label), tasks, _pending) if tasks else (), len(tasks), "neuron"
     ):
         scored += score_trial(by_neuron[neuron], scores.p_yes, options, label)
         usages.append(scores.usage)
     return sorted(scored, key=lambda one: (one.neuron_idx, one.candidate)), reduce(add, usages)
 
 
-def dump_scores(done: tuple[int, Scores]) -> bytes | None:
+def dump_scores(done: tuple[int, Annotations]) -> bytes | None:
     """Return the scores of a task as JSON; None if pairs got no answer: the next run asks again."""
     neuron, scores = done
     if np.isin(scores.status, UNANSWERED).any():
         return None
-    arrays = {name: getattr(scores, name).tolist() for name in SCORE_ARRAYS}
+    arrays = {name: getattr(scores, name).tolist() for name in ANNOTATION_ARRAYS}
     return json.dumps({"neuron": neuron, "usage": vars(scores.usage), **arrays}).encode()
 
 
-def load_scores(content: bytes) -> tuple[int, Scores]:
+def load_scores(content: bytes) -> tuple[int, Annotations]:
     """Return what `dump_scores` wrote."""
     saved = json.loads(content)
     p_yes, p_neither = (np.array(saved[name], dtype=np.float32) for name in ("p_yes", "p_neither"))
     status = np.array(saved["status"], dtype=np.int8)
-    return saved["neuron"], Scores(p_yes, p_neither, status, Usage(**saved["usage"]))
+    return saved["neuron"], Annotations(p_yes, p_neither, status, Usage(**saved["usage"]))
 
 
-def _set_aside(task: tuple[int, list[str], tuple[str, ...]], _reason: str) -> tuple[int, Scores]:
+def _pending(task: tuple[int, list[str], tuple[str, ...]], _reason: str) -> tuple[int, Annotations]:
     neuron, texts, sentences = task
-    return neuron, Scores.unanswered(len(texts), len(sentences), Status.SET_ASIDE)
+    return neuron, Annotations.empty(len(texts), len(sentences), Status.PENDING)
 
 
 def describe(task: tuple[int, list[str], tuple[str, ...]]) -> str:

@@ -288,7 +288,9 @@ class Manifest:
     def is_final(self) -> bool:
         """Whether every answer came; the next run asks for the others, also where time had run out."""
         facts = self.outcome.facts
-        return not (facts.get("answers", {}).get("set_aside") or facts.get("rows_unasked"))
+        counts = facts.get("answers", {})
+        pending = counts.get("pending") or counts.get("set_aside")  # as older manifests name it
+        return not (pending or facts.get("rows_unasked"))
 
     def save(self, folder: Folder) -> None:
         """Write the marker; call it when every other file of the stage is written."""

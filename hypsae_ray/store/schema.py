@@ -13,7 +13,7 @@ VERSION = 6
 
 
 class Status(IntEnum):
-    """What became of one answer. Only those in USABLE come with a value."""
+    """What became of one annotation or naming answer. Only those in USABLE come with a value."""
 
     OK = 0
     FAILED = 1
@@ -34,8 +34,8 @@ class Status(IntEnum):
     """A mask left this pair out."""
     NO_TEXT = 9
     """The row holds no usable text."""
-    SET_ASIDE = 10
-    """It got no answer as often as is allowed, for a reason that may pass; another run asks again."""
+    PENDING = 10
+    """Every try failed, for a reason that may pass; the next run asks again."""
     NO_FINDING = 11
     """Each sentence that came repeats the prompt, names a group of texts, or says nothing of a text."""
     TRUE_OF_ALL = 12
@@ -43,8 +43,8 @@ class Status(IntEnum):
 
 
 USABLE = (Status.OK, Status.CUT)
-UNANSWERED = (Status.UNASKED, Status.SET_ASIDE)
-"""What is never stored as an answer."""
+UNANSWERED = (Status.UNASKED, Status.PENDING)
+"""What is never stored: the next run asks for it."""
 
 
 def texts(covariates: tuple[str, ...] = ()) -> pa.Schema:

@@ -20,8 +20,8 @@ import yaml
 from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
 from ray.autoscaler.v2.sdk import get_cluster_status
 
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.read import find_annotations
 from tests.cluster.head import ROOT, free_ports
 from tests.cluster.hosts import Driver, Log, environment, ray_start, start_head, started, temporary_place
 from tests.integration.openai_server import Server, serve
@@ -168,6 +168,6 @@ def test_gpu_nodes_come_with_the_queue_and_go_with_it(
 
 def check(out: Path) -> None:
     """Compare all answers with what the server says."""
-    _, scores = read_scores(find_annotations(str(out)), "annotations-00000.parquet")
+    _, scores = read_annotation_table(find_annotations(str(out)), "annotations-00000.parquet")
     bread = np.arange(ROWS) % 3 > 0
     np.testing.assert_allclose(scores.p_yes[:, 0], np.where(bread, 0.8 / 0.9, 0.2 / 0.8), rtol=1e-6)

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.read import find_annotations
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import nodes_of_one_cpu
 from tests.integration.openai_server import Server, serve
@@ -62,7 +62,9 @@ def replicas() -> list[psutil.Process]:
 
 def answers(out: Path) -> np.ndarray:
     folder = find_annotations(str(out))
-    return np.concatenate([read_scores(folder, name)[1].p_yes for name in folder.names("annotations-")])
+    return np.concatenate(
+        [read_annotation_table(folder, name)[1].p_yes for name in folder.names("annotations-")]
+    )
 
 
 def begun(cluster: Cluster) -> Counter:

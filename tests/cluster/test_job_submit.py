@@ -19,8 +19,8 @@ import yaml
 from ray._common.test_utils import wait_for_condition
 
 from hypsae_ray.commands.annotation import status
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.read import find_annotations
 from tests.cluster.head import KEY_NAME, STRANGERS, Head, script, start_head
 from tests.integration.openai_server import CACHED_TOKENS, PROMPT_TOKENS, Server, serve
 
@@ -203,7 +203,7 @@ def test_the_same_command_finishes_a_stopped_job_and_asks_nothing_twice(head: He
     again = stopped.submit("second")
     assert again.returncode == 0, again.stdout
     assert len(stopped.server.bodies) - stopped.asked == TEXTS * len(WORDS) - stopped.finished * REQUESTS
-    row_ids, scores = read_scores(find_annotations(str(stopped.out)), "annotations-00000.parquet")
+    row_ids, scores = read_annotation_table(find_annotations(str(stopped.out)), "annotations-00000.parquet")
     assert row_ids.tolist() == list(range(TEXTS))
     rain = np.arange(TEXTS) % 3 == 0
     expected = np.where(np.column_stack([~rain, rain]), 0.8 / 0.9, 0.2 / 0.8)

@@ -25,9 +25,9 @@ from moto.server import ThreadedMotoServer
 from ray._common.test_utils import wait_for_condition
 
 from hypsae_ray import cli
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.stored_labels import find_annotations
-from hypsae_ray.models.protocols import SCORE_ARRAYS
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.read import find_annotations
+from hypsae_ray.models.protocols import ANNOTATION_ARRAYS
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import (
     DEADLINE_S,
@@ -262,5 +262,5 @@ def test_a_host_that_is_cut_off_and_comes_back_costs_what_was_in_hand(
 
 def annotations(out: str) -> list[np.ndarray]:
     """Return all that a table of annotations holds."""
-    row_ids, scores = read_scores(find_annotations(out), "annotations-00000.parquet")
-    return [row_ids, *(getattr(scores, name) for name in SCORE_ARRAYS)]
+    row_ids, scores = read_annotation_table(find_annotations(out), "annotations-00000.parquet")
+    return [row_ids, *(getattr(scores, name) for name in ANNOTATION_ARRAYS)]

@@ -22,13 +22,13 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import annotation
 from hypsae_ray.config import AnnotateJob
 from hypsae_ray.errors import InputError, PartialResultError, StageError, TransientError
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.label_plan import Job
-from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.plan import Job
+from hypsae_ray.labels.read import find_annotations
 from hypsae_ray.models.keywords import Keywords
 from hypsae_ray.models.pool import LocalPool
 from hypsae_ray.models.prompts.tokens import measure
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations
 from hypsae_ray.stages.annotate import annotate
 from hypsae_ray.stages.texts import store_rows
 from hypsae_ray.store.artifacts import Folder
@@ -67,7 +67,9 @@ class Counting:
         for name in counts.keys() - {"seconds"}:
             self.published.update({(name, label): n for label, n in counts[name].items() if n})
 
-    def score(self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None) -> Scores:
+    def score(
+        self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None
+    ) -> Annotations:
         if self.times and any(self.fails_on in text for text in texts):
             self.times -= 1
             raise TransientError("the server is tired")
@@ -108,7 +110,7 @@ class Place:
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """P(yes) and status of all rows, in their order."""
         folder = find_annotations(self.out)
-        found = [read_scores(folder, name) for name in folder.names("annotations-")]
+        found = [read_annotation_table(folder, name) for name in folder.names("annotations-")]
         row_ids = np.concatenate([ids for ids, _ in found])
         assert row_ids.tolist() == list(range(len(row_ids)))
         p_yes, status = (np.concatenate([getattr(s, a) for _, s in found]) for a in ("p_yes", "status"))
@@ -205,7 +207,7 @@ def test_a_mask_says_which_pairs_are_asked(place: Place):
     np.testing.assert_array_equal(place.result()[0], expected(rows, 4))
 
 
-def test_a_shard_that_keeps_failing_is_set_aside_and_tried_again_by_the_next_run(place: Place):
+def test_a_shard_that_keeps_failing_is_pending_and_tried_again_by_the_next_run(place: Place):
     rows = texts(40)
     rows[20] += " poison"
     engines = Counting(fails_on="poison")
@@ -215,7 +217,7 @@ def test_a_shard_that_keeps_failing_is_set_aside_and_tried_again_by_the_next_run
         run(place, place.job(rows), engines)
     assert e.value.exit_code == 3
     status = place.result()[1]
-    assert (status[16:24] == Status.SET_ASIDE).all()
+    assert (status[16:24] == Status.PENDING).all()
     assert (np.delete(status, np.s_[16:24], axis=0) == Status.OK).all()
     shards, failures = {("shards", "done"): 4, ("shards", "failed"): 3}, {("errors", "TransientError"): 3}
     assert engines.published == {**shards, **failures, ("answers", "ok"): 128}
@@ -389,7 +391,7 @@ def test_rows_in_another_order_read_each_answers_file_once(
     place: Place, order: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("hypsae_ray.data.files.ROWS_PER_FRAME", 50)  # many tables of rows
-    monkeypatch.setattr("hypsae_ray.labels.label_plan.PART_ROWS", 32)  # and many parts of texts
+    monkeypatch.setattr("hypsae_ray.labels.plan.PART_ROWS", 32)  # and many parts of texts
     monkeypatch.setattr("hypsae_ray.labels.assembly.ROWS_AT_ONCE", 7)
     rows, engines = texts(300), Counting()
     run(place, place.job([*rows, ""]), engines)
@@ -528,7 +530,7 @@ def test_hypotheses_without_a_question_have_no_label(place: Place):
     for questions, asked in (((None, None), False), ((None, sentences(1)[0]), True)):
         label = Job(rows, "rows-", questions, job.llm, job.label, job.annotate, {}, out.sub("answers"), out)
         annotate(label, Counting(), lambda items, *_: items, lambda _: None)
-        _, scores = read_scores(out, "annotations-00000.parquet")
+        _, scores = read_annotation_table(out, "annotations-00000.parquet")
         named = (
             [Status.OK, Status.NO_TEXT, Status.OK]
             if asked

@@ -13,7 +13,7 @@ from hypsae_ray.commands import annotation
 from hypsae_ray.config import AnnotateJob, Embed, Llm, Replicas, Select, TrainSae
 from hypsae_ray.demo import grammar
 from hypsae_ray.errors import ConfigError, InputError
-from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.labels.read import find_annotations
 
 HERE = Replicas(min=0, max=0)
 KEYWORDS = Llm(engine="keywords", replicas=HERE)

@@ -545,7 +545,7 @@ def test_silence_is_ended_and_tried_again(server: Server, connect: Connect):
 def test_a_text_that_meets_silence_is_asked_twice_and_costs_its_own_pair(server: Server, connect: Connect):
     server.bad["cold."] = Fault(silent=True)
     scores = connect(timeout_s=0.3).score(TEXTS * 3, [WAIT])
-    assert statuses(scores) == [[Status.SET_ASIDE], [Status.OK]] * 3
+    assert statuses(scores) == [[Status.PENDING], [Status.OK]] * 3
     assert scores.reason.endswith("no answer of model 'tiny' in 2 tries; the last: no answer within 0.3 s")
     assert len(server.bodies) == 3 + 2 * 3
 
@@ -571,7 +571,7 @@ def test_nothing_waits_long_for_the_last_pair_unless_the_server_is_gone(
         with pytest.raises(TransientError, match="503 busy"):
             model.score(TEXTS[:1], [WAIT])
     else:
-        assert statuses(model.score(TEXTS[:1], [WAIT])) == [[Status.SET_ASIDE]]
+        assert statuses(model.score(TEXTS[:1], [WAIT])) == [[Status.PENDING]]
     assert len(waits) == 29
     assert (max(waits) <= 2) == (broken is None)
     assert len(server.trials) == 3  # at first, for the waits, and for whose trouble it is
@@ -644,7 +644,7 @@ def test_one_requests_trouble_is_one_pairs(server: Server, connect: Connect, kin
     server.bad = {kind: BAD[kind]}
     texts = [f"{kind} wait", f"a {kind}", *["a wait"] * 20]
     scores = connect(timeout_s=1, tries=3, concurrency=concurrency).score(texts, [WAIT])
-    lacks = Status.FAILED if kind in ("refused", "moderated") else Status.SET_ASIDE
+    lacks = Status.FAILED if kind in ("refused", "moderated") else Status.PENDING
     assert statuses(scores) == [[lacks]] * 2 + [[Status.OK]] * 20
     np.testing.assert_allclose(scores.p_yes[2:, 0], 8 / 9, rtol=1e-6)
     assert scores.reason

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hypsae_ray import cli
-from hypsae_ray.labels.answers import read_scores
+from hypsae_ray.labels.annotations import read_annotation_table
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status
 from tests.integration.openai_server import Fault, Server, serve
@@ -54,7 +54,7 @@ def labels(tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
     """P(yes) and status of all rows, in their order."""
     found = tmp_path.glob("out/annotations-*/annotations-00000.parquet")
     last = max(found, key=lambda path: path.stat().st_mtime_ns)
-    _, scores = read_scores(Folder.at(last.parent), last.name)
+    _, scores = read_annotation_table(Folder.at(last.parent), last.name)
     return scores.p_yes, scores.status
 
 
@@ -74,12 +74,12 @@ def test_one_request_in_a_hundred_answered_badly_costs_its_own_pair(
     p_yes, status = labels(tmp_path)
     assert (status[~bad] == Status.OK).all()
     np.testing.assert_allclose(p_yes[~bad], [[8 / 9, 0.25]] * 294, rtol=1e-6)
-    lacks = [Status.FAILED if text.startswith("refused") else Status.SET_ASIDE for text in texts]
+    lacks = [Status.FAILED if text.startswith("refused") else Status.PENDING for text in texts]
     assert (status[bad] == np.array(lacks)[bad, None]).all()
     assert len(server.bodies) + len(server.trials) <= 600 * 1.1
     told = capsys.readouterr()
     assert "600 answers" in told.err
-    assert "set_aside: no answer came; the same command asks again" in told.err
+    assert "pending: no answer came; the same command asks again" in told.err
     assert "588 ok" in told.out
 
     server.bad, before = {"refused": BAD["refused"]}, len(server.bodies)
@@ -100,7 +100,7 @@ def test_a_text_with_bad_answers_to_all_its_questions_keeps_nobody_else_waiting(
     texts = ["nochoices wait", *[f"{i} wait" for i in range(9)]]
     questions = [f"mentions word{i} or a wait" for i in range(4)]
     assert annotate(texts, questions, "--llm.endpoint.concurrency", "1") == 0
-    assert (labels(tmp_path)[1] == [[Status.SET_ASIDE] * 4] + [[Status.OK] * 4] * 9).all()
+    assert (labels(tmp_path)[1] == [[Status.PENDING] * 4] + [[Status.OK] * 4] * 9).all()
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,13 @@ def test_the_same_run_again_computes_nothing(
     pd.testing.assert_frame_equal(again.evaluation, finished.evaluation)
 
 
-def test_answers_that_were_set_aside_are_asked_for_again(finished: runner.Run, demo_config: config.Config):
+@pytest.mark.parametrize("name", ["pending", "set_aside"])  # the second as older folders have it
+def test_answers_that_are_pending_are_asked_for_again(
+    finished: runner.Run, demo_config: config.Config, name: str
+):
     place = stage_folder(Path(finished.out.path), "annotate")
     saved = place.read_json("manifest.json")
-    saved["facts"]["answers"]["set_aside"] = 1
+    saved["facts"]["answers"][name] = 1
     place.write_json("manifest.json", saved)
     again = runner.run(demo_config, finished.out.path)
     assert computed(again) == ["annotate", "evaluate"]

@@ -18,9 +18,9 @@ from hypsae_ray.commands import runner
 from hypsae_ray.commands.annotation import status
 from hypsae_ray.config import loading
 from hypsae_ray.errors import UsageError
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.stored_labels import find_annotations
-from hypsae_ray.models.protocols import SCORE_ARRAYS
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.read import find_annotations
+from hypsae_ray.models.protocols import ANNOTATION_ARRAYS
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status
 from tests.integration.openai_server import Server, serve
@@ -126,8 +126,8 @@ class Drivers:
 
 
 def annotations(out: str) -> list[np.ndarray]:
-    row_ids, scores = read_scores(find_annotations(out), "annotations-00000.parquet")
-    return [row_ids, *(getattr(scores, name) for name in SCORE_ARRAYS)]
+    row_ids, scores = read_annotation_table(find_annotations(out), "annotations-00000.parquet")
+    return [row_ids, *(getattr(scores, name) for name in ANNOTATION_ARRAYS)]
 
 
 def count_shards(out: str) -> int:

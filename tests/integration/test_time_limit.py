@@ -13,9 +13,9 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import annotation
 from hypsae_ray.data.draw import hash_ids
 from hypsae_ray.errors import PartialResultError
-from hypsae_ray.labels import label_shards
-from hypsae_ray.labels.answers import read_scores
-from hypsae_ray.labels.stored_labels import find_annotations
+from hypsae_ray.labels import shards
+from hypsae_ray.labels.annotations import read_annotation_table
+from hypsae_ray.labels.read import find_annotations
 from hypsae_ray.models.protocols import DEFAULT_LABEL
 from hypsae_ray.store.schema import Status
 from tests.integration.test_annotate_job import Counting, Place, expected, texts
@@ -62,7 +62,7 @@ def run(place: Place, engines: Clocked, monkeypatch: pytest.MonkeyPatch, rows: l
     def clock() -> float:
         return engines.now
 
-    monkeypatch.setattr(label_shards, "time", SimpleNamespace(time=clock, monotonic=clock))
+    monkeypatch.setattr(shards, "time", SimpleNamespace(time=clock, monotonic=clock))
     said: list[str] = []
     done = annotation.run(place.job(rows, H, **options), place.out, engines, said.append)
     return done, said
@@ -70,7 +70,7 @@ def run(place: Place, engines: Clocked, monkeypatch: pytest.MonkeyPatch, rows: l
 
 def labelled(place: Place) -> tuple[np.ndarray, np.ndarray]:
     folder = find_annotations(place.out)
-    found = [read_scores(folder, name) for name in folder.names("annotations-", ".parquet")]
+    found = [read_annotation_table(folder, name) for name in folder.names("annotations-", ".parquet")]
     return np.concatenate([i for i, _ in found]), np.concatenate([s.p_yes for _, s in found])
 
 

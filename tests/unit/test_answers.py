@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hypsae_ray.labels.answers import Answers, Part, Shard, Texts, by_part, to_table
+from hypsae_ray.labels.annotations import Answers, Part, Shard, Texts, by_part, to_table
 from hypsae_ray.labels.pairs import Block, blocks
 from hypsae_ray.labels.text_index import UNKNOWN
-from hypsae_ray.models.protocols import Scores
+from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status
 
@@ -45,7 +45,7 @@ def random_scores(rng, n, h):
     p_yes = rng.random((n, h)).astype(np.float32)
     status = rng.choice([Status.OK, Status.CUT, Status.FAILED], size=(n, h)).astype(np.int8)
     p_yes[status == Status.FAILED] = np.nan
-    return Scores(p_yes, (rng.random((n, h)) / 10).astype(np.float32), status)
+    return Annotations(p_yes, (rng.random((n, h)) / 10).astype(np.float32), status)
 
 
 def write(answers, block, scores, questions=QUESTIONS, part=PART):
@@ -62,7 +62,7 @@ def whole(start, rows, columns):
 def masked(scores, asked):
     """What a labeller gives back for a masked shard: no value where it was not asked."""
     nothing = np.float32(np.nan)
-    return Scores(
+    return Annotations(
         np.where(asked, scores.p_yes, nothing),
         np.where(asked, scores.p_neither, nothing),
         np.where(asked, scores.status, Status.UNASKED).astype(np.int8),
@@ -144,7 +144,7 @@ def test_a_whole_shard_is_done_and_read(tmp_path):
     known = answers.read(PART, QUESTIONS)
     for name in ("p_yes", "p_neither", "status"):
         np.testing.assert_array_equal(getattr(known, name)[2:6][:, [3, 1]], getattr(scores, name))
-    assert (known.status[~expected] == Status.SET_ASIDE).all()
+    assert (known.status[~expected] == Status.PENDING).all()
     assert np.isnan(known.p_yes[~expected]).all()
 
 
@@ -157,7 +157,7 @@ def test_questions_are_found_in_any_order_and_company(tmp_path):
     assert later.done(PART, asked).any(axis=0).tolist() == [False, True, True, False]
     known = later.read(PART, asked)
     np.testing.assert_array_equal(known.p_yes[:, [1, 2]], scores.p_yes[:, [3, 0]])
-    assert (known.status[:, [0, 3]] == Status.SET_ASIDE).all()
+    assert (known.status[:, [0, 3]] == Status.PENDING).all()
 
 
 def test_a_part_of_other_texts_is_not_done(tmp_path):
@@ -165,7 +165,7 @@ def test_a_part_of_other_texts_is_not_done(tmp_path):
     write(answers, whole(0, 6, range(4)), random_scores(np.random.default_rng(0), 6, 4))
     for other in (Part(4, 6, PART.digest), Part(3, 6, "ffffffff")):
         assert not answers.done(other, QUESTIONS).any()
-        assert (answers.read(other, QUESTIONS).status == Status.SET_ASIDE).all()
+        assert (answers.read(other, QUESTIONS).status == Status.PENDING).all()
 
 
 def test_of_a_masked_shard_only_asked_pairs_count(tmp_path):
@@ -178,7 +178,7 @@ def test_of_a_masked_shard_only_asked_pairs_count(tmp_path):
     expected[1, 0] = expected[2, 2] = expected[3, 0] = expected[3, 2] = True
     np.testing.assert_array_equal(answers.done(PART, QUESTIONS), expected)
     known = answers.read(PART, QUESTIONS)
-    assert (known.status[~expected] == Status.SET_ASIDE).all()
+    assert (known.status[~expected] == Status.PENDING).all()
     assert known.p_yes[3].tolist() == pytest.approx(
         [scores.p_yes[2, 0], np.nan, scores.p_yes[2, 1], np.nan], nan_ok=True
     )
@@ -193,14 +193,14 @@ def test_masked_shards_that_overlap_fill_each_other_up(tmp_path):
         wanted |= rng.random((6, 4)) < 0.4
         for block in blocks(wanted & ~answers.done(PART, QUESTIONS), 4):
             rows, columns = slice(block.start, block.start + len(block.asked)), list(block.columns)
-            part = Scores(truth.p_yes[rows, columns], truth.p_neither[rows, columns],
+            part = Annotations(truth.p_yes[rows, columns], truth.p_neither[rows, columns],
                           truth.status[rows, columns])  # fmt: skip
             write(answers, block, masked(part, block.asked))
         np.testing.assert_array_equal(answers.done(PART, QUESTIONS), wanted)
     assert wanted.any()
     assert not wanted.all()
     known = answers.read(PART, QUESTIONS)
-    np.testing.assert_array_equal(known.status, np.where(wanted, truth.status, Status.SET_ASIDE))
+    np.testing.assert_array_equal(known.status, np.where(wanted, truth.status, Status.PENDING))
     np.testing.assert_array_equal(known.p_yes, np.where(wanted, truth.p_yes, np.float32(np.nan)))
     np.testing.assert_array_equal(known.p_neither, np.where(wanted, truth.p_neither, np.float32(np.nan)))
 

@@ -10,7 +10,7 @@ from hypsae_ray.errors import TransientError
 from hypsae_ray.models.load import load_language_model
 from hypsae_ray.models.prompts.guarded import Guarded, put_back
 from hypsae_ray.models.prompts.wording import null_property, null_text
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.usage import Usage
 
@@ -33,14 +33,14 @@ class Swayed:
     def generate(self, prompts) -> list:
         return [*prompts]
 
-    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Scores:
+    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Annotations:
         wanted = np.ones((len(texts), len(questions)), dtype=bool) if asked is None else asked
-        scores = Scores.unanswered(len(texts), len(questions), Status.UNASKED)
+        scores = Annotations.empty(len(texts), len(questions), Status.UNASKED)
         for i, j in np.argwhere(wanted):
             self.asked.append((texts[i], questions[j]))
             scores.p_yes[i, j] = np.nan if questions[j] == self.fails_on else self._p(texts[i], questions[j])
             scores.status[i, j] = Status.FAILED if questions[j] == self.fails_on else Status.OK
-        return Scores(scores.p_yes, scores.p_neither, scores.status, Usage(generated=int(wanted.sum())))
+        return Annotations(scores.p_yes, scores.p_neither, scores.status, Usage(generated=int(wanted.sum())))
 
     def _p(self, text: str, question: str) -> float:
         odds = (2 if question in text else -2) + sum(odds for order, odds in ORDERS.items() if order in text)
@@ -115,9 +115,9 @@ def test_keywords_are_not_guarded_since_nothing_sways_them():
 
 def test_answers_that_cannot_be_put_back_yet_are_no_answers():
     p_yes = np.array([[0.9, 0.5, 0.5], [0.9, 0.5, np.nan], [0.9, np.nan, np.nan]])
-    status = np.array([[0, 0, 0], [0, 0, Status.SET_ASIDE], [0, Status.UNASKED, Status.UNASKED]], np.int8)
-    found = put_back(Scores(p_yes, np.zeros((3, 3)), status, reason="503"), usual=0.0)
-    assert found.status.tolist() == [[0, 0], [Status.SET_ASIDE] * 2, [Status.UNASKED] * 2]
+    status = np.array([[0, 0, 0], [0, 0, Status.PENDING], [0, Status.UNASKED, Status.UNASKED]], np.int8)
+    found = put_back(Annotations(p_yes, np.zeros((3, 3)), status, reason="503"), usual=0.0)
+    assert found.status.tolist() == [[0, 0], [Status.PENDING] * 2, [Status.UNASKED] * 2]
     np.testing.assert_allclose(found.p_yes, [[0.9, 0.5], [np.nan] * 2, [np.nan] * 2])
     assert found.reason == "503"
 
@@ -126,7 +126,7 @@ def test_answers_that_cannot_be_put_back_yet_are_no_answers():
 class Ending(Swayed):
     """A server that ends when it has answered the first text of a call with several."""
 
-    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Scores:
+    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Annotations:
         if len(texts) == 1:
             return super().score(texts, questions, how, asked)
         first = np.zeros((len(texts), len(questions)), dtype=bool)

@@ -15,10 +15,10 @@ from scipy.stats import binom
 from hypsae_ray.config import Interpret, Label, ScoreFidelity
 from hypsae_ray.config.loading import parse
 from hypsae_ray.data.rows import text_ids
-from hypsae_ray.labels.stored_labels import to_labels
+from hypsae_ray.labels.read import to_labels
 from hypsae_ray.models.pool import LocalPool
 from hypsae_ray.models.prompts.wording import render_naming
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, NamingPrompt, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, Embedded, NamingPrompt
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.sae.model import SparseAutoencoder
 from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae, trials
@@ -42,11 +42,13 @@ class Scripted:
         said = ["<think>hm" if word == "odd" else f'- "mentions {word}"' for word in words]
         return [Answer(text, Status.OK, Usage(10, 0, 2)) for text in said]
 
-    def score(self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None) -> Scores:
+    def score(
+        self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None
+    ) -> Annotations:
         yes = np.array([[q.split()[-1] in t for q in questions] for t in texts], dtype=np.float32)
         status = np.array([[Status.TOO_LONG if "long" in t else Status.OK] * len(questions) for t in texts])
         yes[status != Status.OK] = np.nan
-        return Scores(yes, yes * 0, status.astype(np.int8), Usage(len(texts) * len(questions), 0, 0))
+        return Annotations(yes, yes * 0, status.astype(np.int8), Usage(len(texts) * len(questions), 0, 0))
 
 
 KINDS = ("rain", "odd", "bread")
@@ -221,7 +223,9 @@ class Evasive:
             return Scripted().generate(prompts)
         return [Answer("mentions number", Status.OK, Usage(10, 0, 2))] * len(prompts)
 
-    def score(self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None) -> Scores:
+    def score(
+        self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None
+    ) -> Annotations:
         return Scripted().score(texts, questions, how, asked)
 
 

@@ -7,7 +7,7 @@ p_neither is what is left of 1. A server that tells no probabilities is taken at
 
 With thinking, a first request lets the model think, and a second one carries the thought and asks for the
 word. A text that is too long for the server is halved until it fits; its label says so. A pair that gets no
-answer though others do is SET_ASIDE; when the server stops to answer, the call ends once what is in flight
+answer though others do is PENDING; when the server stops to answer, the call ends once what is in flight
 has ended, and its error holds what was answered.
 
 An object has one event loop in a thread of its own. Each call, from whatever thread, starts as many workers
@@ -35,7 +35,7 @@ from hypsae_ray.models.endpoint.requests import Wait
 from hypsae_ray.models.endpoint.thread import EndpointThread
 from hypsae_ray.models.endpoint.throttle import Messages
 from hypsae_ray.models.prompts.wording import answer_now, label_prompt, naming_begun, render_naming
-from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.usage import Usage
 
@@ -91,18 +91,18 @@ class EndpointModel:
         questions: Sequence[str],
         how: Label = DEFAULT_LABEL,
         asked: np.ndarray | None = None,
-    ) -> Scores:
+    ) -> Annotations:
         """Return P(yes) per text and question.
 
         Statuses: OK; CUT for a text that had to be cut, TOO_LONG if cutting did not help; UNSURE below
-        `how.min_mass`; UNPARSABLE without a yes or no; FAILED if refused; SET_ASIDE if it got no answer
+        `how.min_mass`; UNPARSABLE without a yes or no; FAILED if refused; PENDING if it got no answer
         though others did; UNASKED where `asked` is False.
 
         Raises:
             ModelError: no request can succeed; `answered` holds the scores so far.
             TransientError: the server does not answer, for a reason that may pass; the same.
         """
-        scores = Scores.unanswered(len(texts), len(questions), Status.UNASKED)
+        scores = Annotations.empty(len(texts), len(questions), Status.UNASKED)
         labelling = _Labelling(self._client, how, self._longest)
 
         async def label(pair: tuple[int, int]) -> None:
@@ -136,7 +136,7 @@ class _Labelling:
     reason: str = ""
     ending: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def told(self, scores: Scores, seconds: float = 0.0) -> Scores:
+    def told(self, scores: Annotations, seconds: float = 0.0) -> Annotations:
         """Return scores with what this call took, and why pairs have no label."""
         words = dict(self.words.most_common(WORDS_KEPT))
         return replace(scores, usage=self.usage + Usage(seconds=seconds), words=words, reason=self.reason)
@@ -163,7 +163,7 @@ class _Labelling:
             status = Status.TOO_LONG if refused.too_long else Status.FAILED
             self.reason = self.reason if refused.too_long else str(refused)
         except NoAnswerError as error:
-            status, self.reason = Status.SET_ASIDE, str(error)
+            status, self.reason = Status.PENDING, str(error)
         return _Found(math.nan, math.nan, status)
 
     async def _thought(self, messages: Messages) -> Messages:

@@ -15,7 +15,7 @@ import numpy as np
 from hypsae_ray.config import Label
 from hypsae_ray.errors import ModelError, TransientError
 from hypsae_ray.models.prompts.wording import null_property, null_text
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, LanguageModel, NamingPrompt, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, LanguageModel, NamingPrompt
 from hypsae_ray.store.schema import UNANSWERED, Status
 
 # Of a probability: a server that tells none is taken at its word, 1 or 0, whose odds have no end.
@@ -59,7 +59,7 @@ class Guarded:
         questions: Sequence[str],
         how: Label = DEFAULT_LABEL,
         asked: np.ndarray | None = None,
-    ) -> Scores:
+    ) -> Annotations:
         """Return P(yes), put back by what each text does to the null property."""
         if not how.guard or not texts or not questions:
             return self.model.score(texts, questions, how, asked)
@@ -81,20 +81,20 @@ class Guarded:
         kind = how.model_dump_json()
         if kind not in self._usual:
             found = self.model.score([null_text()], [null_property()], how)
-            if found.status[0, 0] == Status.SET_ASIDE:
+            if found.status[0, 0] == Status.PENDING:
                 raise TransientError(found.reason)
             self._usual[kind] = float(np.nan_to_num(_log_odds(found.p_yes))[0, 0])
         return self._usual[kind]
 
 
-def put_back(scores: Scores, usual: float) -> Scores:
+def put_back(scores: Annotations, usual: float) -> Annotations:
     """Move the answers about each text by what the last one, to the null property, has more than usual.
 
     Returns:
-        Scores without the last question. A text whose last answer failed is not moved; where it is only
+        Annotations without the last question. A text whose last answer failed is not moved; where it is only
         missing for now, so are the others, for they cannot be moved yet.
 
-    >>> found = Scores(np.array([[0.9, 0.8], [0.9, 0.2]]), np.zeros((2, 2)), np.zeros((2, 2)))
+    >>> found = Annotations(np.array([[0.9, 0.8], [0.9, 0.2]]), np.zeros((2, 2)), np.zeros((2, 2)))
     >>> put_back(found, usual=np.log(0.2 / 0.8)).p_yes.round(2).tolist()  # the first text shouts Yes
     [[0.36], [0.9]]
     """

@@ -23,7 +23,7 @@ from hypsae_ray.models.locate import locate
 from hypsae_ray.models.precision import dtype_on_cpu
 from hypsae_ray.models.prompts import wording
 from hypsae_ray.models.prompts.tokens import CPU_BLOCK, LabelPrompts, Part, chat
-from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Answer, NamingPrompt, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
 from hypsae_ray.models.vllm.thread import EngineThread
 from hypsae_ray.store.schema import USABLE, Status
 from hypsae_ray.store.usage import Usage
@@ -92,7 +92,7 @@ class VllmModel:
         questions: Sequence[str],
         how: Label = DEFAULT_LABEL,
         asked: np.ndarray | None = None,
-    ) -> Scores:
+    ) -> Annotations:
         """Return P(yes) per text and question; TOO_LONG where a question leaves no room for a text."""
         wanted = np.ones((len(texts), len(questions)), dtype=bool) if asked is None else asked
         pairs, prompts, status = self.label_prompts(texts, questions, how, wanted)
@@ -100,7 +100,7 @@ class VllmModel:
         if how.thinking:
             prompts, usage = self._think(prompts, how.thinking_tokens)
         outputs, seconds = self.engine.run(prompts, [label_params(self._yes, self._no)] * len(prompts))
-        scores = Scores.unanswered(len(texts), len(questions), Status.FAILED)
+        scores = Annotations.empty(len(texts), len(questions), Status.FAILED)
         scores.status[:] = status
         for (i, j), output in zip(pairs, outputs, strict=True):
             self._read(output, scores, (i, j), how.min_mass)
@@ -169,7 +169,7 @@ class VllmModel:
         usage = sum((_usage(output) for output in outputs if output), Usage(seconds=seconds))
         return [p + thought + self._thought_end for p, thought in zip(prompts, ids, strict=True)], usage
 
-    def _read(self, output: Any, scores: Scores, pair: tuple[int, int], min_mass: float) -> None:
+    def _read(self, output: Any, scores: Annotations, pair: tuple[int, int], min_mass: float) -> None:
         """Enter one answer; what vLLM refused is FAILED, what is neither yes nor no UNSURE."""
         yes, no = self._masses(output)
         if np.isnan(yes):

@@ -19,7 +19,7 @@ from hypsae_ray.data.chunks import documents_of
 from hypsae_ray.data.draw import hash_ids, largest_drawn
 from hypsae_ray.data.mask import Mask
 from hypsae_ray.data.words import truncate_words
-from hypsae_ray.labels.answers import PART_ROWS, Answers, Part, Shard, Texts, by_part
+from hypsae_ray.labels.annotations import PART_ROWS, Answers, Part, Shard, Texts, by_part
 from hypsae_ray.labels.pairs import Pairs, blocks
 from hypsae_ray.labels.text_index import UNKNOWN, Places
 from hypsae_ray.models.prompts.sharing import LAYOUTS, Estimate, Layout, Lengths, estimate

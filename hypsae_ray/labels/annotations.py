@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from hypsae_ray.labels.pairs import Block, Pairs
 from hypsae_ray.labels.text_index import UNKNOWN, Places, TextIndex
-from hypsae_ray.models.protocols import SCORE_ARRAYS, Scores
+from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, Annotations
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status
 
@@ -221,9 +221,9 @@ class Answers:
         pairs = None if block.whole else np.packbits(block.asked).tobytes()
         return Shard(part, block.start, len(block.asked), key, pairs)
 
-    def read(self, part: Part, questions: Sequence[str]) -> Scores:
-        """Return what is known about a part: (rows, H), SET_ASIDE where nothing is."""
-        known = Scores.unanswered(part.rows, len(questions), Status.SET_ASIDE)
+    def read(self, part: Part, questions: Sequence[str]) -> Annotations:
+        """Return what is known about a part: (rows, H), PENDING where nothing is."""
+        known = Annotations.empty(part.rows, len(questions), Status.PENDING)
         for found in self.listing[part.key]:
             rows, columns, sources = self._about(found, questions)
             if columns:
@@ -238,9 +238,9 @@ class Answers:
         return rows, *_matching(questions, self.sets[found["questions"]])
 
 
-def to_table(scores: Scores, metadata: Mapping[str, Any]) -> pa.Table:
+def to_table(scores: Annotations, metadata: Mapping[str, Any]) -> pa.Table:
     """Return a shard's table of scores (n, H), with facts about its making as metadata."""
-    return with_facts(pa.table(score_columns(scores)), metadata)
+    return with_facts(pa.table(annotation_columns(scores)), metadata)
 
 
 def with_facts(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
@@ -255,7 +255,7 @@ def made_with(schema: pa.Schema) -> set[str]:
     return {line} if line else set()
 
 
-def score_columns(scores: Scores) -> dict[str, pa.Array]:
+def annotation_columns(scores: Annotations) -> dict[str, pa.Array]:
     """Return scores (n, H) as the columns p_yes, p_neither and status of lists of H."""
     width = scores.status.shape[1]
     kinds = {"p_yes": pa.float32(), "p_neither": pa.float32(), "status": pa.int8()}
@@ -265,16 +265,16 @@ def score_columns(scores: Scores) -> dict[str, pa.Array]:
     }
 
 
-def read_scores(folder: Folder, name: str) -> tuple[np.ndarray, Scores]:
+def read_annotation_table(folder: Folder, name: str) -> tuple[np.ndarray, Annotations]:
     """Return row ids (n,) and scores (n, H) of one stored table of annotations."""
     table = folder.read_table(name)
-    p_yes, p_neither, status = (matrix(table, column) for column in SCORE_ARRAYS)
-    return table["row_id"].to_numpy(), Scores(p_yes, p_neither, status)
+    p_yes, p_neither, status = (matrix(table, column) for column in ANNOTATION_ARRAYS)
+    return table["row_id"].to_numpy(), Annotations(p_yes, p_neither, status)
 
 
-def _enter(known: Scores, rows: slice, columns: list[int], table: pa.Table, sources: list[int]) -> None:
+def _enter(known: Annotations, rows: slice, columns: list[int], table: pa.Table, sources: list[int]) -> None:
     """Copy the answers of a shard; a pair that it did not ask stays as it is."""
-    said = {name: matrix(table, name)[:, sources] for name in SCORE_ARRAYS}
+    said = {name: matrix(table, name)[:, sources] for name in ANNOTATION_ARRAYS}
     asked = said["status"] != Status.UNASKED
     for name, values in said.items():
         target = getattr(known, name)

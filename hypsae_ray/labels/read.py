@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from hypsae_ray.data.arrays import BLOCK_ROWS
 from hypsae_ray.data.chunks import Rule, combine_labels, documents_of, starts_of
 from hypsae_ray.errors import InputError
-from hypsae_ray.labels.answers import matrix
+from hypsae_ray.labels.annotations import matrix
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import USABLE, Status
 

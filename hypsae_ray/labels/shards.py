@@ -20,8 +20,8 @@ import numpy as np
 from hypsae_ray.config import Label
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.errors import HypsaeError, ModelError, StageError, TransientError
-from hypsae_ray.labels.answers import Shard, to_table
-from hypsae_ray.models.protocols import WORDS_KEPT, LanguageModel, Scores
+from hypsae_ray.labels.annotations import Shard, to_table
+from hypsae_ray.models.protocols import WORDS_KEPT, Annotations, LanguageModel
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import UNANSWERED, USABLE, Status
 from hypsae_ray.store.usage import Usage
@@ -135,7 +135,7 @@ class LabelShards:
         """Return the report of a shard whose actors died."""
         return Report(shard, failure=reason, error="lost")
 
-    def _label(self, model: LanguageModel, shard: Shard) -> Scores:
+    def _label(self, model: LanguageModel, shard: Shard) -> Annotations:
         texts = self.texts.read_rows(shard.part.name, shard.start, shard.rows, ["text"])["text"].to_pylist()
         questions = self.answers.read_json(f"questions-{shard.questions}.json")
         cut = [truncate_words(text, self.max_words) for text in texts]
@@ -148,7 +148,7 @@ class LabelShards:
             raise
         return _mark_cut(scores, shortened)
 
-    def _keep(self, model: LanguageModel, shard: Shard, scores: Scores, started: float) -> Report:
+    def _keep(self, model: LanguageModel, shard: Shard, scores: Annotations, started: float) -> Report:
         """Write what was answered, as a shard of these pairs alone if it is not all that was asked."""
         report = Report(
             shard,
@@ -282,7 +282,7 @@ class Tally:
         return {
             "shards_computed": self.computed,
             "shards_by_others": self.there,
-            "shards_set_aside": sorted(self.failed),
+            "shards_failed": sorted(self.failed),
             "workers": self.workers,
             "busy_share": busy,
         }
@@ -314,7 +314,7 @@ def _wanted(shard: Shard, shape: tuple[int, ...]) -> np.ndarray:
     return np.ones(shape, dtype=bool) if pairs is None else pairs
 
 
-def _mark_cut(scores: Scores, shortened: np.ndarray) -> Scores:
+def _mark_cut(scores: Annotations, shortened: np.ndarray) -> Annotations:
     scores.status[shortened[:, None] & (scores.status == Status.OK)] = Status.CUT
     return scores
 

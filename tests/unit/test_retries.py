@@ -13,9 +13,9 @@ import scipy.sparse as sp
 from hypsae_ray.config import Config, Interpret, Label, ScoreFidelity
 from hypsae_ray.config.loading import parse
 from hypsae_ray.errors import ConfigError, StageError, TransientError
-from hypsae_ray.labels.tries import FAILURES_IN_A_ROW, TRIES, KeepingPool, RetryingPool
+from hypsae_ray.labels.retries import FAILURES_IN_A_ROW, TRIES, KeepingPool, RetryingPool
 from hypsae_ray.models.pool import LocalPool
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Answer, Embedded, Scores
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, Embedded
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.stages import embed, interpret, trials
 from hypsae_ray.stages.workspace import Input, Workspace
@@ -57,10 +57,10 @@ class Counter:
         self._may_fail([text for prompt in prompts for text in prompt.positives])
         return [Answer(f"mentions {p.positives[0].split()[0]}", Status.OK, Usage(10, 0, 2)) for p in prompts]
 
-    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Scores:
+    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Annotations:
         self._may_fail(texts[:1])
         yes = np.array([[q.split()[-1] in t for q in questions] for t in texts], dtype=np.float32)
-        return Scores(yes, yes * 0, np.zeros(yes.shape, np.int8), Usage(yes.size, 0, 0))
+        return Annotations(yes, yes * 0, np.zeros(yes.shape, np.int8), Usage(yes.size, 0, 0))
 
 
 def double(model: Counter, task: int) -> int:
@@ -168,7 +168,7 @@ def test_one_neuron_that_cannot_be_named_has_a_status_and_is_asked_again_by_a_la
     asks = interpret.plan(CORPUS, [0, 1, 2], NAMING)
     broken = Counter(fails=9, on="odd", error=TransientError("503"))
     table, _ = interpret.write_candidates(keeping(broken, tmp_path), asks, TEXTS, NAMING, untracked)
-    assert table["status"].tolist() == [Status.OK] * 2 + [Status.SET_ASIDE] * 2 + [Status.OK] * 2
+    assert table["status"].tolist() == [Status.OK] * 2 + [Status.PENDING] * 2 + [Status.OK] * 2
     model = Counter()
     table, _ = interpret.write_candidates(keeping(model, tmp_path), asks, TEXTS, NAMING, untracked)
     assert model.calls == 1
