@@ -33,7 +33,7 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pyright
+	$(BIN)/pyrefly check --output-format min-text
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -303,7 +303,7 @@ def _as_flags(arguments: dict[str, Any]) -> list[str]:
     return flags
 
 
-def _wait_for(server: subprocess.Popen, url: str, log: IO[bytes]) -> None:
+def _wait_for(server: subprocess.Popen[Any], url: str, log: IO[bytes]) -> None:
     for _ in range(SERVER_STARTS_WITHIN_S):
         with suppress(URLError, ConnectionError), urlopen(f"{url}/health"):
             return

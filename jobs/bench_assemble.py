@@ -28,7 +28,7 @@ from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm, loading
 from hypsae_ray.demo import grammar
 from hypsae_ray.labels.annotations import annotation_columns
 from hypsae_ray.labels.assembly import write_annotations
-from hypsae_ray.labels.plan import Job, make_plan
+from hypsae_ray.labels.plan import Job, Plan, make_plan
 from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.annotate import annotate
@@ -97,7 +97,7 @@ def job_over(place: Path, name: str, texts: list[str], n_hypotheses: int) -> Job
     )
 
 
-def timed(plan) -> float:
+def timed(plan: Plan) -> float:
     """Return the seconds of one assembly."""
     started = time.monotonic()
     write_annotations(plan)

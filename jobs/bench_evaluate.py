@@ -13,10 +13,12 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,14 +101,13 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def difference(size: Size, task: str) -> float:
+def difference(size: Size, task: Task) -> float:
     """Return the largest difference of any number between shards and memory, relative to its size."""
     folder = Path(size.folder)
     target, groups = np.load(folder / "target.npy"), np.load(folder / "groups.npy")
     labels = hypsae_ray.load_annotations(size.folder).to_numpy(np.float64)
-    options = {"task": task, "groups": groups}
-    stored = hypsae_ray.evaluate_hypotheses(size.folder, target, **options)
-    held = hypsae_ray.evaluate_hypotheses(labels, target, **options)
+    stored = hypsae_ray.evaluate_hypotheses(size.folder, target, task=task, groups=groups)
+    held = hypsae_ray.evaluate_hypotheses(labels, target, task=task, groups=groups)
     worst = [_differ(stored.table, held.table)]
     worst += [
         abs(value - held.metrics[name]) / max(abs(value), 1)
@@ -121,7 +122,7 @@ def _differ(one: pd.DataFrame, other: pd.DataFrame) -> float:
     return float(np.nanmax(np.abs(a - b) / np.maximum(np.abs(a), 1)))
 
 
-def apart(function, *arguments):
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a function in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()

@@ -33,14 +33,14 @@ from hypsae_ray.stats.multiplicity import correct
 from hypsae_ray.stats.prediction import deal_folds
 
 Found = dict[str, float]  # what one draw came to, each 0 or 1 (or a value to be averaged)
-QUICK = {"folds": 0, "n_bootstrap": 0, "n_permutations": 0}
+QUICK: dict[str, Any] = {"folds": 0, "n_bootstrap": 0, "n_permutations": 0}
 
 
 def evaluate(
     labels: np.ndarray, target: np.ndarray, task: Task = "regression", **options: Any
 ) -> hypsae_ray.Evaluation:
     """Evaluate without what a scenario is not about."""
-    return hypsae_ray.evaluate_hypotheses(labels, target, task=task, **{**QUICK, **options})
+    return hypsae_ray.evaluate_hypotheses(labels, target, task=task, **(QUICK | options))
 
 
 def rejects(pval: float) -> float:
@@ -154,7 +154,7 @@ def cells(h: int, prevalence: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
     return rows, np.prod(np.where(rows == 1, prevalence, 1 - prevalence), axis=1)
 
 
-def mean_change(beta: np.ndarray, offset: float, mean: Callable) -> float:
+def mean_change(beta: np.ndarray, offset: float, mean: Callable[[np.ndarray], np.ndarray]) -> float:
     """The true average effect of the first of some labels."""
     rows, chance = cells(len(beta))
     rest = offset + rows[:, 1:] @ beta[1:]

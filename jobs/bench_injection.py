@@ -238,9 +238,16 @@ def _rounded(value: float, drawn: np.ndarray) -> list[float] | None:
 
 
 def _llm(options: argparse.Namespace) -> Llm:
-    server = {"engine": "endpoint", "endpoint": Endpoint(url=options.url)} if options.url else {}
+    endpoint = Endpoint(url=options.url) if options.url else None
     replicas = Replicas(min=0, max=0, cpus=options.cpus, gpus=options.gpus)
-    return Llm(model=options.model, dtype=options.dtype, max_model_len=2048, replicas=replicas, **server)
+    return Llm(
+        engine="endpoint" if endpoint else "vllm",
+        model=options.model,
+        dtype=options.dtype,
+        max_model_len=2048,
+        replicas=replicas,
+        endpoint=endpoint,
+    )
 
 
 def _options() -> argparse.Namespace:

@@ -50,6 +50,7 @@ from hypsae_ray.store.stage_tables import read_activations, read_column
 NAMING = Interpret(n_candidates=1, n_examples=12, max_words=60)
 SCORING = ScoreFidelity(n_examples=12, max_words=60)
 MAX_TOKENS = 48
+Key = tuple[str, str, str, int]  # namer, wording, run, neuron
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def write(model: VllmModel, case: Case, asked: list[Wording]) -> list[str]:
 
 
 def _labels(
-    options: argparse.Namespace, cases: list[Case], found: dict[tuple, str | None], ends: float
+    options: argparse.Namespace, cases: list[Case], found: dict[Key, str | None], ends: float
 ) -> dict[tuple[str, int, str], np.ndarray]:
     """Return P(yes) of the texts of each neuron for each sentence about it."""
     kept = Kept(options.keep / "labels.json", ends)
@@ -269,7 +270,7 @@ class Lazy:
 
 
 def summary(
-    cases: list[Case], found: dict[tuple, str | None], labels: dict[tuple[str, int, str], np.ndarray]
+    cases: list[Case], found: dict[Key, str | None], labels: dict[tuple[str, int, str], np.ndarray]
 ) -> list[dict[str, Any]]:
     """Return one row per namer, run and wording."""
     by_case = {(case.run, case.neuron): case for case in cases}
@@ -294,7 +295,7 @@ def _measure(
     return {"usable": 1.0, "f1": both[0], "auc": float(auc), "truth": both[1] if case.concept else truth}
 
 
-def show(cases: list[Case], named: dict[tuple, str], found: dict[tuple, str | None]) -> None:
+def show(cases: list[Case], named: dict[Key, str], found: dict[Key, str | None]) -> None:
     """Print every sentence, to be read."""
     for case in cases:
         print(f"{case.run}, neuron {case.neuron}: {case.concept or '-'}")

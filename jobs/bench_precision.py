@@ -15,6 +15,7 @@ with `--cpus 1`: threads that wait for each other take CPU time too. Prints one 
 """
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -94,7 +95,7 @@ def _hide_avx512() -> None:
     seen = {
         name: value and not name.startswith("avx512") for name, value in torch.cpu.get_capabilities().items()
     }
-    torch.cpu.get_capabilities = lambda: MappingProxyType(seen)
+    torch.cpu.get_capabilities = functools.cache(lambda: MappingProxyType(seen))
 
 
 def _cpu() -> dict[str, Any]:

@@ -95,16 +95,20 @@ class WaitingModel:
         return Annotations(p_yes, 1 - p_yes, status, Usage(seconds=self._call_s))
 
 
+def _waiting_model(call_s: float, _: Llm) -> WaitingModel:
+    return WaitingModel(call_s)
+
+
 class WaitingEngines(Session):
     """Engines in Ray, of models that wait."""
 
     def __init__(self, call_s: float) -> None:
         super().__init__()
-        self._make = partial(WaitingModel, call_s)
+        self._load = partial(_waiting_model, call_s)
 
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of models that wait."""
-        return self._get(self._make, options)
+        return self._get(self._load, options)
 
 
 def main() -> None:

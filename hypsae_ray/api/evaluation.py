@@ -194,7 +194,7 @@ def _positive(values: np.ndarray) -> np.ndarray:
 
 def _held(annotations: Any, task: str) -> tuple[StoredLabels | np.ndarray, pd.Index | None, pd.Index | None]:
     """Return stored labels, or labels and P(yes) (n, H); of a DataFrame its index and columns too."""
-    if isinstance(annotations, str | os.PathLike):
+    if isinstance(annotations, (str, os.PathLike)):
         return StoredLabels(find_annotations(os.fspath(annotations)), UNPLACED), None, None
     frame = arguments.table("annotations", annotations, "a table (n, H) of labels or a folder")
     values = arguments.number_table("annotations", frame)

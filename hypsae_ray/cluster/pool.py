@@ -134,7 +134,8 @@ class RayPool(Generic[Model]):
         replicas = self._replicas
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         loads = 2 + 2 * replicas.max  # the first of many replicas that load at once has not ended yet
-        self._feed = Feed.options(label_selector=here).remote(loads)
+        feed: Any = Feed  # `ray.remote` gives it options
+        self._feed = feed.options(label_selector=here).remote(loads)
         factory = cloudpickle.dumps(self._factory)  # type: ignore[reportPrivateImportUsage]  # one may be a script's
         stream: Any = _stream  # a generator function, which the types of map_batches do not know
         with ray.data.DataContext.current(_context(self._window)):

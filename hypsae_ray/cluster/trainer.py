@@ -31,6 +31,9 @@ from hypsae_ray.sae import model as saes
 from hypsae_ray.sae.collective import Group
 from hypsae_ray.sae.training import Epoch, LoadShards, Progress, Trained, train
 
+# Ray Train chooses between two versions of its classes when it is imported, which its types do not tell.
+_train: Any = ray.train
+
 _STATE = "state.safetensors"
 
 
@@ -80,7 +83,7 @@ def train_distributed(
     """
     storage = storage or Storage()
     with tempfile.TemporaryDirectory() as scratch, _listen(on_epoch) as epochs:
-        trainer = ray.train.torch.TorchTrainer(
+        trainer = _train.torch.TorchTrainer(
             _work,
             train_loop_config={"job": _Job(load, options, storage.every_s, epochs)},
             torch_config=ray.train.torch.TorchConfig(backend=_backend(options)),
@@ -91,7 +94,7 @@ def train_distributed(
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise StageError(f"training the SAE on {options.workers} workers failed: {error}") from error
-    weights, config, history = result.return_value  # pyright: ignore[reportGeneralTypeIssues]
+    weights, config, history = result.return_value
     return Trained(saes.from_bytes(weights, config), tuple(Epoch(**epoch) for epoch in history))
 
 
@@ -100,9 +103,9 @@ def _backend(options: TrainSae) -> str:
     return "nccl" if options.gpus_per_worker >= 1 else "gloo"
 
 
-def _scaling(options: TrainSae) -> ray.train.ScalingConfig:
+def _scaling(options: TrainSae) -> Any:
     least = options.workers if options.min_workers is None else options.min_workers
-    return ray.train.ScalingConfig(
+    return _train.ScalingConfig(
         num_workers=options.workers if least == options.workers else (least, options.workers),
         use_gpu=options.gpus_per_worker > 0,
         resources_per_worker=bundle_of(options.cpus_per_worker, options.gpus_per_worker, None),
@@ -111,12 +114,12 @@ def _scaling(options: TrainSae) -> ray.train.ScalingConfig:
     )
 
 
-def _run_config(storage: Storage, scratch: str) -> ray.train.RunConfig:
-    return ray.train.RunConfig(
+def _run_config(storage: Storage, scratch: str) -> Any:
+    return _train.RunConfig(
         storage_path=storage.path or scratch,
         storage_filesystem=storage.filesystem,
-        failure_config=ray.train.FailureConfig(max_failures=storage.max_failures),
-        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        failure_config=_train.FailureConfig(max_failures=storage.max_failures),
+        checkpoint_config=_train.CheckpointConfig(num_to_keep=1),
     )
 
 

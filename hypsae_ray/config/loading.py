@@ -204,6 +204,6 @@ def _reason(error: Mapping[str, Any]) -> str:
     # The reason itself names the values of a section; those that are secret must not be named at all.
     if isinstance(error["input"], Mapping) or error["type"] == SECRET:
         return reason
-    quote = error["type"] == "string_type" and not isinstance(error["input"], list | tuple)
+    quote = error["type"] == "string_type" and not isinstance(error["input"], (list, tuple))
     got = without_secrets(json.dumps(error["input"], default=str))[:80]
     return f"{reason} (got {got}{': put it in quotes' if quote else ''})"

@@ -114,4 +114,4 @@ def _may_be_left_empty(kind: Any) -> bool:
 
 def _listed(kind: Any, value: Any) -> Any:
     is_list = get_origin(kind) is tuple and Ellipsis in get_args(kind)
-    return [value] if is_list and not isinstance(value, list | tuple | dict) else value
+    return [value] if is_list and not isinstance(value, (list, tuple, dict)) else value

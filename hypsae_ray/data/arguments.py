@@ -61,7 +61,7 @@ def _no_column(values: Any) -> str:
         return f"the text {columns.shown(values)}"
     if isinstance(values, pd.DataFrame):
         return f"a DataFrame with the columns {columns.shown(values.columns.tolist())}: give one of them"
-    if isinstance(values, Mapping | set | frozenset):
+    if isinstance(values, (Mapping, set, frozenset)):
         return f"a {kind} ({columns.shown(values)})"
     if isinstance(values, bytes | bytearray) or sp.issparse(values):
         return f"a {kind}"

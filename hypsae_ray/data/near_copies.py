@@ -25,10 +25,6 @@ middle takes away three of them, and what short texts do share is often a set ph
 copies of nothing.
 """
 
-# scikit-learn has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast

@@ -44,7 +44,7 @@ class Vectors:
                 f"its first {kept} numbers are all 0, which no factor scales to length 1 (embed.normalize)"
             )
             with np.errstate(invalid="ignore"):  # of vectors that are refused
-                values = values / np.where(lengths == 0, 1, lengths).astype(np.float32)
+                values = np.divide(values, np.where(lengths == 0, 1, lengths), dtype=np.float32)
         with np.errstate(over="ignore"):
             too_large = ~np.isfinite(values.astype(dtype)).all(axis=1)
         reasons[too_large & (reasons == "")] = f"{dtype} cannot hold it (embed.store_dtype)"

@@ -1,5 +1,8 @@
 """What a run found of what was planted: each concept beside the hypothesis that matches it best."""
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -80,7 +83,7 @@ def _check(concepts: pd.DataFrame, truth: np.ndarray, labels: np.ndarray, evalua
         raise ValueError(f"labels have {labels.shape[1]} columns for {len(evaluation)} hypotheses")
 
 
-def _line(row: dict) -> str:
+def _line(row: dict[Hashable, Any]) -> str:
     sentence = row["hypothesis"]
     hypothesis = " ".join(sentence.split()) if isinstance(sentence, str) else "-"
     elided = hypothesis if len(hypothesis) <= 60 else hypothesis[:59] + "…"

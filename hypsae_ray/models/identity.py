@@ -21,7 +21,7 @@ from hypsae_ray.store.artifacts import Folder
 HUB_ANSWER_S = 10
 COMMIT = 40  # hex digits
 AUTO = "auto"
-Options = TypeVar("Options", Embed, Llm)
+Options = TypeVar("Options", bound=Embed | Llm)
 
 
 def content_of(options: Embed | Llm) -> dict[str, Any]:

@@ -11,10 +11,6 @@ It is the instant baseline next to every LLM, and makes whole runs fast and exac
 3. Say so: mentions "wait", "waited" or "slow service".
 """
 
-# scikit-learn has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from hypsae_ray.errors import ModelError
 
@@ -120,7 +121,8 @@ def _unpack(gguf: Path, folder: Path) -> None:
     )
     vars(model.config).pop("quantization_config", None)  # vLLM would look for quantized weights
     model.bfloat16().save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.save_pretrained(folder)
 
 
 def cache_folder() -> Path:

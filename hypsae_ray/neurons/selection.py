@@ -9,10 +9,6 @@ separation score need sums over the stored values, the linear lasso the neurons 
 logistic one scaled sparse columns, a custom score one column at a time.
 """
 
-# scikit-learn has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 import importlib
 import warnings
 from collections.abc import Callable

@@ -16,9 +16,6 @@ Three numbers are estimated, and from 5 texts of each kind that is better than a
 a good model's cut too low, and worse than 0.5.
 """
 
-# scipy.special has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-
 from typing import cast
 
 import numpy as np

@@ -276,4 +276,4 @@ def listed(parts: list[str]) -> str:
     >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')
     """
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)

@@ -5,7 +5,6 @@ torch.distributed process group that somebody else has set up.
 """
 
 # torch leaves many of its own signatures without types
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from dataclasses import dataclass, field
 from typing import Protocol

@@ -18,7 +18,6 @@ of all training rows, so the loss is finite for every batch.
 """
 
 # torch leaves many of its own signatures without types
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from collections.abc import Sequence
 from dataclasses import dataclass

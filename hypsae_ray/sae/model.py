@@ -21,7 +21,6 @@ decoding forward and backward takes 0.65 ms that way and 7.7 ms as dense product
 """
 
 # torch leaves many of its own signatures without types
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import io
 from collections.abc import Iterator
@@ -300,7 +299,7 @@ class _Pick(torch.autograd.Function):
     """Scores at chosen positions. The backward pass touches those positions only, not all n x M."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]  # as PyTorch asks
         x, weight, _, picked, flat = inputs
         ctx.save_for_backward(x, flat)
         ctx.n_neurons = weight.shape[0]

@@ -14,7 +14,6 @@ had never stopped, whatever the number of workers then.
 """
 
 # torch leaves many of its own signatures without types
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 import math
 import time
 from collections.abc import Callable

@@ -83,9 +83,8 @@ def _mean(target: Floats, groups: Ints | None) -> tuple[float, float, float]:
 
 def _trend(j: int, fired: Floats, target: Floats, groups: Ints | None) -> dict[str, float | str]:
     firing = fired > 0
-    blank: dict[str, float | str] = {"hypothesis_id": j} | dict.fromkeys(
-        ("slope", "slope_se", "slope_ci_low", "slope_ci_high", "slope_pval"), math.nan
-    )
+    unknown = dict.fromkeys(("slope", "slope_se", "slope_ci_low", "slope_ci_high", "slope_pval"), math.nan)
+    blank: dict[str, float | str] = {"hypothesis_id": j, **unknown}
     few = firing.sum() < _LEAST or (groups is not None and len(np.unique(groups[firing])) < BINS)
     if few or np.ptp(fired[firing]) == 0 or np.ptp(target[firing]) == 0:
         return blank | {"verdict": "too few firing texts" if few else "nothing varies"}

@@ -8,10 +8,6 @@
   the hypothesis tested has them: around the means of both sides they would add up to 0.
 """
 
-# statsmodels has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 import math
 from dataclasses import dataclass
 from itertools import combinations, product

@@ -10,10 +10,6 @@
 - none corrects nothing. Intervals cover 1 - alpha.
 """
 
-# statsmodels has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -6,10 +6,6 @@ rows, the penalty would be so small that the model knows the groups again, and s
 Weights count in the fit and in the choice.
 """
 
-# scikit-learn has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -110,7 +110,7 @@ def _object(file: DataFile, where: str, row: Any) -> dict[str, Any]:
     return row
 
 
-def _to_frame(file: DataFile, rows: list[dict], columns: Sequence[str], first: int) -> pd.DataFrame:
+def _to_frame(file: DataFile, rows: list[dict[str, Any]], columns: Sequence[str], first: int) -> pd.DataFrame:
     values = {name: [_value(row, name) for row in rows] for name in columns}
     for name, found in values.items():
         if first == 1 and all(value is _ABSENT for value in found):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -81,11 +82,8 @@ class Account:
 
 
 def _parts(url: str, section: str) -> SplitResult:
-    try:
+    with suppress(ValueError):  # brackets or a port that are none
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets or a port that are none
-        valid = False
-    if not valid:
-        raise ConfigError(f"{section}.endpoint.url is no http or https URL, such as http://127.0.0.1:8000/v1")
-    return parts
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise ConfigError(f"{section}.endpoint.url is no http or https URL, such as http://127.0.0.1:8000/v1")
