@@ -47,7 +47,7 @@ def main() -> None:
 
 def _embed(options: argparse.Namespace, device: str, dtype: str, backend: str) -> dict[str, Any]:
     size = options.embed_batch
-    wanted: Any = {"device": device, "dtype": dtype, "backend": backend}
+    wanted: Any = {"device": device, "dtype": dtype, "advanced": {"backend": backend}}
     model = SentenceEmbedder(Embed(model=options.model, batch_size=size, **wanted))
     rng = np.random.default_rng(0)
     texts = (" ".join(rng.choice(WORDS.split(), options.words)) for _ in itertools.count())

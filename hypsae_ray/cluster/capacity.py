@@ -81,13 +81,12 @@ def section_of(options: Options) -> str:
 
 def need_of(options: Options) -> Need | None:
     """Return what must find room for a model or a training to begin; None if it works in this process."""
-    if isinstance(options, TrainSae):
-        bundle = bundle_of(options.cpus_per_worker, options.gpus_per_worker, options.accelerator)
-        count = options.workers if options.min_workers is None else options.min_workers
-        return Need("train_sae", bundle, count, options.labels) if options.workers else None
     replicas = options.replicas
     if replicas.max == 0:
         return None
+    if isinstance(options, TrainSae):
+        bundle = bundle_of(replicas.cpus, replicas.gpus, replicas.accelerator)
+        return Need("train_sae", bundle, replicas.min, replicas.labels)
     gpus, stages = replicas.gpus, 1
     if options.is_split:
         gpus = options.tensor_parallel_size

@@ -41,7 +41,7 @@ class Engines(Protocol):
     def train_sae(
         self, load: "LoadShards", options: TrainSae, on_epoch: "OnEpoch", snapshots: "Folder | None" = None
     ) -> "Trained":
-        """Train an SAE in this process (`options.workers` 0) or with Ray Train.
+        """Train an SAE in this process (`options.replicas.max` 0) or with Ray Train.
 
         Ray Train keeps snapshots to go on from in `snapshots`, which every node must be able to write; None:
         in a folder of this machine, which is enough for one node.

@@ -87,9 +87,9 @@ class Session:
     def train_sae(
         self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch, snapshots: Folder | None = None
     ) -> Trained:
-        """Train an SAE in this process (`options.workers` 0) or with Ray Train, snapshots in a folder."""
+        """Train an SAE in this process (`replicas.max` 0) or with Ray Train, snapshots in a folder."""
         self.release()
-        if options.workers == 0:
+        if options.replicas.max == 0:
             return train(*load(0, 1), options, on_epoch=lambda progress: on_epoch(progress.epoch))
         from hypsae_ray.cluster.trainer import Storage, train_distributed
 
@@ -184,6 +184,4 @@ class Session:
 
 
 def _needs_ray(options: Options) -> bool:
-    if isinstance(options, TrainSae):
-        return options.workers > 0
-    return options.replicas.max > 0 and options.engine != "column"
+    return options.replicas.max > 0 and not (isinstance(options, Embed) and options.engine == "column")

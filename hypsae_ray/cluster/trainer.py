@@ -4,7 +4,7 @@ Each worker reads its rows once and keeps them in memory (streaming 20,000 x 384
 costs about 10 s an epoch, more than ten times the training itself). From time to time, after an epoch that
 improved, rank 0 hands Ray a snapshot, and at once where a node was told to go; not more often, since Ray
 takes one report in 2 s. A worker group that lost a member is started again from the last one, on fewer
-workers where `min_workers` allows, and takes the very steps that the first group would have taken: the order
+workers where `replicas.min` allows, and takes the very steps that the first group would have taken: the order
 of rows does not hang on the number of workers.
 """
 
@@ -70,7 +70,7 @@ def train_distributed(
     on_epoch: Callable[[Epoch], None] | None = None,
     storage: Storage | None = None,
 ) -> Trained:
-    """Train an SAE with Ray Train on `options.workers` workers; Ray must be running.
+    """Train an SAE with Ray Train on `options.replicas.max` workers; Ray must be running.
 
     Args:
         load: called as load(rank, world) in each worker, for its training and validation rows.
@@ -93,24 +93,24 @@ def train_distributed(
         try:
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise StageError(f"training the SAE on {options.workers} workers failed: {error}") from error
+            raise StageError(f"training the SAE on {options.replicas.max} workers failed: {error}") from error
     weights, config, history = result.return_value
     return Trained(saes.from_bytes(weights, config), tuple(Epoch(**epoch) for epoch in history))
 
 
 def _backend(options: TrainSae) -> str:
     # NCCL refuses two workers on one GPU, which is what a share of a GPU means.
-    return "nccl" if options.gpus_per_worker >= 1 else "gloo"
+    return "nccl" if options.replicas.gpus >= 1 else "gloo"
 
 
 def _scaling(options: TrainSae) -> Any:
-    least = options.workers if options.min_workers is None else options.min_workers
+    workers = options.replicas
     return _train.ScalingConfig(
-        num_workers=options.workers if least == options.workers else (least, options.workers),
-        use_gpu=options.gpus_per_worker > 0,
-        resources_per_worker=bundle_of(options.cpus_per_worker, options.gpus_per_worker, None),
-        accelerator_type=options.accelerator,
-        label_selector=dict(options.labels) or None,
+        num_workers=workers.max if workers.min == workers.max else (workers.min, workers.max),
+        use_gpu=workers.gpus > 0,
+        resources_per_worker=bundle_of(workers.cpus, workers.gpus, None),
+        accelerator_type=workers.accelerator,
+        label_selector=dict(workers.labels) or None,
     )
 
 

@@ -5,7 +5,7 @@ from operator import attrgetter
 
 import pyarrow.fs as pafs
 
-from hypsae_ray.config import Config, Embed, TrainSae
+from hypsae_ray.config import Config, Embed
 from hypsae_ray.console import duration
 from hypsae_ray.data.words import estimate_tokens
 from hypsae_ray.models.protocols import Options
@@ -15,7 +15,7 @@ from hypsae_ray.store.artifacts import Folder, Manifest
 TOKENS_PER_S = 3_500
 """What one CPU core embeds with the default model, by estimated tokens; measured, see jobs/README.md."""
 TOKENS_READ = 256  # of a text, at the most
-_MEASURED = attrgetter("engine", "model", "backend", "dtype", "layer", "long_texts")
+_MEASURED = attrgetter("engine", "model", "advanced", "dtype", "long_texts")
 BY_LLM = ("interpret", "score_fidelity", "annotate")
 """Stages that ask a language model."""
 
@@ -78,7 +78,7 @@ def _embedder(options: Embed) -> str:
 
 
 def _where(options: Options) -> str:
-    if isinstance(options, TrainSae) or options.replicas.max == 0:
+    if options.replicas.max == 0:
         return "in this process"
     replicas = options.replicas
     number = str(replicas.max) if replicas.min == replicas.max else f"{replicas.min} to {replicas.max}"

@@ -8,21 +8,24 @@ content of its input files.)
 
 from hypsae_ray.config.annotate import Annotate
 from hypsae_ray.config.data import Chunk, Data
-from hypsae_ray.config.embed import Embed, VectorFiles
+from hypsae_ray.config.embed import AdvancedEmbed, Embed, VectorFiles
 from hypsae_ray.config.endpoint import Endpoint
 from hypsae_ray.config.evaluate import Evaluate
-from hypsae_ray.config.interpret import Interpret
+from hypsae_ray.config.interpret import AdvancedInterpret, Interpret
 from hypsae_ray.config.label import UNPLACED, Label
 from hypsae_ray.config.llm import Llm
 from hypsae_ray.config.replicas import Replicas
 from hypsae_ray.config.run import AnnotateJob, Config
 from hypsae_ray.config.score_fidelity import ScoreFidelity
 from hypsae_ray.config.select import Select
-from hypsae_ray.config.train_sae import SaeShape, TrainSae
+from hypsae_ray.config.train_sae import AdvancedSae, SaeShape, TrainSae
 from hypsae_ray.config.types import Section
 
 __all__ = [
     "UNPLACED",
+    "AdvancedEmbed",
+    "AdvancedInterpret",
+    "AdvancedSae",
     "Annotate",
     "AnnotateJob",
     "Chunk",

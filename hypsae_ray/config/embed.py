@@ -30,13 +30,27 @@ class VectorFiles(Section):
         return {source: place for source, place in self.model_dump().items() if place is not None}
 
 
+class AdvancedEmbed(Section):
+    """Section `embed.advanced`."""
+
+    layer: int | None = None
+    """Layer whose states are pooled (0 is the first, -1 the last); null: the model's own output."""
+    component: Literal["hidden_states", "mlp"] = "hidden_states"
+    """With `layer`: pool the output of the whole layer, or of its MLP block alone."""
+    backend: Literal["torch", "onnx", "openvino"] = "torch"
+    """What computes in sentence_transformers; onnx and openvino need packages of their own, which a message
+    names. They give the same to rounding, on some CPUs faster: see jobs/README.md."""
+    store_dtype: Literal["float32", "float16"] = "float32"
+    """Precision of the stored embeddings."""
+
+
 class Embed(Section):
     """Texts to vectors."""
 
     engine: Literal["sentence_transformers", "vllm", "endpoint", "column"] = "sentence_transformers"
     """sentence_transformers: a model in this job. vllm: the same in vLLM, for models of billions of weights.
     endpoint: one behind an OpenAI-compatible server. column: no model, your own vectors, from a column of the
-    data or from `files`; of the other fields normalize, dimensions and store_dtype count."""
+    data or from `files`; of the other fields normalize, dimensions and advanced.store_dtype count."""
     column: str = "embedding"
     """For column: the column that holds the vectors, a list of numbers in each row (in CSV a JSON list)."""
     files: Runtime[VectorFiles | None] = None
@@ -59,25 +73,16 @@ class Embed(Section):
     """Put before each text, for models that need one ("clustering: " for nomic models)."""
     normalize: bool = True
     """Scale each embedding to length 1."""
-    layer: int | None = None
-    """Layer whose states are pooled (0 is the first, -1 the last); null: the model's own output."""
-    component: Literal["hidden_states", "mlp"] = "hidden_states"
-    """With `layer`: pool the output of the whole layer, or of its MLP block alone."""
     max_tokens: Positive | None = None
     """Tokens that are read of a text, at the most the model's own limit; null: that limit. For endpoint, by
     estimate; a text that its server still finds too long is cut by a quarter until it fits."""
     long_texts: Literal["cut", "mean_of_chunks"] = "cut"
     """Texts with more tokens than are read. cut: the rest is left out; how many texts were cut is reported.
     mean_of_chunks: such a text is read in chunks, and has their mean embedding, weighted by tokens."""
-    backend: Literal["torch", "onnx", "openvino"] = "torch"
-    """What computes in sentence_transformers; onnx and openvino need packages of their own, which a message
-    names. They give the same to rounding, on some CPUs faster: see jobs/README.md."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "float32"
     """Precision the model computes in. auto: bfloat16 where the processor has instructions for it, which is
     twice as fast, else float32; what was taken is kept with the embeddings. float32 is the default:
     with it what else is in a batch changes an embedding by less than a millionth."""
-    store_dtype: Literal["float32", "float16"] = "float32"
-    """Precision of the stored embeddings."""
     batch_size: Runtime[Positive] = 64
     """Texts per forward pass, sorted by length; for endpoint, per request."""
     device: Runtime[str] = "auto"
@@ -86,26 +91,29 @@ class Embed(Section):
     """For vllm: GPUs of one node that each layer is split over."""
     engine_args: dict[str, Any] = {}
     """For vllm: any other argument of vllm.LLM, under vLLM's own name; see `llm.engine_args`."""
+    advanced: AdvancedEmbed = AdvancedEmbed()
+    """What is pooled, computes and is stored: choices that rarely need another value."""
     replicas: Runtime[Replicas] = Replicas()
     """Copies of the model."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        advanced = self.advanced
         if self.engine == "vllm":
             self._check_vllm()
         elif self.is_split or self.engine_args:
             raise ValueError("tensor_parallel_size and engine_args need engine: vllm")
-        if self.backend != "torch" and (self.engine, self.layer) != ("sentence_transformers", None):
-            raise ValueError(f"backend {self.backend} needs engine: sentence_transformers, and no layer")
-        if self.backend == "onnx" and self.dtype != "float32":
+        if advanced.backend != "torch" and (self.engine, advanced.layer) != ("sentence_transformers", None):
+            raise ValueError(f"backend {advanced.backend} needs engine: sentence_transformers, and no layer")
+        if advanced.backend == "onnx" and self.dtype != "float32":
             raise ValueError("backend onnx computes in the precision of its file: leave out dtype")
-        if self.component == "mlp" and self.layer is None:
+        if advanced.component == "mlp" and advanced.layer is None:
             raise ValueError("component mlp needs a layer: the model's own output has none")
         if self.files is not None and self.engine != "column":
             raise ValueError("files of own vectors need engine: column")
         if (self.engine == "endpoint") != (self.endpoint is not None):
             raise ValueError("engine endpoint and a section embed.endpoint go together: give both or neither")
-        if self.engine == "endpoint" and self.layer is not None:
+        if self.engine == "endpoint" and advanced.layer is not None:
             raise ValueError("engine endpoint gives no inner layer: leave out layer")
         if self.engine == "endpoint" and self.long_texts != "cut":
             raise ValueError("engine endpoint does not know where tokens end: leave out long_texts")
@@ -116,14 +124,14 @@ class Embed(Section):
         """Return what decides the vectors of a text; of own ones that is their content, and what is kept."""
         if self.engine == "column":
             names = ("engine", "column", "dimensions", "normalize", "store_dtype")
-            return {name: getattr(self, name) for name in names}
+            return {name: value for name, value in super().content().items() if name in names}
         loaded = ("trust_remote_code", "layer", "component", "long_texts", "backend", "dtype")
         without = ("column", *(loaded if self.engine == "endpoint" else ()))
         content = {name: value for name, value in super().content().items() if name not in without}
         return {**content, "engine_args": deciding_args(self.engine_args)}
 
     def _check_vllm(self) -> None:
-        if self.layer is not None:
+        if self.advanced.layer is not None:
             raise ValueError(
                 "layer needs engine: sentence_transformers: vLLM gives a model's own output alone"
             )

@@ -10,6 +10,24 @@ from hypsae_ray.config.types import Amount, Count, Examples, Positive, Section
 KEYWORD_EXAMPLES = 200
 
 
+class AdvancedInterpret(Section):
+    """Section `interpret.advanced`."""
+
+    sampling: Literal["turns", "top", "percentile"] = "turns"
+    """Positive texts. top: those that fire most, which are alike; percentile: a random draw from a bin of the
+    firing ones; turns: of the first candidate, the third and so on those that fire most, and of the others a
+    random draw from the upper half of the firing ones."""
+    percentiles: tuple[float, float] = (90, 100)
+    """percentile: the bin of firing texts, as percentiles of their activation."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"percentiles {[low, high]} must ascend within 0 and 100")
+        return self
+
+
 class Interpret(Section):
     """Sentences for the selected neurons."""
 
@@ -19,12 +37,6 @@ class Interpret(Section):
     """Sentences written per neuron, each from other positive texts where there are enough."""
     n_examples: Examples = 20
     """Texts in each prompt, half of them positive; keywords, with no context to fill, read at least 200."""
-    sampling: Literal["turns", "top", "percentile"] = "turns"
-    """Positive texts. top: those that fire most, which are alike; percentile: a random draw from a bin of the
-    firing ones; turns: of the first candidate, the third and so on those that fire most, and of the others a
-    random draw from the upper half of the firing ones."""
-    percentiles: tuple[float, float] = (90, 100)
-    """percentile: the bin of firing texts, as percentiles of their activation."""
     max_words: Positive = 256
     """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
     Thai) is one. How many were cut is reported."""
@@ -40,13 +52,8 @@ class Interpret(Section):
     its makers advise)."""
     seed: Count = 0
     """Seed of the choice of texts and of the sampling."""
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        low, high = self.percentiles
-        if not 0 <= low < high <= 100:
-            raise ValueError(f"percentiles {[low, high]} must ascend within 0 and 100")
-        return self
+    advanced: AdvancedInterpret = AdvancedInterpret()
+    """Which of the firing texts are shown."""
 
     def read_by(self, llm: Llm) -> Self:
         """Return these options with as many examples as the model that names reads."""

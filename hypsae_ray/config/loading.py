@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import pydantic
 import yaml
 
-from hypsae_ray.config import AnnotateJob, Config, Section
+from hypsae_ray.config import AdvancedEmbed, AdvancedInterpret, AdvancedSae, AnnotateJob, Config, Section
 from hypsae_ray.config.types import SECRET
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.secrets import without_secrets
@@ -188,12 +188,25 @@ _WANTED = {
 _GONE = {
     "score_fidelity.threshold": "label.threshold, which holds for fidelity and labels",
     "evaluate.threshold": "label.threshold, which holds for fidelity and labels",
+    "train_sae.workers": "train_sae.replicas.min and max, both of it",
+    "train_sae.min_workers": "train_sae.replicas.min",
+    "train_sae.gpus_per_worker": "train_sae.replicas.gpus",
+    "train_sae.cpus_per_worker": "train_sae.replicas.cpus",
+    "train_sae.accelerator": "train_sae.replicas.accelerator",
+    "train_sae.labels": "train_sae.replicas.labels",
 }
+
+
+def _instead(name: str) -> str | None:
+    """Return what to use in place of a field of before; None where there never was one."""
+    section, _, field = name.rpartition(".")
+    advanced = {"embed": AdvancedEmbed, "train_sae": AdvancedSae, "interpret": AdvancedInterpret}.get(section)
+    return f"{section}.advanced.{field}" if advanced and field in advanced.model_fields else _GONE.get(name)
 
 
 def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        instead = _GONE.get(_place(error["loc"]))
+        instead = _instead(_place(error["loc"]))
         return f"no longer a field: use {instead}" if instead else "unknown key"
     if error["type"] == "missing":
         return "required, but missing"

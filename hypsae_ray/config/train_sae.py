@@ -5,7 +5,8 @@ from typing import NamedTuple, Self
 
 from pydantic import model_validator
 
-from hypsae_ray.config.types import Amount, Count, NodeLabels, Positive, PositiveAmount, Runtime, Section
+from hypsae_ray.config.replicas import Replicas
+from hypsae_ray.config.types import Amount, Count, Positive, PositiveAmount, Runtime, Section
 
 
 class SaeShape(NamedTuple):
@@ -25,18 +26,9 @@ SAE_SIZES = (
 )
 
 
-class TrainSae(Section):
-    """The Matryoshka top-k sparse autoencoder."""
+class AdvancedSae(Section):
+    """Section `train_sae.advanced`."""
 
-    n_neurons: Positive | None = None
-    """Neurons in all (M); null: the last of prefix_lengths or, without them, by the number of training texts:
-    64 up to 3,000, 256 up to 30,000, 1024 above."""
-    k: Positive | None = None
-    """Neurons that may fire per text (K); with `batch_topk`, on average over a batch. null: 4 of up to 64
-    neurons, 8 of more."""
-    prefix_lengths: tuple[Positive, ...] = ()
-    """Ascending prefix lengths of the Matryoshka loss, the last one n_neurons; empty: only n_neurons, or
-    (16, 64), (32, 256) or (128, 1024) where n_neurons follows the number of texts."""
     batch_topk: bool = False
     """Keep the k x batch largest activations of a batch, and learn a threshold to use afterwards."""
     aux_k: Count | None = None
@@ -49,6 +41,22 @@ class TrainSae(Section):
     """Weight of the multi-k term, if there is one."""
     dead_after: Positive = 256
     """Training steps without firing after which a neuron counts as dead."""
+    clip_norm: PositiveAmount = 1.0
+    """Gradients are scaled down to this norm."""
+
+
+class TrainSae(Section):
+    """The Matryoshka top-k sparse autoencoder."""
+
+    n_neurons: Positive | None = None
+    """Neurons in all (M); null: the last of prefix_lengths or, without them, by the number of training texts:
+    64 up to 3,000, 256 up to 30,000, 1024 above."""
+    k: Positive | None = None
+    """Neurons that may fire per text (K); with `advanced.batch_topk`, on average over a batch. null: 4 of up
+    to 64 neurons, 8 of more."""
+    prefix_lengths: tuple[Positive, ...] = ()
+    """Ascending prefix lengths of the Matryoshka loss, the last one n_neurons; empty: only n_neurons, or
+    (16, 64), (32, 256) or (128, 1024) where n_neurons follows the number of texts."""
     batch_size: Positive = 512
     """Texts per step over all workers together (the global batch)."""
     learning_rate: PositiveAmount = 5e-4
@@ -57,22 +65,13 @@ class TrainSae(Section):
     """Passes over the training texts at the most."""
     patience: Positive = 5
     """Epochs without a lower validation loss after which training stops."""
-    clip_norm: PositiveAmount = 1.0
-    """Gradients are scaled down to this norm."""
     seed: Count = 0
     """Seed of the initial weights and of the order of rows."""
-    workers: Runtime[Count] = 0
-    """Ray Train workers; 0: training runs in this process."""
-    min_workers: Runtime[Positive | None] = None
-    """Workers that are enough to begin, and to go on from a snapshot when nodes are lost; null: all."""
-    gpus_per_worker: Runtime[Amount] = 0
-    """GPUs that each worker reserves; 0: it trains on the CPU."""
-    cpus_per_worker: Runtime[PositiveAmount] = 1
-    """CPU cores that each worker reserves."""
-    accelerator: Runtime[str | None] = None
-    """Kind of GPU, in Ray's words, such as A100; null: any."""
-    labels: Runtime[NodeLabels] = {}
-    """Labels of the nodes that may hold a worker; see `replicas.labels`."""
+    advanced: AdvancedSae = AdvancedSae()
+    """Terms of the loss and details of training that rarely need another value."""
+    replicas: Runtime[Replicas] = Replicas(min=0, max=0)
+    """Workers of Ray Train; min and max 0: training runs in this process, on the CPU. With fewer than max,
+    down to min, it begins, and goes on from a snapshot when nodes are lost."""
 
     def sized(self, n_texts: int) -> Self:
         """Return these options with the sizes that were left empty filled in, for so many training texts.
@@ -101,7 +100,7 @@ class TrainSae(Section):
     def n_aux(self) -> int:
         """aux_k with the default filled in."""
         shape = self.shape
-        return min(2 * shape.k, shape.n_neurons) if self.aux_k is None else self.aux_k
+        return min(2 * shape.k, shape.n_neurons) if self.advanced.aux_k is None else self.advanced.aux_k
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -109,16 +108,14 @@ class TrainSae(Section):
             self._check_unsized()
         else:
             self._check_sizes(self.sized(0))
-        if self.min_workers is not None and self.min_workers > self.workers:
-            raise ValueError(f"min_workers ({self.min_workers}) is above workers ({self.workers})")
-        if self.gpus_per_worker and not self.workers:
+        if self.replicas.gpus and not self.replicas.max:
             raise ValueError(
-                "gpus_per_worker needs workers: with 0, training runs in this process on the CPU"
+                "replicas.gpus needs replicas.max: with 0, training runs in this process on the CPU"
             )
         return self
 
     def _check_unsized(self) -> None:
-        given = {"k": self.k, "multi_k": self.multi_k, "aux_k": self.aux_k}
+        given = {"k": self.k, "multi_k": self.advanced.multi_k, "aux_k": self.advanced.aux_k}
         if named := [name for name, value in given.items() if value]:
             raise ValueError(f"{named[0]} is given without n_neurons: give n_neurons too")
 
@@ -130,7 +127,7 @@ class TrainSae(Section):
             raise ValueError(f"prefix_lengths {list(prefixes)} must ascend, each one once")
         if prefixes[-1] != n_neurons:
             raise ValueError(f"prefix_lengths end at {prefixes[-1]}, but n_neurons is {n_neurons}")
-        if self.multi_k is not None and not k < self.multi_k <= n_neurons:
-            raise ValueError(f"multi_k ({self.multi_k}) must lie above k ({k}) and up to n_neurons")
+        if self.advanced.multi_k is not None and not k < self.advanced.multi_k <= n_neurons:
+            raise ValueError(f"multi_k ({self.advanced.multi_k}) must lie above k ({k}) and up to n_neurons")
         if sized.n_aux > n_neurons:
             raise ValueError(f"aux_k ({sized.n_aux}) is above n_neurons ({n_neurons})")

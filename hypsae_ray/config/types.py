@@ -105,6 +105,7 @@ class Section(BaseModel):
                 del dumped[name]
             elif isinstance(value, Section):
                 dumped[name] = value.content()
+        dumped.update(dumped.pop("advanced", {}))  # where a field stands decides no result
         return dumped
 
 

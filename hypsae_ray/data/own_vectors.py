@@ -47,7 +47,7 @@ class Vectors:
                 values = np.divide(values, np.where(lengths == 0, 1, lengths), dtype=np.float32)
         with np.errstate(over="ignore"):
             too_large = ~np.isfinite(values.astype(dtype)).all(axis=1)
-        reasons[too_large & (reasons == "")] = f"{dtype} cannot hold it (embed.store_dtype)"
+        reasons[too_large & (reasons == "")] = f"{dtype} cannot hold it (embed.advanced.store_dtype)"
         return Vectors(values, reasons)
 
 

@@ -84,7 +84,7 @@ class OwnVectors:
         else:
             found = own_vectors.from_column(frame[self.options.column], self.length)
             places = [f"column {self.options.column!r}"] * len(frame)
-        ready = found.prepared(self.kept, self.options.normalize, self.options.store_dtype)
+        ready = found.prepared(self.kept, self.options.normalize, self.options.advanced.store_dtype)
         for i in np.flatnonzero(ready.reasons != ""):
             ready.reasons[i] = f"{places[i]}: {ready.reasons[i]}"
         return ready

@@ -37,23 +37,23 @@ class SentenceEmbedder(TextsOfAnyLength):
     def __init__(self, options: Embed) -> None:
         device = options.device if options.device != "auto" else _best_device(options.replicas)
         dtype, self.remark = dtype_of_embedder(options, device)
-        runtime = _PACKAGES[options.backend]
+        runtime = _PACKAGES[options.advanced.backend]
         if any(name not in versions_of(name) for name in runtime):
-            raise ConfigError(_to_install(options.backend))
+            raise ConfigError(_to_install(options.advanced.backend))
         libraries = versions_of("sentence-transformers", "transformers", "torch", *runtime)
         self.versions = {**libraries, "precision": dtype}
         try:
             self._model = SentenceTransformer(
                 locate(options.model),
                 device=device,
-                backend=options.backend,
-                model_kwargs=_model_arguments(options.backend, dtype),
+                backend=options.advanced.backend,
+                model_kwargs=_model_arguments(options.advanced.backend, dtype),
                 **code_arguments(options),
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise load_error("sentence-transformers cannot load", options, error) from error
         super().__init__(options, _set_limit(self._model, options))
-        self._pooled = None if options.layer is None else _find_block(self._model, options)
+        self._pooled = None if options.advanced.layer is None else _find_block(self._model, options)
 
     def computed(self, texts: list[str]) -> np.ndarray:
         """Return what the model makes of texts that stand after their prompt, (n, d)."""
@@ -98,7 +98,8 @@ def _model_arguments(backend: str, dtype: str) -> dict[str, Any]:
 
 def _to_install(backend: str) -> str:
     run = f"run pip install 'hypsae-ray[{backend}]' in a virtual environment of its own"
-    return f"embed.backend {backend}: its packages are not installed: {run} (vLLM wants a newer transformers)"
+    missing = f"embed.advanced.backend {backend}: its packages are not installed"
+    return f"{missing}: {run} (vLLM wants a newer transformers)"
 
 
 def _set_limit(model: SentenceTransformer, options: Embed) -> TokenLimit:
@@ -123,23 +124,23 @@ def _best_device(replicas: Replicas) -> str:
 def _find_block(model: SentenceTransformer, options: Embed) -> torch.nn.Module:
     """Return the module whose output is pooled: a whole layer, or its MLP block."""
     layers = _layers(model[0].auto_model)
-    index = options.layer or 0
+    index = options.advanced.layer or 0
     if not -len(layers) <= index < len(layers):
-        raise ConfigError(f"embed.layer {index}: {options.model} has {len(layers)} layers")
+        raise ConfigError(f"embed.advanced.layer {index}: {options.model} has {len(layers)} layers")
     layer = layers[index]
-    if options.component == "hidden_states":
+    if options.advanced.component == "hidden_states":
         return layer
     # Decoders and ModernBERT call it `mlp`, DistilBERT `ffn`. BERT's `output` adds the residual and
     # normalises after its `dense`, which is where the MLP itself ends.
     for name in ("mlp", "ffn", "output.dense"):
         if name in dict(layer.named_modules()):
             return layer.get_submodule(name)
-    raise ConfigError(f"embed.component mlp: no MLP block is known in the layers of {options.model}")
+    raise ConfigError(f"embed.advanced.component mlp: no MLP block is known in the layers of {options.model}")
 
 
 def _layers(model: Any) -> torch.nn.ModuleList:
     """Return the longest list of like modules: the transformer's layers, whatever the model calls them."""
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     if not stacks:
-        raise ConfigError("embed.layer: this model has no stack of layers")
+        raise ConfigError("embed.advanced.layer: this model has no stack of layers")
     return max(stacks, key=len)

@@ -38,10 +38,14 @@ def naming_examples(activation: Floats, options: Interpret, rng: np.random.Gener
     firing = _firing(activation)
     silent = np.flatnonzero(~(activation > 0))
     wanted = half * n_candidates
-    if options.sampling == "turns":
+    if options.advanced.sampling == "turns":
         pool = _taking_turns(firing[: len(firing) // 2], n_candidates, wanted, rng)
     else:
-        pool = firing if options.sampling == "top" else _bin(activation, firing, options.percentiles, rng)
+        pool = (
+            firing
+            if options.advanced.sampling == "top"
+            else _bin(activation, firing, options.advanced.percentiles, rng)
+        )
         pool = pool[: min(wanted, len(firing) // 2)]
     quiet = rng.permutation(silent)[: min(wanted, len(silent) // 2)]
     hands = [

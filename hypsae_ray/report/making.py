@@ -35,8 +35,8 @@ def _embedding(config: Config, facts: MethodsFacts) -> str:
         scaled = ", scaled to unit length" if options.normalize else ""
         return f"The embeddings of the texts were given with the data{first}{scaled}."
     prompt = f', after the prompt "{options.prompt.strip()}"' if options.prompt.strip() else ""
-    part = ", the output of its MLP block" if options.component == "mlp" else ""
-    where = f" (layer {options.layer}{part})" if options.layer is not None else ""
+    part = ", the output of its MLP block" if options.advanced.component == "mlp" else ""
+    where = f" (layer {options.advanced.layer}{part})" if options.advanced.layer is not None else ""
     first = f", cut to its first {count(options.dimensions)} dimensions" if options.dimensions else ""
     scaled = f"{first} and scaled to unit length" if options.normalize else first
     model = f"{options.model}{_revision(options.revision)}"
@@ -62,12 +62,12 @@ def _long_texts(config: Config, facts: MethodsFacts) -> str:
 def _sae(config: Config, facts: MethodsFacts) -> str:
     options = config.train_sae.model_copy(update=facts.sae)
     shape = options.shape
-    kind = "batch top-k" if options.batch_topk else "top-k"
+    kind = "batch top-k" if options.advanced.batch_topk else "top-k"
     nested = len(shape.prefix_lengths) > 1
     lengths = f" and the prefix lengths {listed([count(n) for n in shape.prefix_lengths])}" if nested else ""
     dead = facts.dead_neurons
     idle = f" {plural(dead, 'neuron')} never fired." if dead else ""
-    mean = " on average" if options.batch_topk else ""
+    mean = " on average" if options.advanced.batch_topk else ""
     size = plural(shape.n_neurons, "neuron")
     ended = f"until the validation loss had not fallen for {plural(options.patience, 'epoch')}"
     if facts.epochs == options.max_epochs:
@@ -90,7 +90,7 @@ def _naming(config: Config, facts: MethodsFacts) -> str:
     options = config.naming
     who = "a keyword baseline without a language model (class-based TF-IDF)"
     who = who if llm.engine == "keywords" else f"{model_in_use(llm)} at temperature {options.temperature:g}"
-    top = _POSITIVES[options.sampling]
+    top = _POSITIVES[options.advanced.sampling]
     again = (
         f" {plural(facts.asked_again, 'answer')} {was(facts.asked_again)} asked for anew, up to twice each, "
         "as the one before repeated the prompt, named a group of texts or said nothing that a text can show."

@@ -95,24 +95,24 @@ class Objective:
         return sae.fire(x, scores, above(scores, smallest, strict=False)), smallest
 
     def _multi(self, sae: SparseAutoencoder, x: Tensor, scores: Tensor) -> Tensor:
-        if self.options.multi_k is None or self.options.multi_weight == 0:
+        if self.options.advanced.multi_k is None or self.options.advanced.multi_weight == 0:
             return x.new_zeros(())
-        firing = sae.fire(x, scores, largest(scores, self.options.multi_k))
+        firing = sae.fire(x, scores, largest(scores, self.options.advanced.multi_k))
         (added,) = sae.combine(firing, (sae.n_neurons,))
-        return self.options.multi_weight * squares([added + (sae.b_in - x)]).sum()
+        return self.options.advanced.multi_weight * squares([added + (sae.b_in - x)]).sum()
 
     def _aux(
         self, sae: SparseAutoencoder, x: Tensor, scores: Tensor, missed: Tensor, silent: Tensor
     ) -> Tensor:
-        dead = silent > self.options.dead_after
-        if self.options.n_aux == 0 or self.options.aux_weight == 0 or not bool(dead.any()):
+        dead = silent > self.options.advanced.dead_after
+        if self.options.n_aux == 0 or self.options.advanced.aux_weight == 0 or not bool(dead.any()):
             return x.new_zeros(())
         # Where fewer than n_aux neurons are dead, living ones fill the places, and are then set to 0.
         flat = largest(scores.masked_fill(~dead, -torch.inf), self.options.n_aux)
         firing = sae.fire(x, scores, flat)
         firing = Firing(flat, firing.values * dead[firing.neurons], firing.n_rows, firing.n_neurons)
         (added,) = sae.combine(firing, (sae.n_neurons,))
-        return self.options.aux_weight * squares([added + missed]).sum()
+        return self.options.advanced.aux_weight * squares([added + missed]).sum()
 
 
 def moments(x: Tensor) -> Tensor:

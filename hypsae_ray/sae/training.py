@@ -184,7 +184,7 @@ class _Run:
         best = min((epoch.loss for epoch in self.history), default=math.inf)
         train_loss = self._pass(number)
         val_loss = self._validate()
-        dead = int((self.silent > self.options.dead_after).sum())
+        dead = int((self.silent > self.options.advanced.dead_after).sum())
         epoch = Epoch(number, train_loss, val_loss, dead, time.perf_counter() - started)
         _require_finite(epoch)
         self.history.append(epoch)
@@ -235,7 +235,7 @@ class _Run:
         gradients = [weight.grad for weight in self.sae.parameters() if weight.grad is not None]
         self.collective.sum(*gradients, loss.main)
         self.sae.project_gradient()
-        torch.nn.utils.clip_grad_norm_(self.sae.parameters(), self.options.clip_norm)
+        torch.nn.utils.clip_grad_norm_(self.sae.parameters(), self.options.advanced.clip_norm)
         self.optimizer.step()
         self.sae.renormalize()
         if loss.smallest is not None:
@@ -308,7 +308,7 @@ def _start(rows: Tensor, total: int, options: TrainSae, collective: Collective) 
         rows.shape[1],
         *options.shape[:2],
         prefix_lengths=options.shape.prefix_lengths,
-        batch_topk=options.batch_topk,
+        batch_topk=options.advanced.batch_topk,
     ).to(collective.device)
     # Draws 0, 1, ... order the epochs; the last two of the 32-bit range are kept for the start.
     drawn = permutation(total, options.seed, 2**32 - 1)[:_MEDIAN_ROWS]

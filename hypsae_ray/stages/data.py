@@ -309,7 +309,7 @@ class _Writer:
         self._folder.write_table(name, table)
         if self._own is not None:
             vectors = Embedded(np.stack(frame[VECTOR].tolist()), np.zeros(len(frame), np.int32))
-            own = to_table(frame["row_id"].to_numpy(), vectors, self._own.options.store_dtype)
+            own = to_table(frame["row_id"].to_numpy(), vectors, self._own.options.advanced.store_dtype)
             self._folder.write_table(f"{OWN}{name}", own)
         self._files += 1
         self._rows += len(frame)

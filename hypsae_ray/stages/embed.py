@@ -74,7 +74,7 @@ def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> 
         StageError: a shard failed each time it was tried; the others are kept.
     """
     repeats = find_repeats([frame["text_id"].to_numpy() for frame in ids.values()])
-    done, dtype = set(work.out.names(suffix=".parquet")), work.config.embed.store_dtype
+    done, dtype = set(work.out.names(suffix=".parquet")), work.config.embed.advanced.store_dtype
     tasks = [
         Task(work.inputs["data"].folder, name, frame["row_id"].to_numpy()[~later], work.out, dtype)
         for (name, frame), later in zip(ids.items(), repeats, strict=True)

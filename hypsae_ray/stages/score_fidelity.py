@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hypsae_ray.config import UNPLACED, Interpret, Label, ScoreFidelity
+from hypsae_ray.config import UNPLACED, AdvancedInterpret, Interpret, Label, ScoreFidelity
 from hypsae_ray.data.cuts import Cut
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
@@ -30,7 +30,7 @@ from hypsae_ray.store.usage import Usage
 
 ROUNDS = 2  # in which neurons are asked about again
 # From where other texts are taken than the strongest: half of the firing ones.
-OTHER_TEXTS = {"sampling": "percentile", "percentiles": (50, 100)}
+OTHER_TEXTS = AdvancedInterpret(sampling="percentile", percentiles=(50, 100))
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _score(candidates: pd.DataFrame, setting: Setting) -> Tried:
 
 def _write_again(neurons: Sequence[int], turn: int, setting: Setting) -> tuple[pd.DataFrame, Usage]:
     """Return new candidates of some neurons, numbered on, and the tokens they took."""
-    options = setting.naming.model_copy(update={**OTHER_TEXTS, "seed": setting.naming.seed + turn})
+    options = setting.naming.model_copy(update={"advanced": OTHER_TEXTS, "seed": setting.naming.seed + turn})
     asks = [
         replace(ask, candidate=ask.candidate + turn * options.n_candidates)
         for ask in interpret.plan(setting.corpus, neurons, options)

@@ -99,7 +99,7 @@ def test_a_session_lets_through_what_the_nodes_hold_and_leaves_nothing_in_the_ru
     on_spot = Replicas(max=3, gpus=0.5, accelerator="L4", labels=SPOT)
     with Session(Folder.at(tmp_path)) as session:
         splits = [split(2, 1), split(2, 2), split(1, 4)]
-        session.check([Embed(replicas=on_spot), TrainSae(workers=2, gpus_per_worker=2), *splits])
+        session.check([Embed(replicas=on_spot), TrainSae(replicas=Replicas(min=2, max=2, gpus=2)), *splits])
     assert not list(tmp_path.iterdir())
 
 
@@ -114,7 +114,7 @@ def test_a_split_that_no_node_or_not_all_together_hold_is_refused(tensor: int, p
 def test_all_that_no_node_can_hold_is_said_at_once():
     kinds = Embed(replicas=Replicas(gpus=1, accelerator="H100"))
     labels = Llm(engine="keywords", replicas=Replicas(labels={"zone": "!in(a, b)", "disk": "ssd"}))
-    said = refusal(kinds, labels, TrainSae(workers=3, min_workers=3, gpus_per_worker=2)).splitlines()
+    said = refusal(kinds, labels, TrainSae(replicas=Replicas(min=3, max=3, gpus=2))).splitlines()
     assert said[1:] == [
         "  embed: the config reserves 1 CPU + 1 GPU + H100 on one node, but the nodes have: "
         "1 x 2 CPU + 2 GPU, 1 x 2 CPU + 2 GPU + L4",

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from hypsae_ray.config import Embed
+from hypsae_ray.config import AdvancedEmbed, Embed
 from hypsae_ray.errors import ConfigError, ModelError
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
@@ -60,14 +60,18 @@ def hidden_states(reference: SentenceTransformer, layer: int) -> np.ndarray:
 
 @pytest.mark.parametrize("layer", [-2, -1, 0])
 def test_a_layer_is_the_masked_mean_of_its_hidden_states(reference: SentenceTransformer, layer: int):
-    ours = SentenceEmbedder(Embed(layer=layer, normalize=False)).embed(TEXTS).vectors
+    ours = SentenceEmbedder(Embed(advanced=AdvancedEmbed(layer=layer), normalize=False)).embed(TEXTS).vectors
     # transformers counts the input embeddings as hidden state 0
     expected = hidden_states(reference, layer + 1 if layer >= 0 else layer)
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 def test_the_mlp_is_the_layer_before_residual_and_norm(reference: SentenceTransformer):
-    ours = SentenceEmbedder(Embed(layer=-2, component="mlp", normalize=False)).embed(TEXTS[:1]).vectors
+    ours = (
+        SentenceEmbedder(Embed(advanced=AdvancedEmbed(layer=-2, component="mlp"), normalize=False))
+        .embed(TEXTS[:1])
+        .vectors
+    )
     layer = reference[0].auto_model.encoder.layer[-2]
     taken: list[torch.Tensor] = []
     handle = layer.intermediate.register_forward_hook(lambda _m, _a, out: taken.append(out))
@@ -82,9 +86,9 @@ def test_what_cannot_be_had_is_told():
     with pytest.raises(ModelError, match="no-such-model"):
         SentenceEmbedder(Embed(model="no-such-model"))
     with pytest.raises(ConfigError, match=r"backend openvino: .* run pip install 'hypsae-ray\[openvino\]'"):
-        SentenceEmbedder(Embed(backend="openvino"))
+        SentenceEmbedder(Embed(advanced=AdvancedEmbed(backend="openvino")))
     with pytest.raises(ConfigError, match="has 6 layers"):
-        SentenceEmbedder(Embed(layer=6))
+        SentenceEmbedder(Embed(advanced=AdvancedEmbed(layer=6)))
 
 
 FILLER = ["the", "weather", "was", "mild", "we", "walked", "along", "river", "to", "old", "mill", "."]

@@ -12,11 +12,11 @@ import torch
 from hypsae_ray.cluster.pool import RayPool
 from hypsae_ray.cluster.trainer import train_distributed
 from hypsae_ray.commands import runner
-from hypsae_ray.config import Embed, Replicas, loading
+from hypsae_ray.config import AdvancedEmbed, Embed, Replicas, loading
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
 from hypsae_ray.sae.collective import Alone
 from hypsae_ray.sae.training import Trained, train
-from tests.integration.test_ray_train import OPTIONS, Load
+from tests.integration.test_ray_train import ADVANCED, OPTIONS, Load
 
 pytestmark = [pytest.mark.gpu, pytest.mark.cluster]
 
@@ -42,12 +42,12 @@ def assert_same(trained: Trained, expected: Trained) -> None:
 
 @pytest.mark.parametrize("batch_topk", [False, True])
 def test_a_gpu_takes_the_steps_of_the_cpu(batch_topk: bool):
-    options = OPTIONS.model_copy(update={"batch_topk": batch_topk})
+    options = OPTIONS.model_copy(update={"advanced": ADVANCED.model_copy(update={"batch_topk": batch_topk})})
     assert_same(train(*Load()(0, 1), options, Alone(torch.device("cuda"))), train(*Load()(0, 1), options))
 
 
 def test_ray_train_on_a_gpu_takes_the_steps_of_one_process_without():
-    options = OPTIONS.model_copy(update={"workers": 1, "gpus_per_worker": 1})
+    options = OPTIONS.model_copy(update={"replicas": Replicas(gpus=1)})
     assert_same(train_distributed(Load(), options), train(*Load()(0, 1), OPTIONS))
 
 
@@ -62,7 +62,7 @@ def test_training_on_a_gpu_goes_on_from_a_snapshot_as_if_it_had_not_stopped():
 @pytest.mark.parametrize("layer", [None, -2])
 def test_embeddings_of_a_gpu_are_those_of_the_cpu(layer: int | None, dtype: str, tolerance: float):
     texts = ["The soup was cold.", "A long and winding road " * 20, "Great dog."]
-    options = Embed(layer=layer)
+    options = Embed(advanced=AdvancedEmbed(layer=layer))
     here = SentenceEmbedder(options.model_copy(update={"device": "cpu"})).embed(texts).vectors
     there = (
         SentenceEmbedder(options.model_copy(update={"device": "cuda", "dtype": dtype})).embed(texts).vectors
@@ -89,7 +89,7 @@ def test_replicas_share_a_gpu_and_those_that_reserve_none_see_none(replicas: Rep
 def test_a_run_hands_its_gpu_from_stage_to_stage(demo_tree: dict, demo_run: Path, tmp_path: Path):
     on_gpus = demo_tree | {
         "embed": {"replicas": SHARED.model_dump()},
-        "train_sae": demo_tree["train_sae"] | {"workers": 1, "gpus_per_worker": 1},
+        "train_sae": demo_tree["train_sae"] | {"replicas": {"gpus": 1}},
         "llm": {"engine": "keywords", "replicas": {"min": 1, "max": 1, "gpus": 1}},
     }
     runner.run(loading.parse(on_gpus, "one GPU"), str(tmp_path / "run"))

@@ -11,14 +11,16 @@ import pytest
 import ray
 
 from hypsae_ray.cluster.trainer import Storage, train_distributed
-from hypsae_ray.config import TrainSae
+from hypsae_ray.config import AdvancedSae, Replicas, TrainSae
 from hypsae_ray.errors import StageError
 from hypsae_ray.sae.training import Epoch, Shard, train
 
 pytestmark = pytest.mark.cluster
 
+ADVANCED = AdvancedSae(dead_after=3, multi_k=6)
+TWO = Replicas(min=2, max=2)
 OPTIONS = TrainSae(
-    n_neurons=24, k=3, prefix_lengths=(6, 24), batch_size=50, dead_after=3, max_epochs=6, multi_k=6, workers=2
+    n_neurons=24, k=3, prefix_lengths=(6, 24), batch_size=50, max_epochs=6, advanced=ADVANCED, replicas=TWO
 )
 
 
@@ -76,7 +78,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.mark.parametrize("batch_topk", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_workers_take_the_steps_of_one(batch_topk: bool, tmp_path: Path) -> None:
-    options = OPTIONS.model_copy(update={"batch_topk": batch_topk})
+    options = OPTIONS.model_copy(update={"advanced": ADVANCED.model_copy(update={"batch_topk": batch_topk})})
     one, seen = train(*Load()(0, 1), options), list[Epoch]()
     # Some epochs are followed by a snapshot and others are not: both workers must mean the same ones.
     two = train_distributed(Load(), options, seen.append, Storage(str(tmp_path), every_s=0.05))

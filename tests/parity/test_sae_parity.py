@@ -10,7 +10,7 @@ import torch
 from hypothesaes.sae import SparseAutoencoder as ReferenceSae
 from torch import Tensor
 
-from hypsae_ray.config import TrainSae
+from hypsae_ray.config import AdvancedSae, TrainSae
 from hypsae_ray.sae.collective import Alone
 from hypsae_ray.sae.losses import Objective
 from hypsae_ray.sae.model import SparseAutoencoder, activations, from_hypothesaes
@@ -31,8 +31,9 @@ def pair(folder: Path, **options) -> tuple[ReferenceSae, SparseAutoencoder]:
     return reference, from_hypothesaes(data)
 
 
-def objective(x: Tensor, **options) -> Objective:
-    config = TrainSae(n_neurons=M, k=K, **{"aux_weight": 0, **options})
+def objective(x: Tensor, prefix_lengths: tuple[int, ...], **advanced) -> Objective:
+    options = AdvancedSae(**{"aux_weight": 0, **advanced})
+    config = TrainSae(n_neurons=M, k=K, prefix_lengths=prefix_lengths, advanced=options)
     return Objective(config, x.mean(0), (x - x.mean(0)).square().sum(1).mean(), Alone())
 
 

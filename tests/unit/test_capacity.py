@@ -18,8 +18,8 @@ H100 = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0, "memory": 1e11}
         (Embed(engine="vllm", tensor_parallel_size=4, replicas=CPUS), {"CPU": 8, "GPU": 4}, 1),
         (Llm(tensor_parallel_size=4, replicas=CPUS), {"CPU": 8, "GPU": 4}, 1),
         (Llm(tensor_parallel_size=2, pipeline_parallel_size=4, replicas=CPUS), {"CPU": 2, "GPU": 2}, 4),
-        (TrainSae(workers=4, gpus_per_worker=1, cpus_per_worker=3), {"CPU": 3, "GPU": 1}, 4),
-        (TrainSae(workers=4, min_workers=2), {"CPU": 1}, 2),
+        (TrainSae(replicas=Replicas(min=4, max=4, gpus=1, cpus=3)), {"CPU": 3, "GPU": 1}, 4),
+        (TrainSae(replicas=Replicas(min=2, max=4)), {"CPU": 1}, 2),
     ],
 )  # fmt: skip
 def test_what_must_find_room(options: Options, bundle: dict[str, float], count: int):

@@ -39,6 +39,14 @@ def test_defaults_are_filled_in():
         ({"trainsae": {}}, "trainsae", "unknown key"),
         ({"evaluate": {"threshold": 0.4}}, "evaluate.threshold", "no longer a field: use label.threshold"),
         ({"score_fidelity": {"threshold": 0.4}}, "score_fidelity.threshold", "use label.threshold"),
+        (
+            {"train_sae": {"workers": 2}},
+            "train_sae.workers",
+            "use train_sae.replicas.min and max, both of it",
+        ),
+        ({"train_sae": {"aux_k": 2}}, "train_sae.aux_k", "use train_sae.advanced.aux_k"),
+        ({"embed": {"layer": 2}}, "embed.layer", "use embed.advanced.layer"),
+        ({"interpret": {"sampling": "top"}}, "interpret.sampling", "use interpret.advanced.sampling"),
         ({"label": {"threshold": 1.2}}, "label.threshold", "auto or a number above 0 and below 1 is wanted"),
         ({"label": {"threshold": "low"}}, "label.threshold", "auto or a number above 0 and below 1"),
         ({"label": {"threshold": True}}, "label.threshold", "auto or a number above 0 and below 1"),
@@ -47,13 +55,17 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"n_neurons": 64, "prefix_lengths": [16, 32]}}, "train_sae", "end at 32"),
         ({"train_sae": {"n_neurons": 64, "prefix_lengths": [32, 16, 64]}}, "train_sae", "must ascend"),
         ({"train_sae": {"n_neurons": 4, "k": 5}}, "train_sae", "k (5) is above n_neurons (4)"),
-        ({"train_sae": {"n_neurons": 16, "k": 8, "multi_k": 4}}, "train_sae", "multi_k (4)"),
+        ({"train_sae": {"n_neurons": 16, "k": 8, "advanced": {"multi_k": 4}}}, "train_sae", "multi_k (4)"),
         ({"select": {"n": 65}}, "config", "more neurons selected than exist"),
         ({"select": {"method": "custom"}}, "select", "go together"),
         ({"llm": {"replicas": {"min": 3, "max": 2}}}, "llm.replicas", "max (2) is below min (3)"),
-        ({"interpret": {"percentiles": [90, 80]}}, "interpret", "must ascend"),
-        ({"embed": {"component": "mlp"}}, "embed", "mlp needs a layer"),
-        ({"train_sae": {"gpus_per_worker": 1}}, "train_sae", "gpus_per_worker needs workers"),
+        ({"interpret": {"advanced": {"percentiles": [90, 80]}}}, "interpret.advanced", "must ascend"),
+        ({"embed": {"advanced": {"component": "mlp"}}}, "embed", "mlp needs a layer"),
+        (
+            {"train_sae": {"replicas": {"min": 0, "max": 0, "gpus": 1}}},
+            "train_sae",
+            "replicas.gpus needs replicas.max",
+        ),
         ({"train_sae": {"seed": -1}}, "train_sae.seed", "greater than or equal to 0"),
         ({"data": {**MINIMAL["data"], "covariates": ["a", "y"]}}, "data", "column 'y' is named twice"),
         ({"evaluate": {"folds": 1}}, "evaluate", "nothing is left to fit"),
@@ -112,12 +124,20 @@ def test_defaults_are_filled_in():
             "embed",
             "set by fields of embed",
         ),
-        ({"embed": {"engine": "vllm", "layer": 1}}, "embed", "layer needs engine: sentence_transformers"),
+        (
+            {"embed": {"engine": "vllm", "advanced": {"layer": 1}}},
+            "embed",
+            "layer needs engine: sentence_transformers",
+        ),
         ({"embed": {"engine": "vllm", "replicas": {"gpus": 2}}}, "embed", "what each replica takes"),
         ({"embed": {"tensor_parallel_size": 2}}, "embed", "need engine: vllm"),
-        ({"embed": {"backend": "openvino", "layer": 1}}, "embed", "backend openvino needs engine"),
         (
-            {"embed": {"backend": "onnx", "dtype": "bfloat16"}},
+            {"embed": {"advanced": {"backend": "openvino", "layer": 1}}},
+            "embed",
+            "backend openvino needs engine",
+        ),
+        (
+            {"embed": {"advanced": {"backend": "onnx"}, "dtype": "bfloat16"}},
             "embed",
             "backend onnx computes in the precision of its file",
         ),
@@ -212,7 +232,7 @@ def test_content_leaves_out_what_changes_no_result():
     assert slow.embed.content() == fast.embed.content()
     assert slow.llm.content() == fast.llm.content()
     assert slow.data.content() == fast.data.content()
-    other = loading.parse({**MINIMAL, "embed": {"layer": -2}}, "c")
+    other = loading.parse({**MINIMAL, "embed": {"advanced": {"layer": -2}}}, "c")
     assert other.embed.content() != fast.embed.content()
 
 

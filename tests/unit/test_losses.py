@@ -14,9 +14,10 @@ DIM, M, K = 5, 12, 3
 def setup(n: int = 64, **options) -> tuple[SparseAutoencoder, Tensor, Objective]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, DIM, generator=generator) + 3
-    config = TrainSae(n_neurons=M, k=K, **{"prefix_lengths": (4, M), "aux_weight": 0, **options})
+    prefixes = options.pop("prefix_lengths", (4, M))
+    config = TrainSae(n_neurons=M, k=K, prefix_lengths=prefixes, advanced={"aux_weight": 0, **options})
     sae = SparseAutoencoder(
-        DIM, M, K, prefix_lengths=config.shape.prefix_lengths, batch_topk=config.batch_topk
+        DIM, M, K, prefix_lengths=config.shape.prefix_lengths, batch_topk=config.advanced.batch_topk
     )
     sae.initialize(x.median(0).values, generator)
     center = x.mean(0)

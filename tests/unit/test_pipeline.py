@@ -36,7 +36,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     ("change", "first"),
     [
-        ({"embed": {"layer": -2}}, "embed"),
+        ({"embed": {"advanced": {"layer": -2}}}, "embed"),
         ({"embed": {"prompt": "clustering: "}}, "embed"),
         ({"train_sae": {"seed": 1}}, "train_sae"),
         ({"select": {"method": "lasso"}}, "select"),
@@ -65,7 +65,7 @@ def test_embedding_fewer_holdout_rows_leaves_the_sentences_alone(tree: dict, tmp
     [
         {"llm": {"model": "m/one", "replicas": {"max": 4}}},
         {"embed": {"batch_size": 1}},
-        {"train_sae": {"workers": 2}},
+        {"train_sae": {"replicas": {"min": 2, "max": 2}}},
     ],
 )
 def test_where_and_how_fast_changes_nothing(tree: dict, tmp_path: Path, change: dict):

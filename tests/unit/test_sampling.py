@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hypsae_ray.config import Interpret, ScoreFidelity
+from hypsae_ray.config import AdvancedInterpret, Interpret, ScoreFidelity
 from hypsae_ray.neurons.sampling import fidelity_examples, naming_examples
 
 
@@ -16,14 +16,16 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def test_candidates_get_interleaved_ranks_of_the_top():
     values = activation(200, 300)
-    found = naming_examples(values, Interpret(n_candidates=3, n_examples=8, sampling="top"), rng())
+    found = naming_examples(
+        values, Interpret(n_candidates=3, n_examples=8, advanced=AdvancedInterpret(sampling="top")), rng()
+    )
     shown = [values[one.positives].tolist() for one in found]
     assert shown == [[200, 197, 194, 191], [199, 196, 193, 190], [198, 195, 192, 189]]
 
 
 def test_candidates_take_turns_with_the_top_and_a_draw_from_the_upper_half():
     values = activation(200, 300)
-    options = Interpret(n_candidates=3, n_examples=8, sampling="turns")
+    options = Interpret(n_candidates=3, n_examples=8, advanced=AdvancedInterpret(sampling="turns"))
     first, second, third = (values[one.positives].tolist() for one in naming_examples(values, options, rng()))
     assert (first, third) == ([200, 198, 196, 194], [199, 197, 195, 193])
     draws = [set(values[naming_examples(values, options, rng(k))[1].positives]) for k in range(50)]
@@ -46,7 +48,9 @@ def test_positives_fire_negatives_are_silent_and_no_candidate_shares_either():
 @pytest.mark.parametrize("sampling", ["turns", "top", "percentile"])
 def test_half_of_the_firing_rows_stay_unseen_and_candidates_still_differ(sampling):
     values = activation(16, 300)
-    options = Interpret(n_candidates=3, n_examples=20, sampling=sampling, percentiles=(0, 100))
+    options = Interpret(
+        n_candidates=3, n_examples=20, advanced=AdvancedInterpret(sampling=sampling, percentiles=(0, 100))
+    )
     found = naming_examples(values, options, rng())
     shown = [set(one.positives.tolist()) for one in found]
     assert len(set.union(*shown)) == 8
@@ -69,7 +73,9 @@ def test_a_neuron_that_is_never_silent_has_no_negatives():
 
 def test_percentile_draws_from_its_bin_only_and_by_seed():
     values = activation(1000, 1000)
-    options = Interpret(n_candidates=2, n_examples=20, sampling="percentile", percentiles=(40, 60))
+    options = Interpret(
+        n_candidates=2, n_examples=20, advanced=AdvancedInterpret(sampling="percentile", percentiles=(40, 60))
+    )
     first, again, other = (naming_examples(values, options, rng(seed)) for seed in (1, 1, 2))
     shown = np.concatenate([values[one.positives] for one in first])
     assert shown.min() >= 400

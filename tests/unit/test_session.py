@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from hypsae_ray.cluster.session import Session
-from hypsae_ray.config import Embed, Llm, Replicas
+from hypsae_ray.config import AdvancedEmbed, Embed, Llm, Replicas
 
 HERE = Replicas(min=0, max=0)
 EMBED, KEYWORDS = Embed(replicas=HERE), Llm(engine="keywords", replicas=HERE)
@@ -35,7 +35,9 @@ def test_the_embedder_is_freed_before_another_model_loads(session: Session):
 
 def test_a_model_with_other_options_and_the_end_of_a_session_free_it_too(session: Session):
     ((first, _),) = session.embedder(EMBED).map(embed, [["rain"]])
-    ((second, _),) = session.embedder(EMBED.model_copy(update={"layer": -2})).map(embed, [["rain"]])
+    ((second, _),) = session.embedder(EMBED.model_copy(update={"advanced": AdvancedEmbed(layer=-2)})).map(
+        embed, [["rain"]]
+    )
     assert first() is None
     assert second() is not None
     session.close()

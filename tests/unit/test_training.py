@@ -13,7 +13,7 @@ import torch
 from hypothesaes.sae import SparseAutoencoder as ReferenceSae
 from torch import Tensor
 
-from hypsae_ray.config import TrainSae
+from hypsae_ray.config import AdvancedSae, TrainSae
 from hypsae_ray.errors import InputError, StageError
 from hypsae_ray.sae.model import activations
 from hypsae_ray.sae.training import Progress, Shard, Trained, permutation, train
@@ -23,7 +23,9 @@ DIM = 8
 
 def options(**changes) -> TrainSae:
     base = {"n_neurons": 24, "k": 3, "prefix_lengths": (6, 24), "batch_size": 50, "max_epochs": 4}
-    return TrainSae(**{**base, **changes})
+    advanced = {name: value for name, value in changes.items() if name in AdvancedSae.model_fields}
+    fields = {name: value for name, value in changes.items() if name not in advanced}
+    return TrainSae(**{**base, **fields}, advanced=AdvancedSae(**advanced))
 
 
 def planted(n: int = 301, noise: float = 0.05, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
