@@ -22,6 +22,7 @@ CHOSEN := $(if $(findstring ://,$(LLM)),$(SERVER),$(if $(LLM),--llm.model '$(LLM
 demo: .venv/installed
 	$(BIN)/hypsae demo-data demo-data
 	$(BIN)/hypsae run --config jobs/configs/demo.yaml --out runs/demo $(CHOSEN)
+	$(BIN)/hypsae demo-recovery runs/demo demo-data
 
 test: check
 	$(BIN)/pytest -m "not slow" --cov --cov-report=term

@@ -139,6 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--holdout", type=int, default=600, help="holdout reviews (default: 600)")
     demo.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     demo.set_defaults(do=_demo_data, overrides=False)
+
+    recovery = commands.add_parser("demo-recovery", help="compare a run of the demo with what was planted")
+    recovery.add_argument("run", help="run folder or URI")
+    recovery.add_argument("truth", help="folder that demo-data wrote")
+    recovery.set_defaults(do=_demo_recovery, overrides=False)
     _add_labelling(commands)
     return parser
 
@@ -310,6 +315,13 @@ def _demo_data(options: argparse.Namespace, _: list[str]) -> int:
     with telling(options.folder, "written"):
         grammar.write(demo, options.folder)
     print(f"{len(demo.train)} training and {len(demo.holdout)} holdout reviews in {options.folder}")
+    return 0
+
+
+def _demo_recovery(options: argparse.Namespace, _: list[str]) -> int:
+    from hypsae_ray.demo.recovery import add_recovery
+
+    print(f"{add_recovery(options.run, options.truth)}\n\nreport: {options.run}/report.html")
     return 0
 
 

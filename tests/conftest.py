@@ -69,7 +69,6 @@ def demo_tree(demo_folder: Path) -> dict:
             "id": "id",
             "shard_rows": 150,
         },
-        "demo_truth": str(demo_folder),
         "embed": {"replicas": here},
         "train_sae": {"n_neurons": 32, "k": 4, "max_epochs": 30, "batch_size": 64},
         "select": {"n": 8},

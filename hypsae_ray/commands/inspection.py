@@ -8,8 +8,7 @@ import scipy.sparse as sp
 
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.errors import ConfigError, InputError
-from hypsae_ray.pipeline import MAIN
-from hypsae_ray.report.results import RUN
+from hypsae_ray.report.run_folder import RunFolder
 from hypsae_ray.stages.train_sae import SHAPE
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_activations, read_texts, top_rows
@@ -17,11 +16,11 @@ from hypsae_ray.store.stage_tables import read_activations, read_texts, top_rows
 WORDS_SHOWN = 60
 
 
-def describe_neurons(place: str, neurons: str = "selected", examples: int = 3, seed: int = 0) -> str:
+def describe_neurons(path: str, neurons: str = "selected", examples: int = 3, seed: int = 0) -> str:
     """Return a text that shows neurons with their sentence, how often they fire, and their top texts.
 
     Args:
-        place: run folder or URI.
+        path: run folder or URI.
         neurons: "selected", "random:N", or numbers such as "3,17".
         examples: distinct top texts per neuron.
         seed: seed of "random:N".
@@ -30,8 +29,9 @@ def describe_neurons(place: str, neurons: str = "selected", examples: int = 3, s
         InputError: there is no run with a trained SAE in this folder.
         ConfigError: `neurons` does not name neurons of this run.
     """
-    run = Folder.at(place)
-    stages = _stage_folders(run)
+    stages = RunFolder.at(path).folders()
+    if "train_sae" not in stages:
+        raise InputError(f"{path}: this run has not trained its SAE yet")
     n_neurons = int(stages["train_sae"].read_json(SHAPE)["n_neurons"])
     row_ids, fired = read_activations(stages["train_sae"], "train", n_neurons)
     sentences = _sentences(stages)
@@ -72,16 +72,6 @@ def choose_neurons(wish: str, n_neurons: int, selected: list[int], seed: int) ->
     if bad := [number for number in numbers if not 0 <= number < n_neurons]:
         raise ConfigError(f"--neurons {wish}: no neuron {bad[0]}; they run from 0 to {n_neurons - 1}")
     return numbers
-
-
-def _stage_folders(run: Folder) -> dict[str, Folder]:
-    if not run.has(RUN):
-        raise InputError(f"{run.path}: not a run folder (no {RUN})")
-    stages = [stage for stage in run.read_json(RUN)["stages"] if stage["chain"] == MAIN]
-    folders = {stage["stage"]: run.sub("stages").sub(stage["folder"]) for stage in stages}
-    if "train_sae" not in folders:
-        raise InputError(f"{run.path}: this run has not trained its SAE yet")
-    return folders
 
 
 def _sentences(stages: dict[str, Folder]) -> dict[int, str | None]:

@@ -11,6 +11,8 @@ from hypsae_ray.config import Config
 from hypsae_ray.console import Console
 from hypsae_ray.errors import PartialResultError
 from hypsae_ray.report import results
+from hypsae_ray.report.run_folder import Chain, RunFolder
+from hypsae_ray.report.terminal import annotation_counts, closing_text
 from hypsae_ray.report.words import nothing_measured
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.store.artifacts import Folder
@@ -28,7 +30,7 @@ class Run:
 
     out: Folder
     records: tuple[pipeline.Record, ...]
-    chains: dict[str, results.Chain]
+    chains: dict[str, Chain]
 
     @property
     def evaluation(self) -> pd.DataFrame:
@@ -43,7 +45,7 @@ class Run:
         """
         main = self.chains.get(pipeline.MAIN)
         if main and (nothing := nothing_measured(main.metrics)):
-            raise PartialResultError(f"{nothing}; {results.why_unlabelled(self.records)}")
+            raise PartialResultError(f"{nothing}; {annotation_counts(RunFolder.at(self.out))}")
 
 
 def run(
@@ -83,20 +85,21 @@ def run(
                     console.say(line)
                 _foretell(steps, config, console.say)
     finally:
-        current = results.is_current(records, config, folder)
+        current = results.is_current(records, folder)
         if records and not current:
             results.write_run_json(records, config, folder)
     if until not in (None, pipeline.STAGE_NAMES[-1]):
         show(stage_table(records))
         return Run(folder, tuple(records), {})
+    finished = RunFolder.at(folder)
+    chains = finished.chains()
     if current:
         show(f"{stage_table(records)}\n\nnothing to do: {_place(folder, results.REPORT)} is up to date")
-        chains = results.read_chains(records)
-        return Run(folder, tuple(records), chains)
-    found = results.write_results(records, config, folder)
-    show("\n\n".join([*results.closing_text(found, config), stage_table(records)]))
-    show(f"\nreport: {_place(folder, results.REPORT)}")
-    return Run(folder, tuple(records), found.chains)
+    else:
+        results.write_results(finished, chains)
+        show("\n\n".join([*closing_text(finished, chains), stage_table(records)]))
+        show(f"\nreport: {_place(folder, results.REPORT)}")
+    return Run(folder, tuple(records), chains)
 
 
 def _foretell(steps: Sequence[pipeline.Step], config: Config, say: Callable[[str], None]) -> None:

@@ -194,6 +194,7 @@ _GONE = {
     "train_sae.cpus_per_worker": "train_sae.replicas.cpus",
     "train_sae.accelerator": "train_sae.replicas.accelerator",
     "train_sae.labels": "train_sae.replicas.labels",
+    "demo_truth": "hypsae demo-recovery RUN FOLDER, after the run",
 }
 
 

@@ -54,8 +54,6 @@ class Config(Section):
     score_fidelity: ScoreFidelity = ScoreFidelity()
     annotate: Annotate = Annotate()
     evaluate: Evaluate = Evaluate()
-    demo_truth: str | None = None
-    """Folder of the demo generator, with the planted concepts; null: the truth is not known."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -73,10 +71,8 @@ class Config(Section):
             )
         self._check_evaluate()
         self._check_vectors()
-        if self.demo_truth is not None and self.data.id is None:
-            raise ValueError("demo_truth needs data.id, by which the truth is looked up")
         own = "column" if self.embed.engine == "column" else None
-        by_row = {"annotate.mask": self.annotate.mask, "demo_truth": self.demo_truth, "embed.engine": own}
+        by_row = {"annotate.mask": self.annotate.mask, "embed.engine": own}
         if self.data.chunk and (given := [name for name, one in by_row.items() if one is not None]):
             raise ValueError(f"{given[0]} is about rows of the data, which data.chunk splits: leave out one")
         return self

@@ -1,4 +1,4 @@
-"""What a run found of what was planted: each concept beside the hypothesis that matches it best."""
+"""What a run found of what was planted: each concept next to the hypothesis that matches it best."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -6,7 +6,58 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hypsae_ray.errors import InputError
+from hypsae_ray.report.results import write_results
+from hypsae_ray.report.run_folder import Chain, RunFolder
+from hypsae_ray.report.words import engine_name
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.stage_tables import read_column
+
 RECOVERED_F1 = 0.6
+
+
+def add_recovery(path: str, truth: str) -> str:
+    """Compare each chain of a finished run with the truth: writes recovery.csv, and the report with it.
+
+    Args:
+        path: run folder or URI.
+        truth: folder that `hypsae demo-data` wrote.
+
+    Returns:
+        The tables for a terminal, the config's own chain last.
+
+    Raises:
+        InputError: the run is not finished or has no ids, or these files are not the truth of its texts.
+    """
+    run, planted = RunFolder.at(path), Folder.at(truth)
+    data, chains = run.config.data, run.chains() if run.tables() else {}
+    if data.id is None or data.chunk is not None:
+        raise InputError(
+            f"{path}: the truth is looked up by data.id, of texts that data.chunk does not split"
+        )
+    if not planted.has("truth.parquet"):
+        raise InputError(f"{truth}: not a folder of hypsae demo-data (no truth.parquet)")
+    concepts = planted.read_table("concepts.parquet").to_pandas()
+    known = planted.read_table("truth.parquet").to_pandas().set_index("id")[concepts["concept"].tolist()]
+    ids = read_column(run.folders()["data"], "holdout", "source_id")
+    if not ids.isin(known.index).all():
+        raise InputError(f"{truth}: holds no truth of some texts of this run: it is of other demo data")
+    for chain in chains.values():
+        chain.details["recovery"] = _of_chain(chain, concepts, known.loc[ids], ids.index)
+    write_results(run, chains)
+    return "\n\n".join(
+        f"{engine_name(name, run.config)}, against the planted truth:\n"
+        f"{format_recovery(chain.details['recovery'])}"
+        for name, chain in reversed(list(chains.items()))
+    )
+
+
+def _of_chain(chain: Chain, concepts: pd.DataFrame, truth: pd.DataFrame, row_ids: pd.Index) -> pd.DataFrame:
+    rows = truth.set_axis(row_ids).loc[chain.labels.row_ids()]
+    labels = np.concatenate(list(chain.labels.blocks()))
+    table = recovery(concepts, rows.to_numpy(), labels, chain.evaluation)
+    table.attrs["caption"] = summary(table)
+    return table
 
 
 def recovery(
@@ -56,10 +107,10 @@ def f1_table(truth: np.ndarray, labels: np.ndarray) -> np.ndarray:
         (C, H) float64; 0 where nothing is true and nothing is labelled.
     """
     known = np.isfinite(labels)
-    said = np.where(known, labels, 0) > 0.5
+    predicted = np.where(known, labels, 0) > 0.5
     true = truth.astype(float)
-    hits = true.T @ said
-    total = true.T @ known + said.sum(axis=0)
+    hits = true.T @ predicted
+    total = true.T @ known + predicted.sum(axis=0)
     return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
 
 

@@ -1,39 +1,21 @@
 """Gather what the report shows from the results of a run, and write it."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import yaml
 
 from hypsae_ray.config import Config
+from hypsae_ray.pipeline import MAIN
+from hypsae_ray.report.facts import cut_notes
 from hypsae_ray.report.html import Examples, Findings, ReportData
+from hypsae_ray.report.run_folder import Chain, RunFolder
+from hypsae_ray.report.words import caveat, engine_name
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_texts
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from hypsae_ray.report.results import Chain
-
 EXAMPLES_PER_SIDE = 3
-
-
-def findings(name: str, chain: "Chain", data: Folder, *, recovery: "pd.DataFrame | None") -> Findings:
-    """Return one chain as the report shows it.
-
-    Args:
-        name: who named and labelled.
-        chain: its results.
-        data: folder of the `data` stage, where the holdout texts are.
-        recovery: what it recovered of planted concepts, if that is known.
-    """
-    rows = pick_examples(chain.labels.tables(), chain.labels.threshold)
-    texts = read_texts(data, "holdout", {row for sides in rows for side in sides for row in side})
-    examples = {
-        column: Examples(tuple(texts.loc[yes]), tuple(texts.loc[no])) for column, (yes, no) in enumerate(rows)
-    }
-    return Findings(name, chain.evaluation, chain.metrics, examples, recovery, details=chain.details)
 
 
 def pick_examples(
@@ -74,34 +56,41 @@ def _smallest(
     return np.take_along_axis(ids, order, axis=0), np.take_along_axis(values, order, axis=0)
 
 
-def report_data(
-    config: Config,
-    chains: Mapping[str, Findings],
-    stages: Sequence[Mapping[str, Any]],
-    notes: Sequence[str],
-    methods: str = "",
-) -> ReportData:
-    """Put the report together.
+def report_data(run: RunFolder, chains: Mapping[str, Chain], methods: str = "") -> ReportData:
+    """Gather what the report shows.
 
     Args:
-        config: of the run.
-        chains: findings by chain, the run's own one first.
-        stages: as run.json has them.
-        notes: sentences about the run as a whole.
+        run: what is finished.
+        chains: its results, the config's own chain first.
         methods: paragraphs for a paper.
     """
-    main, *others = chains.values()
+    config, data = run.config, run.folders()["data"]
+    main, *others = (_findings(name, chain, config, data) for name, chain in chains.items())
+    notes = [f"{engine_name(name, config)}: {note}" for name, chain in chains.items() for note in chain.notes]
     return ReportData(
         title="Hypotheses about " + config.data.target,
         target=config.data.target,
         findings=main,
         baseline=others[0] if others else None,
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
-        stages=[{**stage, "name": _label(stage)} for stage in stages],
-        notes=notes,
+        stages=[{**stage, "name": _label(stage)} for stage in run.saved["stages"]],
+        notes=[*cut_notes(run.stages().values(), config), *notes],
         methods=methods,
     )
 
 
+def _findings(name: str, chain: Chain, config: Config, data: Folder) -> Findings:
+    rows = pick_examples(chain.labels.tables(), chain.labels.threshold)
+    texts = read_texts(data, "holdout", {row for sides in rows for side in sides for row in side})
+    return Findings(
+        engine_name(name, config),
+        chain.evaluation,
+        chain.metrics,
+        {i: Examples(tuple(texts.loc[yes]), tuple(texts.loc[no])) for i, (yes, no) in enumerate(rows)},
+        caveat(config) if name == MAIN else "",
+        chain.details,
+    )
+
+
 def _label(stage: Mapping[str, Any]) -> str:
-    return stage["stage"] if stage["chain"] == "main" else f"{stage['stage']} ({stage['chain']})"
+    return stage["stage"] if stage["chain"] == MAIN else f"{stage['stage']} ({stage['chain']})"

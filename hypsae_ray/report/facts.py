@@ -1,6 +1,6 @@
 """What a run found out that neither its config nor its metrics say: the facts of its stages, gathered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from hypsae_ray.report.words import labels_cut
 from hypsae_ray.stages.embed import CUT_ADVICE
 
 if TYPE_CHECKING:
-    from hypsae_ray.report.results import Chain
+    from hypsae_ray.report.run_folder import Chain
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def methods_facts(
     )
 
 
-def cuts_of(stages: Sequence[Mapping[str, Any]]) -> dict[str, Cut]:
+def cuts_of(stages: Iterable[Mapping[str, Any]]) -> dict[str, Cut]:
     """Return the texts of which only the beginning was read, by stage, of stages as run.json has them."""
     return {stage["stage"]: Cut(**stage["facts"]["cut"]) for stage in stages if "cut" in stage["facts"]}
 
 
-def cut_notes(stages: Sequence[Mapping[str, Any]], config: Config) -> list[str]:
+def cut_notes(stages: Iterable[Mapping[str, Any]], config: Config) -> list[str]:
     """Say for each stage of a chain that read only the beginning of some texts, how many."""
     cuts = {name: cut for name, cut in cuts_of(stages).items() if cut.texts}
     notes = [f"{name}: {cut}" for name, cut in cuts.items()]

@@ -9,9 +9,9 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from hypsae_ray.demo.recovery import RECOVERED_F1, summary
 from hypsae_ray.report import details, dose, forest, words
 from hypsae_ray.report.glossary import glossary, legend
+from hypsae_ray.report.run_folder import DETAILS
 
 _ESTIMATES = ("regression", "regression_adj", "average_effect", "separation", "f1")
 _ENDS = tuple(f"{name}_ci_{end}" for name in _ESTIMATES for end in ("low", "high"))
@@ -41,16 +41,15 @@ class Findings:
             one that is missing reads as NaN.
         metrics: the content of metrics.json.
         examples: hypothesis_id to its texts; may be empty.
-        recovery: the table of `demo.recovery.recovery`; None: the truth is not known.
         caveat: what these results are worth, if that needs saying.
-        details: the other tables of the evaluation by name; one that is missing is left out.
+        details: the other tables by name; one that is missing is left out, one that has no section of its own
+            is shown as it is, with a sentence about it from `table.attrs["caption"]`.
     """
 
     name: str
     evaluation: pd.DataFrame
     metrics: Mapping[str, Any]
     examples: Mapping[int, Examples] = field(default_factory=dict)
-    recovery: pd.DataFrame | None = None
     caveat: str = ""
     details: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
@@ -89,7 +88,7 @@ def render(data: ReportData) -> str:
         data=data,
         views=views,
         stages=_stage_view(data.stages),
-        recovered_f1=RECOVERED_F1,
+        extra=_extra_tables(both),
         **_detail_views(data, views[0]),
     )
 
@@ -149,7 +148,6 @@ def _view(findings: Findings, target: str) -> dict[str, Any]:
         "rows": rows,
         "examples": _examples(rows, findings.examples),
         "scale": scale,
-        "recovery": _recovery_view(findings),
         "quality": words.quality(findings.metrics),
         "tested": words.tested(findings.metrics),
         "unmeasured": words.unmeasured(findings.metrics),
@@ -200,10 +198,15 @@ def _examples(rows: Sequence[dict[str, Any]], examples: Mapping[int, Examples]) 
     ]
 
 
-def _recovery_view(findings: Findings) -> dict[str, Any] | None:
-    if findings.recovery is None:
-        return None
-    return {"rows": findings.recovery.to_dict("records"), "summary": summary(findings.recovery)}
+def _extra_tables(both: Sequence[Findings]) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables that have no section of their own, by name, each with its caption and rows."""
+    extra: dict[str, list[dict[str, Any]]] = {}
+    for findings in both:
+        for name in findings.details.keys() - set(DETAILS):
+            table = findings.details[name]
+            shown = {"of": findings.name, "caption": table.attrs.get("caption", ""), "columns": list(table)}
+            extra.setdefault(name, []).append(shown | {"rows": table.to_dict("records")})
+    return extra
 
 
 def _stage_view(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import hypsae_ray as hr
 from hypsae_ray import cli, config, pipeline
 from hypsae_ray.commands import runner
 from hypsae_ray.config import loading
+from hypsae_ray.demo import grammar
 from hypsae_ray.report import results
 from hypsae_ray.stages.annotate import read_annotations
 from hypsae_ray.stages.embed import to_vectors
@@ -59,6 +60,10 @@ def test_a_run_leaves_every_promised_file(demo_run: Path):
     saved = json.loads((folder / "run.json").read_text())
     assert [stage["stage"] for stage in saved["stages"]] == list(pipeline.STAGE_NAMES)
     assert config.Config.model_validate(saved["config"]).select.n == 8
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert head.returncode or saved["git_revision"] == head.stdout.strip()
 
 
 def test_the_annotated_holdout_is_embedded(demo_run: Path, demo_folder: Path):
@@ -90,10 +95,39 @@ def test_of_the_holdout_only_what_is_annotated_is_embedded(
     np.testing.assert_allclose(fired.toarray(), all_fired[row_ids].toarray(), atol=1e-5)
 
 
-def test_planted_concepts_are_found(demo_run: Path):
-    recovery = pd.read_csv(demo_run / "recovery.csv")
+def test_planted_concepts_are_found_and_shown(
+    finished: runner.Run, demo_config: config.Config, demo_folder: Path, capsys: pytest.CaptureFixture
+):
+    run = Path(finished.out.path)
+    assert cli.main(["demo-recovery", str(run), str(demo_folder)]) == 0
+    recovery = pd.read_csv(run / "recovery.csv")
     assert len(recovery) == 12
-    assert (recovery["f1"] >= 0.6).sum() >= 3  # 8 neurons, 400 texts; the demo itself has 20 and 2,000
+    found = int((recovery["f1"] >= 0.6).sum())
+    assert found >= 3  # 8 neurons, 400 texts; the demo itself has 20 and 2,000
+    line = f"recovered {found} of 12 planted concepts (F1 of 0.6 or more)"
+    shown = capsys.readouterr().out
+    assert shown.startswith("keywords, against the planted truth:\n")
+    assert shown.endswith(f"{line}\n\nreport: {run}/report.html\n")
+    assert f"<h3>keywords: {line}</h3>" in (run / "report.html").read_text()
+    assert computed(runner.run(demo_config, str(run))) == []  # what is current stays as it is
+    assert line in (run / "report.html").read_text()
+    # A run that came to other hypotheses has recovered nothing yet.
+    runner.run(demo_config.model_copy(update={"select": config.Select(n=4)}), str(run))
+    assert not (run / "recovery.csv").exists()
+    assert line not in (run / "report.html").read_text()
+
+
+def test_recovery_is_refused_where_the_truth_is_not_known(
+    finished: runner.Run, demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    grammar.write(grammar.generate(n_train=5, n_holdout=5), tmp_path / "other")
+    for run, truth, reason in (
+        (finished.out.path, tmp_path, "not a folder of hypsae demo-data"),
+        (finished.out.path, tmp_path / "other", "holds no truth of some texts of this run"),
+        (demo_folder, demo_folder, "not a run folder"),
+    ):
+        assert cli.main(["demo-recovery", str(run), str(truth)]) == 2
+        assert reason in capsys.readouterr().err
 
 
 def test_the_same_run_again_computes_nothing(
@@ -232,8 +266,9 @@ def test_results_that_are_missing_or_half_written_are_written_again(
 def test_tables_of_an_earlier_run_do_not_stay(finished: runner.Run, demo_config: config.Config):
     folder = Path(finished.out.path)
     (folder / "keywords_evaluation.csv").write_text("of a run that had an LLM")
-    without_truth = demo_config.model_copy(update={"demo_truth": None})
-    runner.run(without_truth, str(folder))
+    (folder / "recovery.csv").write_text("of a run whose truth was known")
+    (folder / "report.html").unlink()
+    runner.run(demo_config, str(folder))
     assert not (folder / "keywords_evaluation.csv").exists()
     assert not (folder / "recovery.csv").exists()
 

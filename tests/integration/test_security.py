@@ -282,7 +282,6 @@ def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
             **small,
             "data": evil_data(demo_folder, tmp_path),
             "llm": llm,
-            "demo_truth": None,
         }
         runner.run(loading.parse(tree, "c"), str(out), show=print)
         sent = {headers["authorization"] for headers in server.headers}

