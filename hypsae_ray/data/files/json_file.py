@@ -9,9 +9,8 @@ from typing import IO, Any
 
 import pandas as pd
 
+from hypsae_ray.data.files.encoding import Dialect, open_text
 from hypsae_ray.data.files.find import DataFile
-from hypsae_ray.data.files.names import missing
-from hypsae_ray.data.files.text import Dialect, open_text
 from hypsae_ray.errors import InputError
 
 FIRST_ROWS = 10_000
@@ -114,19 +113,14 @@ def _to_frame(file: DataFile, rows: list[dict[str, Any]], columns: Sequence[str]
     values = {name: [_value(row, name) for row in rows] for name in columns}
     for name, found in values.items():
         if first == 1 and all(value is _ABSENT for value in found):
-            raise missing(file, name, Counter(leaf for row in rows for leaf, _ in _leaves(row)))
-        twice = next((number for number, value in enumerate(found, first) if value is _TWICE), None)
-        if twice is not None:
+            raise file.no_column(name, dict.fromkeys(leaf for row in rows for leaf, _ in _leaves(row)))
+        if _TWICE in found:
             raise InputError(
-                f"{file.path}: row {twice}: key {name!r} stands twice in its object: which one is meant? "
-                "Take out one"
+                f"{file.path}: row {first + found.index(_TWICE)}: key {name!r} stands twice in its object: "
+                "which one is meant? Take out one"
             )
-    return pd.DataFrame(
-        {
-            name: pd.Series([None if value is _ABSENT else value for value in found], dtype=object)
-            for name, found in values.items()
-        }
-    )
+        values[name] = [None if value is _ABSENT else value for value in found]
+    return pd.DataFrame(values, dtype=object)
 
 
 def _value(row: dict[str, Any], name: str) -> Any:

@@ -9,24 +9,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hypsae_ray.data.files.encoding import Dialect
 from hypsae_ray.data.files.find import DataFile
-from hypsae_ray.data.files.names import find_name
 
 Path = tuple[str, ...]
 
 
-def read(file: DataFile, columns: Sequence[str], rows_per_frame: int) -> Iterator[pd.DataFrame]:
+def read(
+    file: DataFile, _dialect: Dialect, columns: Sequence[str], rows_per_frame: int
+) -> Iterator[pd.DataFrame]:
     """Yield frames of a file's rows."""
     with file.filesystem.open_input_file(file.path) as source:
         parquet = pq.ParquetFile(source)
         if parquet.metadata.num_rows == 0:
             return
         leaves = list(_leaves(parquet.schema_arrow))
-        there, paths = _count(leaves), {".".join(path): path for path in leaves}
-        wanted = {name: paths[find_name(file, name, there)] for name in columns}
-        read = list(dict.fromkeys(".".join(path) for path in wanted.values()))
-        for batch in parquet.iter_batches(rows_per_frame, columns=read, use_threads=False):
-            values = {name: _values(_column(batch, path)) for name, path in wanted.items()}
+        counts, paths = _count(leaves), {".".join(path): path for path in leaves}
+        found = {name: paths[file.find_column(name, counts)] for name in columns}
+        dotted = list(dict.fromkeys(".".join(path) for path in found.values()))
+        for batch in parquet.iter_batches(rows_per_frame, columns=dotted, use_threads=False):
+            values = {name: _values(_column(batch, path)) for name, path in found.items()}
             yield pd.DataFrame(values, dtype=object)
 
 
@@ -41,8 +43,8 @@ def _values(column: pa.Array) -> list[Any]:
     return list(column.to_numpy(zero_copy_only=False)) if is_short or is_vector else column.to_pylist()
 
 
-def columns_in(file: DataFile) -> Counter[str]:
-    """Return how often each name stands, that of a field of a struct being dotted."""
+def columns_in(file: DataFile, _dialect: Dialect) -> Counter[str]:
+    """Return how often the file has each name; a field of a struct has a dotted one."""
     with file.filesystem.open_input_file(file.path) as source:
         return _count(_leaves(pq.ParquetFile(source).schema_arrow))
 

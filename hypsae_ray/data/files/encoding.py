@@ -1,4 +1,4 @@
-"""In which encoding a file's bytes are text: UTF-8 if all of them are, else what a mark or the bytes say."""
+"""In which encoding a file's bytes are text: UTF-8 if all are, else by a byte order mark or a guess."""
 
 import codecs
 import io
@@ -15,15 +15,15 @@ from hypsae_ray.errors import InputError
 SETTING = "data.encoding (of hypsae annotate: --encoding)"
 _BLOCK = 1 << 20
 _SAMPLE = 1 << 16  # charset-normalizer takes some ms per KiB, and looks at parts of a longer sample anyway
-_MARKS = (  # that of UTF-32 begins with that of UTF-16
+_BOMS = (  # that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What spreadsheets and surveys write, the commonest first: where several explain the bytes as well, the first
-# is taken. The Windows code pages hold what ISO 8859 has.
+# What spreadsheets and surveys write, the commonest first, which wins where several explain the bytes equally
+# well. The Windows code pages hold what ISO 8859 has.
 _CANDIDATES = (
     *("cp1252", "cp1251", "cp1250", "cp1254", "cp1253", "cp1255", "cp1256"),
     *("gb18030", "cp932", "big5", "cp949", "euc_jp", "koi8_r"),
@@ -32,10 +32,7 @@ _CANDIDATES = (
 
 @dataclass(frozen=True)
 class Dialect:
-    """How bytes become rows: the encoding (as Python names it), and for CSV what stands between cells.
-
-    A CSV with one column has no delimiter.
-    """
+    """How bytes become rows: the encoding in Python's words, and a CSV's delimiter (None: one column)."""
 
     encoding: str
     delimiter: str | None = None
@@ -56,7 +53,7 @@ def open_text(file: DataFile, encoding: str) -> Iterator[IO[str]]:
     """Open a file as text, line ends as they are.
 
     Raises:
-        InputError: what is read is not in that encoding; the line is named.
+        InputError: the file is not in that encoding; names the line.
     """
     with file.open() as stream, io.TextIOWrapper(stream, encoding, newline="") as lines:
         try:
@@ -73,13 +70,13 @@ def find_encoding(file: DataFile) -> str:
     """
     with file.open() as stream:
         head = stream.read(_BLOCK)
-        mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+        bom = next((name for bom, name in _BOMS if head.startswith(bom)), None)
         if file.encoding is not None:
-            return mark if mark and codecs.lookup(file.encoding).name.startswith("utf") else file.encoding
-        return mark or _utf16_without_mark(head) or _as_utf8(file, head, stream)
+            return bom if bom and codecs.lookup(file.encoding).name.startswith("utf") else file.encoding
+        return bom or _utf16_without_bom(head) or _as_utf8(file, head, stream)
 
 
-def _utf16_without_mark(head: bytes) -> str | None:
+def _utf16_without_bom(head: bytes) -> str | None:
     """Return which UTF-16 puts a NUL next to each ASCII letter, if the bytes look like it."""
     even, odd = head[0:4096:2].count(0), head[1:4096:2].count(0)
     if max(even, odd) <= min(len(head), 4096) / 10:
@@ -88,42 +85,41 @@ def _utf16_without_mark(head: bytes) -> str | None:
 
 
 def _as_utf8(file: DataFile, head: bytes, stream: BinaryIO) -> str:
-    decoder, wide = codecs.getincrementaldecoder("utf-8")(), 0
+    """Return utf-8 if all bytes are, else the likeliest other encoding."""
+    decoder, multibyte = codecs.getincrementaldecoder("utf-8")(), 0
     for block in chain([head], iter(lambda: stream.read(_BLOCK), b""), [b""]):
         try:
-            wide += len(block) - len(decoder.decode(block, final=not block))
+            multibyte += len(block) - len(decoder.decode(block, final=not block))
         except UnicodeDecodeError as error:
             start = error.object.rfind(b"\n", 0, error.start) + 1
-            wide += error.start - len(error.object[: error.start].decode())
-            return _guess(file, _telling_lines(error.object[start:] + stream.read(_BLOCK)), wide)
+            multibyte += error.start - len(error.object[: error.start].decode())
+            return _guess(file, _non_ascii_lines(error.object[start:] + stream.read(_BLOCK)), multibyte)
     return "utf-8"
 
 
-def _telling_lines(block: bytes) -> bytes:
-    """Return the lines that hold more than ASCII, the others being the same in every candidate."""
-    lines = (line for line in block.splitlines(keepends=True) if not line.isascii())
+def _non_ascii_lines(block: bytes) -> bytes:
+    """Return the lines that hold more than ASCII, up to _SAMPLE bytes: others tell no candidates apart."""
     sample = bytearray()
-    for line in lines:
-        sample += line
-        if len(sample) >= _SAMPLE:
-            break
+    for line in block.splitlines(keepends=True):
+        if not line.isascii() and len(sample) < _SAMPLE:
+            sample += line
     return bytes(sample)
 
 
-def _guess(file: DataFile, sample: bytes, wide: int) -> str:
-    """Return the likeliest encoding of some lines, after `wide` bytes of longer UTF-8 characters."""
+def _guess(file: DataFile, sample: bytes, multibyte: int) -> str:
+    """Return the likeliest encoding of lines; before them, UTF-8 had `multibyte` bytes more than letters."""
     from charset_normalizer import from_bytes
 
     as_utf8 = sample.decode("utf-8", errors="replace")
     broken = as_utf8.count("\N{REPLACEMENT CHARACTER}")
-    if wide + len(re.findall(r"[^\x00-\x7f\ufffd]", as_utf8)) >= broken:
+    if multibyte + len(re.findall(r"[^\x00-\x7f\ufffd]", as_utf8)) >= broken:
         raise _not_in(file, "utf-8")
     matches = list(from_bytes(sample, cp_isolation=list(_CANDIDATES)))
     best = [m for m in matches if (m.chaos, m.coherence) == (matches[0].chaos, matches[0].coherence)]
     names = {name for match in best for name in match.could_be_from_charset}
     found = next((name for name in _CANDIDATES if name in names), None)
     if found is None:
-        raise InputError(f"{file.path}: neither UTF-8 nor another encoding that can be told: set {SETTING}")
+        raise InputError(f"{file.path}: not UTF-8, and no other encoding fits: set {SETTING}")
     return found
 
 
