@@ -16,6 +16,7 @@ import pyarrow as pa
 from hypsae_ray.config import Data
 from hypsae_ray.data import rows
 from hypsae_ray.data.files import DataFile, find_files, read_frames, remarks
+from hypsae_ray.data.own_vectors import OwnVectors
 from hypsae_ray.data.possible_groups import find_possible_groups
 from hypsae_ray.data.splits import (
     SPLITS,
@@ -30,7 +31,6 @@ from hypsae_ray.data.splits import (
     to_chunks,
 )
 from hypsae_ray.data.values import COMMA, says_truth, shown
-from hypsae_ray.data.vectors_of_rows import OwnVectors
 from hypsae_ray.errors import InputError
 from hypsae_ray.models.protocols import Embedded
 from hypsae_ray.stages.embed import OWN, to_table

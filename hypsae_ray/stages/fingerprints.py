@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from hypsae_ray.config import AnnotateJob, Config, Label, Llm
 from hypsae_ray.data.files import DataFile, find_files
-from hypsae_ray.data.files.vector_file import find_vector_files
+from hypsae_ray.data.own_vectors import find_vector_files
 from hypsae_ray.models.identity import content_of, pin
 from hypsae_ray.models.prompts.wording import template_fingerprint
 from hypsae_ray.run_log import LOG

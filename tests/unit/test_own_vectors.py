@@ -218,9 +218,8 @@ def test_what_does_not_fit_the_data_is_named(tmp_path: Path, rows: pd.DataFrame)
 
     vectors = np.stack(rows["embedding"].to_list())
     assert refusal(vectors[:-1]).startswith(f"{place}: 119 vectors, but {tmp_path}/a.csv has 120 rows")
-    assert refusal(vectors[0]).startswith(
-        f"{place}: wanted is an array (n, d) of numbers, not one of shape (6,)"
-    )
+    needed = f"{place}: an array (n, d) of numbers is needed, not one of shape (6,)"
+    assert refusal(vectors[0]).startswith(needed)
     assert "cannot be read as an array of numpy: Object arrays cannot be loaded" in refusal(np.array([{}]))
     assert "vectors of 6 numbers, but embed.dimensions is 7" in refusal(vectors, dimensions=7)
     bad = vectors.copy()

@@ -181,7 +181,7 @@ ALLOWED = {
     # With weights_only=True: test_sae.py's test_no_checkpoint_is_ever_unpickled.
     "sae/model.py": {"torch.load"},
     # With allow_pickle=False: test_own_vectors.py offers it an array of objects.
-    "data/files/vector_file.py": {"np.load"},
+    "data/own_vectors.py": {"np.load"},
 }
 
 
@@ -193,4 +193,4 @@ def test_nothing_is_unpickled_from_a_file():
             found[str(file.relative_to(package))] = calls
     assert found == ALLOWED
     assert "weights_only=True" in (package / "sae" / "model.py").read_text(encoding="utf-8")
-    assert "allow_pickle=False" in (package / "data" / "files" / "vector_file.py").read_text(encoding="utf-8")
+    assert "allow_pickle=False" in (package / "data" / "own_vectors.py").read_text(encoding="utf-8")
