@@ -37,8 +37,7 @@ from hypsae_ray.config import (
 from hypsae_ray.config.loading import parse
 from hypsae_ray.data import arguments, columns, rows
 from hypsae_ray.data.arguments import Rows, index_of
-from hypsae_ray.data.cuts import Cut
-from hypsae_ray.data.words import truncate_words
+from hypsae_ray.data.words import Cut, truncate_words
 from hypsae_ray.errors import InputError, RefusedTextError
 from hypsae_ray.labels.read import find_annotations
 from hypsae_ray.labels.retries import RetryingPool

@@ -1,7 +1,7 @@
-"""Long texts: documents cut into chunks of words, and what is known of chunks put together by document.
+"""Long texts: documents cut into chunks of words, and results of chunks combined by document.
 
-The row id of a chunk holds that of its document: row of the document x CHUNKS + place of the chunk in it. So
-every table of chunks says which rows are one document, and ascends by document.
+The row id of a chunk is row of its document x CHUNKS + position of the chunk in it. So every table of chunks
+says which rows are one document, and ascends by document.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,16 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import scipy.sparse as sp
 
+from hypsae_ray.config import Chunk
 from hypsae_ray.data.arrays import Floats, Ints
+from hypsae_ray.data.rows import text_ids
 from hypsae_ray.data.words import WORD, end_of_word
 from hypsae_ray.errors import InputError
 
-CHUNKS = 1 << 24  # places for the chunks of a document
+CHUNKS = 1 << 24  # of a document, at most
 Rule = Literal["any", "mean", "max"]
 
 
@@ -39,15 +42,15 @@ def split_text(text: str, words: int, overlap: int) -> list[str]:
     ]
 
 
-def chunk_ids(documents: Ints, places: Ints) -> Ints:
-    """Return the row id of each chunk, (n,), of the row of its document and its place in it, from 0.
+def chunk_ids(documents: Ints, positions: Ints) -> Ints:
+    """Return the row id of each chunk, (n,), of the row of its document and its position in it, from 0.
 
     Raises:
-        InputError: a document has more chunks than there are places.
+        InputError: a document has more than CHUNKS chunks.
     """
-    if len(places) and places.max() >= CHUNKS:
+    if len(positions) and positions.max() >= CHUNKS:
         raise InputError(f"a text has more than {CHUNKS:,} chunks: raise data.chunk.words")
-    return documents * CHUNKS + places
+    return documents * CHUNKS + positions
 
 
 def documents_of(row_ids: Ints) -> Ints:
@@ -65,14 +68,14 @@ def starts_of(documents: Ints) -> Ints:
 def combine_labels(labels: Floats, p_yes: Floats, starts: Ints, rule: Rule) -> tuple[Floats, Floats]:
     """Return labels (D, H) of documents, and how much of a property each has, from 0 to 1, (D, H).
 
-    any: a document has what a chunk of it has. max: the same, and the amount is the highest P(yes). mean: the
-    amount is the share of its labelled chunks that have it, and the label is yes from a half on. NaN where
-    chunks without a label could change the answer: under any and max where no chunk is a yes and one has no
-    label, under mean where fewer than half have one.
+    any: a document's label is 1 if that of a chunk is. max: the same, and the amount is the highest p_yes.
+    mean: the amount is the share of its labelled chunks that have 1, and the label is 1 from a half on. NaN
+    where chunks without a label could change the result: under any and max where no chunk has 1 and one has
+    no label, under mean where fewer than half have one.
 
     Args:
         labels: (n, H) of chunks: 0, 1, NaN where there is none.
-        p_yes: (n, H) probabilities that they were made of, NaN in the same places.
+        p_yes: (n, H) that they were made of, NaN where the labels are.
         starts: (D,) where each document begins.
         rule: one of the three.
     """
@@ -120,3 +123,10 @@ def split_texts(texts: Sequence[str], words: int, overlap: int) -> tuple[list[st
     chunks = [split_text(text, words, overlap) for text in texts]
     lengths = [len(found) for found in chunks]
     return [chunk for found in chunks for chunk in found], np.repeat(np.arange(len(texts)), lengths)
+
+
+def to_chunks(documents: pd.DataFrame, chunk: Chunk) -> pd.DataFrame:
+    """Return a row per chunk of each document of `schema.texts`, with all else that its row has."""
+    texts, of = split_texts(documents["text"].tolist(), chunk.words, chunk.overlap)
+    ids = chunk_ids(documents["row_id"].to_numpy()[of], np.arange(len(of)) - np.searchsorted(of, of))
+    return documents.iloc[of].assign(row_id=ids, text=texts, text_id=text_ids(texts))

@@ -14,9 +14,10 @@ import pandas as pd
 
 from hypsae_ray.config import Config, Embed
 from hypsae_ray.data.columns import names
+from hypsae_ray.data.dataset import SPLITS, Dataset, Reasons, SplitRows
 from hypsae_ray.data.files import DataFile, columns_in, find_files, read_frames
 from hypsae_ray.data.files.find import reading
-from hypsae_ray.data.splits import SPLITS, Dataset, Part, Reasons
+from hypsae_ray.data.rows import text_keys
 from hypsae_ray.data.values import is_missing, shown
 from hypsae_ray.errors import InputError
 from hypsae_ray.store.artifacts import Folder
@@ -73,11 +74,12 @@ class Vectors:
                 f"its first {kept} numbers are all 0, which no factor scales to length 1 (embed.normalize)"
             )
             with np.errstate(invalid="ignore"):  # of vectors that are refused
+                values = np.divide(values, np.where(lengths == 0, 1, lengths), dtype=np.float32)
+        with np.errstate(over="ignore"):
             too_large = ~np.isfinite(values.astype(options.advanced.store_dtype)).all(axis=1)
         reasons[too_large & (reasons == "")] = (
             f"{options.advanced.store_dtype} cannot hold it (embed.advanced.store_dtype)"
         )
-        return Vectors(values, reasons)
         return Vectors(values, reasons)
 
 
@@ -300,7 +302,7 @@ class OwnVectors:
         reasons = pd.Series(self.read(source, frame, numbered).reasons, index=frame.index)
         return reasons[reasons != ""]
 
-    def of(self, part: Part, dataset: Dataset) -> Floats:
+    def of(self, part: SplitRows, dataset: Dataset) -> Floats:
         """Return the vectors (n, d) of rows whose vectors are known to be good."""
         return self.read(dataset.source(part.split), part.source, part.texts).values
 
@@ -317,7 +319,7 @@ class OwnVectors:
         """Return by source the rows whose text an earlier row has with another vector."""
         keys, sketches, rows = [], [], []
         for part in dataset.read(SPLITS, self.columns):
-            keys.append(np.array([int(text_id[:16], 16) for text_id in part.texts["text_id"]], np.uint64))
+            keys.append(text_keys(part.texts["text_id"]))
             sketches.append(sketch(self.of(part, dataset)))
             rows += [(dataset.source(part.split), part.path, row) for row in part.texts.index]
         found: dict[str, dict[str, dict[int, str]]] = {}

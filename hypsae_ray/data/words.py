@@ -1,12 +1,16 @@
-"""Scripts that put no spaces between words: there each character counts as a word, and as a token.
+"""Words and tokens of a text: counted, estimated, cut off; and how many texts were cut.
 
-There a token is about one character. By the tokenizer of MiniLM, Chinese and Japanese have 1.0 tokens a
-character (measured on reviews); by that of SmolLM2, which has learnt little of either, 1.8.
+In scripts that put no spaces between words (Chinese, Japanese, Thai), each character counts as a word, and
+as a token. By the tokenizer of MiniLM, Chinese and Japanese have 1.0 tokens a character (measured on reviews);
+by that of SmolLM2, which has learnt little of either, 1.8.
 """
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from itertools import islice
+from typing import Any, Literal
 
 # Thai and Lao, Tibetan, Burmese, Khmer, kana and Bopomofo, Han, kana of half width.
 UNSPACED = (
@@ -36,9 +40,6 @@ def estimate_tokens(text: str) -> int:
 def truncate_words(text: str, n: int) -> str:
     """Return the text unchanged if it has up to n words, else its first n words and an ellipsis.
 
-    Words stand between spaces; of scripts that put none between words (Chinese, Japanese, Thai), each
-    character is one.
-
     >>> truncate_words("one  two three", 2), truncate_words("菜很好吃", 2), truncate_words("กำลัง", 4)
     ('one  two …', '菜很 …', 'กำลั …')
     """
@@ -54,3 +55,47 @@ def end_of_word(text: str, end: int) -> int:
     while end < len(text) and unicodedata.category(text[end]).startswith("M"):
         end += 1
     return end
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How many texts were cut.
+
+    Attributes:
+        texts: those cut.
+        of: all of them.
+        at: how much of a text was read.
+        unit: what that is counted in.
+    """
+
+    texts: int
+    of: int
+    at: int
+    unit: Literal["tokens", "words"]
+
+    @classmethod
+    def at_words(cls, texts: Iterable[str], limit: int) -> "Cut":
+        """Count the texts that `truncate_words` cuts."""
+        cut = [truncate_words(text, limit) != text for text in texts]
+        return cls(sum(cut), len(cut), limit, "words")
+
+    @property
+    def share(self) -> str:
+        """How many of how many.
+
+        >>> Cut(3, 8, 256, "tokens").share
+        '3 of 8 texts (37.5 %)'
+        """
+        return f"{self.texts:,} of {self.of:,} texts ({100 * self.texts / max(self.of, 1):.3g} %)"
+
+    def __str__(self) -> str:
+        """Return the sentence that tells it.
+
+        >>> print(Cut(3, 8, 256, "tokens"))
+        3 of 8 texts (37.5 %) were cut at 256 tokens
+        """
+        return f"{self.share} {'was' if self.texts == 1 else 'were'} cut at {self.at:,} {self.unit}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as a manifest keeps it; `Cut(**facts)` reads it back."""
+        return asdict(self)

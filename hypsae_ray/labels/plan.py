@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import Annotate, Label, Llm
+from hypsae_ray.data.arrays import hash_ids, largest_drawn
 from hypsae_ray.data.chunks import documents_of
-from hypsae_ray.data.draw import hash_ids, largest_drawn
 from hypsae_ray.data.mask import Mask
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.labels.annotations import PART_ROWS, Answers, Part, Shard, Texts, by_part

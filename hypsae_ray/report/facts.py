@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hypsae_ray.config import Config, SaeShape
-from hypsae_ray.data.cuts import Cut
+from hypsae_ray.data.words import Cut
 from hypsae_ray.report.words import labels_cut
 from hypsae_ray.stages.embed import CUT_ADVICE
 

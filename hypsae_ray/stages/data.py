@@ -1,8 +1,8 @@
 """Stage `data`: read what the user has, check every row, and store it as numbered texts.
 
 The files are read several times: to check every row, to compare the holdout with the training texts, and to
-write when nothing can be refused any more. Memory stays bounded by one frame, plus what `splits` keeps of
-each training text and, where the data have an id column, the ids.
+write when nothing can be refused any more. Memory stays bounded by one frame, plus what `data.holdout` keeps
+of each training text and, where the data have an id column, the ids.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,21 +15,11 @@ import pyarrow as pa
 
 from hypsae_ray.config import Data
 from hypsae_ray.data import rows
+from hypsae_ray.data.chunks import to_chunks
+from hypsae_ray.data.dataset import SPLITS, Dataset, Reasons, columns_of, paths_of, read_rows
 from hypsae_ray.data.files import DataFile, find_files, read_frames, remarks
+from hypsae_ray.data.holdout import Comparison, TargetRange, compare, find_possible_groups
 from hypsae_ray.data.own_vectors import OwnVectors
-from hypsae_ray.data.possible_groups import find_possible_groups
-from hypsae_ray.data.splits import (
-    SPLITS,
-    Comparison,
-    Dataset,
-    Reasons,
-    Targets,
-    columns_of,
-    compare,
-    places,
-    read_rows,
-    to_chunks,
-)
 from hypsae_ray.data.values import COMMA, says_truth, shown
 from hypsae_ray.errors import InputError
 from hypsae_ray.models.protocols import Embedded
@@ -55,8 +45,8 @@ def run(work: Workspace) -> Outcome:
         InputError: a file, a row or a split cannot be used; nothing is written then.
     """
     options = work.config.data
-    how = (options.encoding, options.delimiter)
-    files = {source: find_files(place, *how) for source, place in places(options).items()}
+    encoding = (options.encoding, options.delimiter)
+    files = {source: find_files(path, *encoding) for source, path in paths_of(options).items()}
     for remark in remarks(file for found in files.values() for file in found):
         work.say(f"data: {remark}")
     truth = _TruthValues(options)
@@ -97,7 +87,7 @@ class _Check:
     """What the first reading of some files found."""
 
     bad: dict[str, "pd.Series[str]"] = field(default_factory=dict)
-    targets: Targets = field(default_factory=Targets)
+    targets: TargetRange = field(default_factory=TargetRange)
 
 
 def _tracked(files: list[DataFile], work: Workspace) -> Iterable[DataFile]:
@@ -128,7 +118,7 @@ def _check(
         if any(map(len, reasons)):
             check.bad[file.path] = pd.concat(reasons)
     if own is not None:
-        own.require_rows(source, n_rows, places(options)[source])
+        own.require_rows(source, n_rows, paths_of(options)[source])
     return check
 
 
@@ -194,7 +184,7 @@ def _refuse(checks: Mapping[str, _Check], options: Data) -> None:
                 raise InputError(_message(f"{path}: {len(bad)} bad row(s) in {source}:", bad, advice))
     for source, check in checks.items():
         if check.targets.rows == 0:
-            raise InputError(f"{places(options)[source]}: no usable row is left in {source}")
+            raise InputError(f"{paths_of(options)[source]}: no usable row is left in {source}")
 
 
 def _message(title: str, reasons: "pd.Series[str]", advice: str) -> str:
@@ -230,7 +220,7 @@ def _refuse_splits(compared: Comparison, options: Data) -> None:
             known = sum(compared.counts.values()) if split == "holdout" and options.overlap == "drop" else 0
             others = "none is" if compared.targets[split].rows == 0 else f"{known} others are not"
             why = f": {others} new ({_kinds(compared)})" if known else ""
-            raise InputError(f"{places(options).get(split, options.train)}: {useless}{why}")
+            raise InputError(f"{paths_of(options).get(split, options.train)}: {useless}{why}")
 
 
 def _useless(compared: Comparison, split: str, options: Data) -> str:

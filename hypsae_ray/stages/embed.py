@@ -15,8 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hypsae_ray.data.cuts import Cut
-from hypsae_ray.data.words import estimate_tokens
+from hypsae_ray.data.words import Cut, estimate_tokens
 from hypsae_ray.errors import InputError, RefusedTextError, StageError
 from hypsae_ray.labels.annotations import made_with, with_facts
 from hypsae_ray.labels.retries import RetryingPool

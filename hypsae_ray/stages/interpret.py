@@ -19,8 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray.config import Interpret
-from hypsae_ray.data.cuts import Cut
-from hypsae_ray.data.words import truncate_words
+from hypsae_ray.data.words import Cut, truncate_words
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Sampling

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray.config import UNPLACED, AdvancedInterpret, Interpret, Label, ScoreFidelity
-from hypsae_ray.data.cuts import Cut
+from hypsae_ray.data.words import Cut
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import LanguageModel

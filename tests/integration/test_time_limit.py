@@ -11,7 +11,7 @@ import pytest
 
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import annotation
-from hypsae_ray.data.draw import hash_ids
+from hypsae_ray.data.arrays import hash_ids
 from hypsae_ray.errors import PartialResultError
 from hypsae_ray.labels import shards
 from hypsae_ray.labels.annotations import read_annotation_table

@@ -19,8 +19,8 @@ from hypsae_ray.data.chunks import (
     split_text,
     split_texts,
     starts_of,
+    to_chunks,
 )
-from hypsae_ray.data.splits import to_chunks
 from hypsae_ray.errors import InputError
 from hypsae_ray.labels.annotations import annotation_columns
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels

@@ -1,6 +1,6 @@
 import numpy as np
 
-from hypsae_ray.data.draw import hash_ids, largest_drawn
+from hypsae_ray.data.arrays import hash_ids, largest_drawn
 
 
 def test_hashes_are_those_of_splitmix64():

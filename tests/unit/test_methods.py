@@ -5,7 +5,7 @@ import pytest
 
 from hypsae_ray.config import Config
 from hypsae_ray.config.loading import parse
-from hypsae_ray.data.cuts import Cut
+from hypsae_ray.data.words import Cut
 from hypsae_ray.report.facts import MethodsFacts
 from hypsae_ray.report.methods import methods
 

@@ -1,0 +1,131 @@
+"""The user's files as rows that train, validate and test.
+
+The split is by hash: it is the same on every reading, and needs no memory.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from hypsae_ray.config import Data
+from hypsae_ray.data import rows
+from hypsae_ray.data.files import DataFile, dialect, read_frames
+from hypsae_ray.data.values import Decimals
+
+SPLITS = ("train", "val", "holdout")
+TRAINING = ("train", "val")
+Reasons = Mapping[str, "pd.Series[str]"]  # by file: row number -> why the row is not used
+_NO_REASONS: "pd.Series[str]" = pd.Series(dtype=object)
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """Some rows of one file that belong to one split.
+
+    Attributes:
+        split: train, val or holdout.
+        path: of the file.
+        texts: the rows as `schema.texts` has them, indexed by row number in the file.
+        source: the same rows as the file has them.
+    """
+
+    split: str
+    path: str
+    texts: pd.DataFrame
+    source: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The user's files.
+
+    Attributes:
+        options: which column is what, and how rows are split.
+        files: by source: train, and val and holdout if they have files of their own.
+        left_out: by source, the rows that are not used.
+    """
+
+    options: Data
+    files: Mapping[str, Sequence[DataFile]]
+    left_out: Mapping[str, Reasons]
+
+    def source(self, split: str) -> str:
+        """Return which files a split comes from."""
+        return split if split in self.files else "train"
+
+    def read(self, splits: Collection[str], extra: Sequence[str] = ()) -> Iterator[SplitRows]:
+        """Yield all rows of some splits, a bounded number at a time.
+
+        Args:
+            splits: their names.
+            extra: further columns to read, for `SplitRows.source`.
+        """
+        for source, files in self.files.items():
+            of_source = [split for split in splits if self.source(split) == source]
+            if not of_source:
+                continue
+            for file, frame, row_ids in _numbered(files, self.options, extra):
+                bad = self.left_out[source].get(file.path, _NO_REASONS)
+                kept = ~frame.index.isin(bad.index)
+                texts = read_rows(file, frame, self.options).values.assign(row_id=row_ids)[kept]
+                texts["text_id"] = rows.text_ids(texts["text"])
+                split_of = self._split_of(texts, source)
+                for split in of_source:
+                    inside = split_of == split
+                    yield SplitRows(split, file.path, texts[inside], frame[kept][inside])
+
+    def without(self, split: str, reasons: Reasons) -> "Dataset":
+        """Return the same files with more rows of a split left out."""
+        before = self.left_out[self.source(split)]
+        merged = {
+            path: pd.concat([before.get(path, _NO_REASONS), reasons.get(path, _NO_REASONS)])
+            for path in {**before, **reasons}
+        }
+        return replace(self, left_out={**self.left_out, self.source(split): merged})
+
+    def _split_of(self, texts: pd.DataFrame, source: str) -> np.ndarray:
+        """Return the split of each row, (n,)."""
+        splits = np.full(len(texts), source, dtype=object)
+        if source == "train" and "val" not in self.files:
+            splits[rows.in_validation(texts["text_id"].tolist(), self.options.val_fraction)] = "val"
+        if source == "train" and self.options.holdout_fraction is not None:
+            owner = texts["group"].where(texts["group"].notna(), texts["text"])
+            splits[rows.in_holdout(rows.text_ids(owner), self.options.holdout_fraction)] = "holdout"
+        return splits
+
+
+def paths_of(options: Data) -> dict[str, str]:
+    """Return the paths that the user named, by source."""
+    named = {"train": options.train, "val": options.val, "holdout": options.holdout}
+    return {source: path for source, path in named.items() if path is not None}
+
+
+def columns_of(options: Data) -> rows.Columns:
+    """Return what each column is."""
+    return rows.Columns(
+        options.text, options.target, options.id, options.group, options.covariates, options.weight
+    )
+
+
+def _numbered(
+    files: Sequence[DataFile], options: Data, extra: Sequence[str]
+) -> Iterator[tuple[DataFile, pd.DataFrame, np.ndarray]]:
+    """Yield frames of the files with their row ids, which count all rows, bad ones too."""
+    columns, offset = [*columns_of(options).names, *extra], 0
+    for file in files:
+        for frame in read_frames(file, columns):
+            yield file, frame, np.arange(offset, offset + len(frame))
+            offset += len(frame)
+
+
+def read_rows(file: DataFile, frame: pd.DataFrame, options: Data) -> rows.Rows:
+    """Return what the rows of one frame of a file mean."""
+    return rows.read_rows(frame, columns_of(options), task=options.task, decimal=_decimal(file, options))
+
+
+def _decimal(file: DataFile, options: Data) -> Decimals:
+    """Return the decimal mark of a file: in doubt for a CSV that keeps its commas for something else."""
+    doubtful = options.decimal is None and file.format == "csv" and dialect(file).delimiter not in (",", None)
+    return None if doubtful else options.decimal or "."

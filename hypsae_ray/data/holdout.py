@@ -1,0 +1,181 @@
+"""What the holdout has in common with the training rows, and by which columns its rows may belong together.
+
+To compare it with the training rows, a hash and a signature of each text are kept, and the names of groups.
+
+Rows of one author or business are not independent, and tests that take them to be are too sure. Columns that
+may be such groups, though the user named none, let `evaluate` say how much that matters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from hypsae_ray.data.columns import Typed, names, numbers
+from hypsae_ray.data.dataset import SPLITS, TRAINING, Dataset, Reasons, columns_of
+from hypsae_ray.data.files import columns_in
+from hypsae_ray.data.near_copies import CopyIndex
+from hypsae_ray.data.rows import guess_task, text_keys
+
+OVERLAPS = {
+    "same_text": "the text stands word for word in the training data",
+    "near_copy": "the text is a near copy of one in the training data",
+    "same_group": "its group stands in the training data",
+}
+MAX_COLUMNS = 5
+MAX_LENGTH = 64
+MIN_DISTINCT = 10
+MAX_SHARE = 0.98  # of distinct values among the rows: above it, hardly any value repeats
+_NULL = -1  # its code in pandas.factorize
+
+
+@dataclass
+class TargetRange:
+    """The target values of some rows, as far as it matters whether anything can be learnt from them."""
+
+    rows: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+    binary: bool = True
+
+    def see(self, targets: np.ndarray) -> None:
+        """Take in more rows."""
+        if len(targets):
+            self.rows += len(targets)
+            self.low, self.high = min(self.low, targets.min()), max(self.high, targets.max())
+            self.binary = self.binary and guess_task(targets) == "classification"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a holdout has in common with its training data.
+
+    Attributes:
+        reasons: the holdout rows that are not new.
+        counts: how many there are of each of OVERLAPS.
+        targets: by split; of the holdout, of the new rows, or of all where they are kept.
+        distinct_texts: of the same rows, by split.
+    """
+
+    reasons: Reasons
+    counts: Mapping[str, int]
+    targets: Mapping[str, TargetRange]
+    distinct_texts: Mapping[str, int]
+
+
+def compare(dataset: Dataset) -> Comparison:
+    """Find the holdout rows that are not new; the first of OVERLAPS that applies counts."""
+    targets = {split: TargetRange() for split in SPLITS}
+    keys = {split: [text_keys([])] for split in SPLITS}
+
+    def see(split: str, texts: pd.DataFrame) -> None:
+        targets[split].see(texts["target"].to_numpy())
+        keys[split].append(np.unique(text_keys(texts["text_id"])))
+
+    training = _Training(dataset.options.near_copy)
+    for part in dataset.read(TRAINING):
+        training.add(part.texts)
+        see(part.split, part.texts)
+    found: dict[str, list[pd.Series]] = {}
+    for part in dataset.read(("holdout",)):
+        overlaps = training.overlaps(part.texts)
+        found.setdefault(part.path, []).append(overlaps[overlaps != ""])
+        see("holdout", part.texts if dataset.options.overlap == "keep" else part.texts[overlaps == ""])
+    by_file = {path: pd.concat(overlaps) for path, overlaps in found.items()}
+    counts = {name: int(sum((overlaps == name).sum() for overlaps in by_file.values())) for name in OVERLAPS}
+    reasons = {path: overlaps.map(OVERLAPS) for path, overlaps in by_file.items() if len(overlaps)}
+    distinct = {split: len(np.unique(np.concatenate(seen))) for split, seen in keys.items()}
+    return Comparison(reasons, counts, targets, distinct)
+
+
+class _Training:
+    """The texts and groups of the training rows."""
+
+    def __init__(self, near_copy: float | None) -> None:
+        self._text_ids: set[str] = set()
+        self._groups: set[str] = set()
+        self._copies = None if near_copy is None else CopyIndex(near_copy, np.random.default_rng(0))
+
+    def add(self, texts: pd.DataFrame) -> None:
+        distinct = texts.drop_duplicates("text_id")
+        new = distinct[~_among(distinct["text_id"], self._text_ids)]
+        self._text_ids.update(new["text_id"])
+        if self._copies is not None:
+            self._copies.add(new["text"].tolist())
+        self._groups.update(texts["group"].dropna())
+
+    def overlaps(self, texts: pd.DataFrame) -> pd.Series:
+        """Return which of OVERLAPS each row is, "" for new ones."""
+        found = pd.Series("", index=texts.index, dtype=object)
+        found[_among(texts["group"], self._groups)] = "same_group"
+        if self._copies is not None:
+            found[self._copies.find(texts["text"].tolist())] = "near_copy"
+        found[_among(texts["text_id"], self._text_ids)] = "same_text"
+        return found
+
+
+def _among(values: pd.Series, known: set[str]) -> np.ndarray:
+    return np.fromiter((value in known for value in values), dtype=bool, count=len(values))
+
+
+def find_possible_groups(dataset: Dataset) -> pa.Table:
+    """Return row_id and an int64 code for each column that may be a group; rows as in the holdout.
+
+    A column may be one if no part of the config uses it, its values are short texts or its name ends in id,
+    there are at least MIN_DISTINCT of them, and they repeat. A null gets a code of its own in each row. The
+    columns with the most distinct values come first. Where the user named a group, there are none.
+    """
+    hashes: dict[str, list[pd.Series]] = {name: [] for name in _unused(dataset)}
+    columns, row_ids = tuple(hashes), [np.empty(0, dtype=np.int64)]
+    for part in dataset.read(("holdout",), columns) if columns else ():
+        row_ids.append(part.texts["row_id"].to_numpy())
+        for name in list(hashes):
+            named = names(part.source[name])
+            if _may_be_names(name, part.source[name], named):
+                hashes[name].append(_hash(named))
+            else:
+                del hashes[name]
+    coded = {name: pd.factorize(pd.concat(seen)) for name, seen in hashes.items() if seen}
+    distinct = {name: len(values) for name, (codes, values) in coded.items() if _repeat(codes, len(values))}
+    best = sorted(distinct, key=lambda name: -distinct[name])[:MAX_COLUMNS]
+    groups = {name: _tell_nulls_apart(coded[name][0], distinct[name]) for name in best}
+    return pa.table({"row_id": np.concatenate(row_ids), **groups})
+
+
+def _unused(dataset: Dataset) -> list[str]:
+    """Return the columns that all files of the holdout have, and no part of the config uses."""
+    if dataset.options.group is not None:
+        return []
+    counts = [columns_in(file) for file in dataset.files[dataset.source("holdout")]]
+    single = [{name for name, times in count.items() if times == 1} for count in counts if count]
+    return sorted(set.intersection(*single) - {"row_id", *columns_of(dataset.options).names})
+
+
+def _may_be_names(column: str, values: "pd.Series[Any]", named: Typed) -> bool:
+    """Tell whether values are short, and ids by their name or texts that are not all numbers, as in a CSV."""
+    present = values[~named.missing]
+    if present.empty:
+        return True
+    if named.bad.any() or max(map(len, named.values[named.usable])) > MAX_LENGTH:
+        return False
+    is_text = present.map(lambda value: isinstance(value, str)).all()
+    return column.lower().endswith("id") or bool(is_text and numbers(present).bad.any())
+
+
+def _hash(named: Typed) -> pd.Series:
+    """Return 8 bytes for each name; null stays null."""
+    hashes = pd.util.hash_array(np.where(named.usable, named.values, "")).view(np.int64)
+    return pd.Series(hashes, dtype="Int64").where(named.usable)
+
+
+def _repeat(codes: np.ndarray, distinct: int) -> bool:
+    return distinct >= MIN_DISTINCT and distinct + (codes == _NULL).sum() < MAX_SHARE * len(codes)
+
+
+def _tell_nulls_apart(codes: np.ndarray, distinct: int) -> np.ndarray:
+    nulls = codes == _NULL
+    codes[nulls] = distinct + np.arange(nulls.sum())
+    return codes.astype(np.int64)
