@@ -12,5 +12,4 @@ from .api.steps import top_texts as top_texts
 from .api.steps import train_sae as train_sae
 from .cluster.session import Session as Session
 from .report.plots import forest_plot as forest_plot
-from .stats.inference import Evaluation as Evaluation
-from .stats.inference import Surroundings as Surroundings
+from .stats.evaluate import Evaluation as Evaluation

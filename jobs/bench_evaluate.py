@@ -27,7 +27,7 @@ import pyarrow as pa
 import hypsae_ray
 from hypsae_ray.labels.annotations import annotation_columns
 from hypsae_ray.models.protocols import Annotations
-from hypsae_ray.stats.inference import Task
+from hypsae_ray.stats.evaluate import Task
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status

@@ -28,9 +28,9 @@ from sklearn.metrics import roc_auc_score
 import hypsae_ray
 from hypsae_ray.demo import grammar
 from hypsae_ray.neurons.fidelity import score_fidelity
-from hypsae_ray.stats.inference import Task
+from hypsae_ray.stats.evaluate import Task
 from hypsae_ray.stats.multiplicity import correct
-from hypsae_ray.stats.prediction import deal_folds
+from hypsae_ray.stats.prediction.cross_fit import deal_folds
 
 Found = dict[str, float]  # what one draw came to, each 0 or 1 (or a value to be averaged)
 QUICK: dict[str, Any] = {"folds": 0, "n_bootstrap": 0, "n_permutations": 0}
@@ -357,7 +357,7 @@ def predictive(rng: np.random.Generator) -> Found:
         model = LinearRegression().fit(labels[folds != fold], target[folds != fold])
         error = 1 + chance @ (rows @ beta - model.predict(rows)) ** 2
         truth.append(1 - error / (1 + chance @ (rows @ beta - chance @ (rows @ beta)) ** 2))
-    options: dict[str, Any] = {"seed": seed, "n_bootstrap": 200, "n_permutations": 0}
+    options: dict[str, Any] = {"random_state": seed, "n_bootstrap": 200, "n_permutations": 0}
     metrics = hypsae_ray.evaluate_hypotheses(labels, target, task="regression", **options).metrics
     coin = (rng.random(800) < logistic(-0.3 + labels @ beta)).astype(float)
     folds = deal_folds(coin, None, 5, np.random.default_rng([seed, 1]))

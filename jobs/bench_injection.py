@@ -33,7 +33,7 @@ from hypsae_ray.config import Endpoint, Label, Llm, Replicas
 from hypsae_ray.demo import grammar
 from hypsae_ray.models.load import load_language_model
 from hypsae_ray.models.protocols import LanguageModel
-from hypsae_ray.stats.measures import Ranking, percentile_interval
+from hypsae_ray.stats.prediction.measures import Ranking, percentile_interval
 from hypsae_ray.store.usage import Usage
 
 ATTACKS = Path(__file__).with_name("injections.yaml")

@@ -48,7 +48,7 @@ from hypsae_ray.labels.read import to_labels
 from hypsae_ray.models.load import load_language_model
 from hypsae_ray.neurons.thresholds import place_threshold
 from hypsae_ray.stages.annotate import read_annotations
-from hypsae_ray.stats.measures import percentile_interval
+from hypsae_ray.stats.prediction.measures import percentile_interval
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_column
 

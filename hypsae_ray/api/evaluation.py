@@ -1,4 +1,4 @@
-"""`evaluate_hypotheses`: the statistics of `stats.inference` for arrays, tables and stored annotations."""
+"""`evaluate_hypotheses`: the statistics of `stats.evaluate` for arrays, tables and stored annotations."""
 
 import os
 import re
@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from pydantic import ValidationError
 
 from hypsae_ray.config import UNPLACED, Evaluate
 from hypsae_ray.data import arguments, columns, controls
 from hypsae_ray.data.arguments import Rows, index_of
+from hypsae_ray.data.arrays import Ints
 from hypsae_ray.data.targets import Target, read_target
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.labels.read import StoredLabels, find_annotations, to_labels
 from hypsae_ray.stages.texts import sentences_of
-from hypsae_ray.stats import inference
+from hypsae_ray.stats.evaluate import Evaluation, Task, evaluate, note_mask
 from hypsae_ray.stats.multiplicity import Correction
-from hypsae_ray.stats.sample import LabelArray, Labels, Sample
+from hypsae_ray.stats.sample import Features, LabelArray, Labels, Sample
 
 UNPLACED_NOTE = (
     f"a P(yes) of {UNPLACED} or more counts as yes: no threshold was given, and none was placed by texts of "
@@ -31,7 +33,7 @@ def evaluate_hypotheses(
     annotations: pd.DataFrame | np.ndarray | str,
     target: Sequence[Any] | np.ndarray,
     *,
-    task: inference.Task,
+    task: Task,
     groups: Sequence[Any] | np.ndarray | None = None,
     covariates: pd.DataFrame | None = None,
     fixed_effects: pd.DataFrame | Sequence[Any] | np.ndarray | None = None,
@@ -40,9 +42,11 @@ def evaluate_hypotheses(
     threshold: float | Sequence[float] | np.ndarray | None = None,
     alpha: float = 0.1,
     correction: Correction = "bonferroni",
-    around: inference.Surroundings | None = None,
+    features: Mapping[str, Features] | None = None,
+    activations: sp.csc_matrix | None = None,
+    groupings: Mapping[str, Ints] | None = None,
     **options: Any,
-) -> inference.Evaluation:
+) -> Evaluation:
     """Test hypotheses on texts that were not used to find them.
 
     What is an object of pandas is put into the order of `annotations` by its index, and refused where the
@@ -70,9 +74,13 @@ def evaluate_hypotheses(
             where it has none, and a note says so.
         alpha: error level over all hypotheses.
         correction: bonferroni, holm, fdr_bh, fdr_by or none.
-        around: embeddings, activations, other groupings: for where signal is lost, dose and dependence; by
-            position.
-        options: other fields of `hypsae_ray.config.Evaluate`: errors, folds, n_bootstrap, ...
+        features: name to (n, d), or to (m, d) of the first m rows, by position: what the hypotheses were made
+            from ("embedding", "neurons"), to see where signal is lost.
+        activations: (n, H) sparse, by position: how strongly the neuron of each hypothesis fires, for the
+            trend of the target with it.
+        groupings: name to (n,) codes from 0, by position: groups that rows might belong to, to see what they
+            would change.
+        options: other fields of `hypsae_ray.config.Evaluate`: cov_type, folds, n_bootstrap, ...
 
     Raises:
         InputError: parts do not fit together or the task; it names the argument, the position and the value.
@@ -85,7 +93,8 @@ def evaluate_hypotheses(
     sentences, order = _sentences(names, hypotheses, held.shape[1])
     cuts = _thresholds(threshold, hypotheses, order)
     labels, unplaced = _labels(held, task, UNPLACED if cuts is None else cuts)
-    _check_surroundings(around or inference.Surroundings(), *labels.shape)
+    extras: dict[str, Any] = {"features": features or {}, "groupings": groupings or {}}
+    _check_rows(extras, activations, *labels.shape)
     read = read_target(target, task)
     given = {
         "target": target,
@@ -96,9 +105,9 @@ def evaluate_hypotheses(
     }
     try:
         sample, notes = _sample(labels, index, read, {k: v for k, v in given.items() if v is not None})
-        found = inference.evaluate(sample, task, settings, around)
+        found = evaluate(replace(sample, activations=activations, **extras), task, settings)
         if isinstance(labels, StoredLabels):
-            found = inference.note_mask(found, labels.unasked())
+            found = note_mask(found, labels.unasked())
     except ValueError as error:
         raise InputError(f"evaluate_hypotheses: {error}") from None
     found.notes.extend([*notes, *([UNPLACED_NOTE] if cuts is None and unplaced else [])])
@@ -148,18 +157,17 @@ def _rows(labels: Labels, index: pd.Index | None, given: Mapping[str, Any]) -> R
     return Rows("annotations", labels.shape[0], index)
 
 
-def _check_surroundings(around: inference.Surroundings, n: int, n_hypotheses: int) -> None:
+def _check_rows(
+    extras: Mapping[str, Any], activations: sp.csc_matrix | None, n: int, n_hypotheses: int
+) -> None:
     """Raise InputError if anything has other rows than the labels; features may end sooner."""
-    fired = around.activations
-    if fired is not None and fired.shape != (n, n_hypotheses):
-        raise InputError(f"around.activations: wanted is {(n, n_hypotheses)}, not {fired.shape}")
-    rows = {f"around.features, {name!r}": one.shape[0] for name, one in around.features.items()}
-    rows = {name: length for name, length in rows.items() if length > n}
-    rows |= {
-        f"around.groupings, {name!r}": len(one) for name, one in around.groupings.items() if len(one) != n
-    }
-    for name, length in rows.items():
-        raise InputError(f"{name}: {length:,} rows, but annotations has {n:,}")
+    if activations is not None and activations.shape != (n, n_hypotheses):
+        raise InputError(f"activations: the shape is {activations.shape}, but must be {(n, n_hypotheses)}")
+    for name, values in extras.items():
+        for key, one in values.items():
+            rows = one.shape[0]
+            if rows > n or (rows < n and name == "groupings"):
+                raise InputError(f"{name}, {key!r}: {rows:,} rows, but annotations has {n:,}")
 
 
 def _groups(groups: Any, notes: list[str]) -> np.ndarray:
@@ -273,7 +281,7 @@ def _by_name(sentences: list[str | None], names: list[str]) -> np.ndarray:
     )
 
 
-def _name_classes(found: inference.Evaluation, classes: np.ndarray) -> None:
+def _name_classes(found: Evaluation, classes: np.ndarray) -> None:
     """Put the values of the target in place of the codes of classes, in tables and notes."""
     for table in (found.table, found.details["classes"]):
         table["target_class"] = classes[table["target_class"].to_numpy(np.int64)]

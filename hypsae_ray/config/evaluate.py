@@ -1,6 +1,6 @@
 """Section `evaluate`."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -15,9 +15,9 @@ class Evaluate(Section):
     correction: Literal["bonferroni", "holm", "fdr_bh", "fdr_by", "none"] = "bonferroni"
     """How p-values are adjusted for their number: bonferroni and holm hold the family-wise error, fdr_bh and
     fdr_by the false discovery rate (by: whatever the dependence). Hypotheses that failed count as tests."""
-    errors: Literal["auto", "hc3", "cluster", "classical"] = "auto"
-    """Standard errors of the joint model. auto: cluster-robust with groups; else HC3, or those of maximum
-    likelihood for a logit. classical: those that the model's own assumptions give."""
+    cov_type: Literal["auto", "HC3", "cluster", "nonrobust"] = "auto"
+    """Covariance of the joint model's coefficients. auto: cluster-robust with groups; else HC3, or that of
+    maximum likelihood for a logit. nonrobust: the one that the model's own assumptions give."""
     covariates: bool = True
     """Hold `data.covariates` fixed in the joint model; false: they are only kept."""
     absorb_group: bool = False
@@ -28,8 +28,15 @@ class Evaluate(Section):
     """Bootstrap samples for the intervals of these; 0: none."""
     n_permutations: Count = 999
     """Permutations in the test for any signal at all; 0: no test."""
-    seed: Count = 0
+    random_state: Count = 0
     """Seed of folds, bootstrap and permutations."""
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides the results, under the names and values of 0.1: hashes of its folders stay."""
+        content = super().content()
+        cov_type = str(content.pop("cov_type"))
+        errors = {"HC3": "hc3", "nonrobust": "classical"}.get(cov_type, cov_type)
+        return {**content, "errors": errors, "seed": content.pop("random_state")}
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

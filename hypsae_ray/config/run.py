@@ -97,7 +97,7 @@ class Config(Section):
         named, wanted = self.data.group is not None, self.evaluate
         for what, asked in (
             ("absorb_group", wanted.absorb_group),
-            ("errors cluster", wanted.errors == "cluster"),
+            ("cov_type cluster", wanted.cov_type == "cluster"),
         ):
             if asked and not named:
                 raise ValueError(f"evaluate: {what} needs data.group")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hypsae_ray.data.arrays import Floats
-from hypsae_ray.stats.measures import percentile_interval
+from hypsae_ray.stats.prediction.measures import percentile_interval
 
 LEVEL = 0.95
 DRAWS = 1_000

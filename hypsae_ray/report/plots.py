@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hypsae_ray.errors import ConfigError, InputError
-from hypsae_ray.stats.inference import Evaluation
+from hypsae_ray.stats.evaluate import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,6 +1,8 @@
 """Stage `evaluate`: test every hypothesis on the holdout, and trace where its signal comes from."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +17,8 @@ from hypsae_ray.errors import StageError
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
-from hypsae_ray.stats.inference import Surroundings, evaluate, note_mask
-from hypsae_ray.stats.prediction import rows_that_fit
+from hypsae_ray.stats.evaluate import evaluate, note_mask
+from hypsae_ray.stats.prediction.cross_fit import rows_that_fit
 from hypsae_ray.stats.sample import Sample
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.stage_tables import in_order, read_activations
@@ -40,10 +42,12 @@ def run(work: Workspace) -> Outcome:
     rows = _holdout(data.folder, labels.row_ids(), work.config)
     notes = [] if (chunk := work.config.data.chunk) is None else [chunk_note(labels, chunk)]
     sample = make_sample(labels, rows, work.config)
-    around = _surroundings(work, rows, labels.row_ids(), hypotheses["neuron_idx"].to_numpy())
+    sources = _sources(work, rows, labels.row_ids(), hypotheses["neuron_idx"].to_numpy())
     pa.default_memory_pool().release_unused()  # Arrow keeps what it read: 100 MB at a million rows
     try:
-        result = note_mask(evaluate(sample, data.facts["task"], options, around), labels.unasked())
+        result = note_mask(
+            evaluate(replace(sample, **sources), data.facts["task"], options), labels.unasked()
+        )
     except ValueError as error:
         raise StageError(f"evaluate: {error}") from None
     table = hypotheses[FROM_HYPOTHESES].rename(columns={"interpretation": "hypothesis"})
@@ -141,10 +145,10 @@ def groupings(rows: pd.DataFrame, data: Folder, *, grouped: bool) -> dict[str, I
     return found
 
 
-def _surroundings(
+def _sources(
     work: Workspace, rows: pd.DataFrame, labelled: np.ndarray, neurons: np.ndarray
-) -> Surroundings:
-    """Return what the hypotheses were made from: activations of all rows, and features of as many as fit.
+) -> dict[str, Any]:
+    """Return `features` of as many rows as fit memory, `activations` and `groupings` of a `Sample`.
 
     Args:
         work: inputs and config.
@@ -165,11 +169,11 @@ def _surroundings(
     active = fired[: len(vectors)]
     features = {"embedding": vectors, "neurons": active, "selected neurons": active[:, selected]}
     grouped = work.config.data.group is not None
-    return Surroundings(
-        features,
-        sp.csc_matrix(fired[:, neurons]),
-        groupings(rows, work.inputs["data"].folder, grouped=grouped),
-    )
+    return {
+        "features": features,
+        "activations": sp.csc_matrix(fired[:, neurons]),
+        "groupings": groupings(rows, work.inputs["data"].folder, grouped=grouped),
+    }
 
 
 def _vectors_of_documents(vectors: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -8,15 +8,15 @@ import pandas as pd
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.algebra import inverse
-from hypsae_ray.stats.design import Design, find_independent, make_design
-from hypsae_ray.stats.estimates import Estimates, Fit, select
-from hypsae_ray.stats.glm import fit_glm
-from hypsae_ray.stats.likelihood import LOGIT, POISSON, Family
-from hypsae_ray.stats.linear import Errors, Moments, add_moments, fit_linear, sum_moments
 from hypsae_ray.stats.multiplicity import Corrected
-from hypsae_ray.stats.prediction import deal_folds
+from hypsae_ray.stats.prediction.cross_fit import deal_folds
 from hypsae_ray.stats.redundancy import Agreement, agreement
+from hypsae_ray.stats.regression.algebra import inverse
+from hypsae_ray.stats.regression.design import Design, find_independent, make_design
+from hypsae_ray.stats.regression.estimates import Estimates, Fit, select
+from hypsae_ray.stats.regression.glm import fit_glm
+from hypsae_ray.stats.regression.likelihood import LOGIT, POISSON, Family
+from hypsae_ray.stats.regression.linear import CovType, Moments, add_moments, fit_linear, sum_moments
 from hypsae_ray.stats.sample import Sample
 from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, Sides, separations, sum_sides
 
@@ -33,12 +33,12 @@ class Kind:
     Attributes:
         family: of the joint model; None: least squares.
         contrast: the labels that a separation score compares.
-        errors: of the joint model.
+        cov_type: of the joint model.
     """
 
     family: Family | None
     contrast: Contrast
-    errors: Errors
+    cov_type: CovType
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -51,17 +51,17 @@ class Kind:
         return self.family is LOGIT
 
 
-def kind_of(task: Task, sample: Sample, errors: Literal["auto"] | Errors) -> Kind:
+def kind_of(task: Task, sample: Sample, cov_type: Literal["auto"] | CovType) -> Kind:
     """Return how a sample is analysed."""
     contrast = PAIRS if task == "pairwise" else PRESENCE
     binary = task == "classification" or (task == "pairwise" and bool(np.isin(sample.target, (0, 1)).all()))
     family = LOGIT if binary else POISSON if task == "count" else None
-    if errors != "auto":
-        return Kind(family, contrast, errors)
+    if cov_type != "auto":
+        return Kind(family, contrast, cov_type)
     if sample.groups is not None:
         return Kind(family, contrast, "cluster")
     # A logit is its own model of the errors; weights that are no counts break it.
-    return Kind(family, contrast, "classical" if binary and sample.weights is None else "hc3")
+    return Kind(family, contrast, "nonrobust" if binary and sample.weights is None else "HC3")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,10 @@ class Analysis:
 
 def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
     """Estimate everything about one target."""
-    alone, dealt = np.random.default_rng([options.seed, 0]), np.random.default_rng([options.seed, 1])
+    alone, dealt = (
+        np.random.default_rng([options.random_state, 0]),
+        np.random.default_rng([options.random_state, 1]),
+    )
     agreed = agreement(sample, kind.values)
     sides = sum_sides(sample, kind.contrast)
     draws = int(_DRAWS_PER_TEST * max(sample.n_hypotheses, 1) / options.alpha)
@@ -143,8 +146,8 @@ def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
 def fit_joint(design: Design, moments: Moments, kind: Kind) -> Fit:
     """Fit the joint model of a kind."""
     if kind.family is None:
-        return fit_linear(design, moments, kind.errors)
-    return fit_glm(design, moments, kind.family, kind.errors, kind.contrast)
+        return fit_linear(design, moments, kind.cov_type)
+    return fit_glm(design, moments, kind.family, kind.cov_type, kind.contrast)
 
 
 def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: float) -> pd.DataFrame:

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 from scipy import stats
 
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.design import make_design
-from hypsae_ray.stats.linear import fit_linear, sum_moments
+from hypsae_ray.stats.regression.design import make_design
+from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 BINS = 5
@@ -93,7 +93,7 @@ def _trend(j: int, fired: Floats, target: Floats, groups: Ints | None) -> dict[s
     )
     design = make_design(sample, np.zeros(1, dtype=np.int64), centred=True)
     (moments,) = sum_moments(design)
-    found = fit_linear(design, moments, "hc3" if groups is None else "cluster").estimates
+    found = fit_linear(design, moments, "HC3" if groups is None else "cluster").estimates
     low, high = found.interval(0.95)[1].tolist()
     slope, pval = float(found.value[1]), float(found.pval[1])
     verdict = "no trend seen" if not pval < 0.05 else "rises" if slope > 0 else "falls"

@@ -6,14 +6,16 @@ bytes a row each. Data in memory are the special case of labels whose blocks are
 there is one code for both.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints
+
+Features = Floats | sp.csr_matrix
 
 
 class Labels(Protocol):
@@ -60,6 +62,10 @@ class Sample:
         effects: (n, F) codes from 0 of the levels of fixed effects.
         doses: (n, H) how much of a property each row has, for the joint model, NaN where labels are; None: as
             the labels say.
+        features: name to (n, d): what the hypotheses were made from, in the order in which signal may get
+            lost; (m, d) of the first m rows, where n do not fit memory.
+        activations: (n, H) sparse, how strongly the neuron of each hypothesis fires; None: not known.
+        groupings: name to (n,) codes from 0: groups that rows might belong to, which nobody named.
     """
 
     labels: Labels
@@ -70,6 +76,9 @@ class Sample:
     covariate_names: tuple[str, ...] = ()
     effects: Ints | None = None
     doses: Labels | None = None
+    features: Mapping[str, Features] = field(default_factory=dict[str, Features])
+    activations: sp.csc_matrix | None = None
+    groupings: Mapping[str, Ints] = field(default_factory=dict[str, Ints])
 
     def __post_init__(self) -> None:
         n = self.labels.shape[0]
@@ -109,10 +118,6 @@ class Sample:
     def dose_blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Yield what enters the joint model, as `blocks` does."""
         return _with_slices(self.labels if self.doses is None else self.doses)
-
-    def with_groups(self, groups: Ints | None) -> "Sample":
-        """Return the same rows, grouped otherwise."""
-        return replace(self, groups=groups)
 
 
 def _with_slices(labels: Labels) -> Iterator[tuple[slice, Floats]]:

@@ -234,7 +234,7 @@ def test_annotations_may_be_a_folder(tmp_path: Path):
         ({"alpha": 2}, "alpha: Input should be less than 1"),
         ({"folds": 1}, "nothing is left to fit"),
         ({"correction": "sidak"}, "correction: Input should be 'bonferroni', 'holm'"),
-        ({"errors": "hc9"}, "errors: Input should be 'auto', 'hc3'"),
+        ({"cov_type": "hc9"}, "cov_type: Input should be 'auto', 'HC3'"),
     ],
 )
 def test_options_that_cannot_be(options: dict, complaint: str):

@@ -361,12 +361,12 @@ def test_groups_and_levels_that_are_missing_are_told():
             "covariates: wanted is a DataFrame, not a Series: give series.to_frame()",
         ),
         (
-            {"around": hr.Surroundings(activations=sp.csc_matrix((N, 2)))},
-            "around.activations: wanted is (120, 3)",
+            {"activations": sp.csc_matrix((N, 2))},
+            "activations: the shape is (120, 2), but must be (120, 3)",
         ),
         (
-            {"around": hr.Surroundings(features={"embedding": np.ones((121, 2))})},
-            "around.features, 'embedding': 121 rows",
+            {"features": {"embedding": np.ones((121, 2))}},
+            "features, 'embedding': 121 rows",
         ),
     ],
 )

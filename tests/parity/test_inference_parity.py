@@ -19,7 +19,7 @@ from scipy import stats
 import hypsae_ray
 from hypsae_ray.data.rows import guess_task
 from hypsae_ray.errors import InputError
-from hypsae_ray.stats.inference import Evaluation
+from hypsae_ray.stats.evaluate import Evaluation
 
 
 def draw(n: int = 500, h: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def test_regular_data_give_the_same_numbers(classification):
     target = coin if classification else value
     metrics, theirs = reference(labels, target, classification)
     task = "classification" if classification else "regression"
-    found = ours(labels, target, task, errors="classical")
+    found = ours(labels, target, task, cov_type="nonrobust")
     for column in ("separation_score", "regression_coef", "regression_pval", "feature_prevalence"):
         np.testing.assert_allclose(found.table[column], theirs[column], rtol=0, atol=1e-8)
     if classification:

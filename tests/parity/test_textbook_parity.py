@@ -43,7 +43,7 @@ def joint(found, *columns: str) -> np.ndarray:
 
 
 def test_ols_of_mtcars_is_that_of_r():
-    found = cars(errors="classical")
+    found = cars(cov_type="nonrobust")
     expected = [
         [2.41714174519489600, 1.37937637351060993, 9.106585748706629e-02],
         [1.78554615438006148, 1.32714259697975701, 1.896852374356310e-01],
@@ -131,7 +131,7 @@ def test_poisson_of_warpbreaks_is_that_of_r_and_sandwich():
     ]
     np.testing.assert_allclose(joint(found, "coef", "se", "pval"), expected, rtol=1e-8)
     plain = hypsae_ray.evaluate_hypotheses(
-        labels, breaks, task="count", errors="classical", n_bootstrap=0, n_permutations=0
+        labels, breaks, task="count", cov_type="nonrobust", n_bootstrap=0, n_permutations=0
     )
     np.testing.assert_allclose(
         joint(plain, "se")[:, 0], [0.05157124278357521, 0.06026591669522039, 0.06395951939574689], rtol=1e-8

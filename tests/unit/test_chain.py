@@ -8,14 +8,14 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.stats.analysis import analyse, kind_of
-from hypsae_ray.stats.chain import Value, predictive_value
+from hypsae_ray.stats.prediction.chain import Value, predictive_value
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 OPTIONS = Evaluate(n_bootstrap=100, n_permutations=0)
 
 
 def value_of(sample: Sample, task="regression", features=None, options: Evaluate = OPTIONS) -> Value:
-    analysis = analyse(sample, kind_of(task, sample, options.errors), options)
+    analysis = analyse(sample, kind_of(task, sample, options.cov_type), options)
     return predictive_value(analysis, features or {}, options)
 
 
@@ -159,5 +159,5 @@ def test_the_same_seed_gives_the_same_values():
     _, labels, target = draw()
     sample = Sample(LabelArray(labels), target)
     assert value_of(sample).metrics == value_of(sample).metrics
-    other = value_of(sample, options=OPTIONS.model_copy(update={"seed": 1})).metrics
+    other = value_of(sample, options=OPTIONS.model_copy(update={"random_state": 1})).metrics
     assert other != value_of(sample).metrics

@@ -38,6 +38,8 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"n_neuron": 8}}, "train_sae.n_neuron", "unknown key"),
         ({"trainsae": {}}, "trainsae", "unknown key"),
         ({"evaluate": {"threshold": 0.4}}, "evaluate.threshold", "no longer a field: use label.threshold"),
+        ({"evaluate": {"errors": "hc3"}}, "evaluate.errors", "no longer a field: use evaluate.cov_type"),
+        ({"evaluate": {"seed": 1}}, "evaluate.seed", "no longer a field: use evaluate.random_state"),
         ({"score_fidelity": {"threshold": 0.4}}, "score_fidelity.threshold", "use label.threshold"),
         (
             {"train_sae": {"workers": 2}},
@@ -69,7 +71,7 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"seed": -1}}, "train_sae.seed", "greater than or equal to 0"),
         ({"data": {**MINIMAL["data"], "covariates": ["a", "y"]}}, "data", "column 'y' is named twice"),
         ({"evaluate": {"folds": 1}}, "evaluate", "nothing is left to fit"),
-        ({"evaluate": {"errors": "cluster"}}, "config", "errors cluster needs data.group"),
+        ({"evaluate": {"cov_type": "cluster"}}, "config", "cov_type cluster needs data.group"),
         ({"evaluate": {"absorb_group": True}}, "config", "absorb_group needs data.group"),
         (
             {"data": {**MINIMAL["data"], "group": "g"}, "evaluate": {"absorb_group": True}},

@@ -4,8 +4,8 @@ import pytest
 import statsmodels.api as sm
 
 from hypsae_ray.data.arrays import BLOCK_ROWS
-from hypsae_ray.stats.design import Design, find_independent, make_design
-from hypsae_ray.stats.linear import fit_linear, sum_moments
+from hypsae_ray.stats.regression.design import Design, find_independent, make_design
+from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 
@@ -29,10 +29,10 @@ def design_of(sample: Sample) -> Design:
     return make_design(sample, np.arange(sample.n_hypotheses), centred=True)
 
 
-def fit(sample: Sample, errors: str):
+def fit(sample: Sample, cov_type: str):
     design = design_of(sample)
     (moments,) = sum_moments(design)
-    return fit_linear(design, moments, errors)
+    return fit_linear(design, moments, cov_type)
 
 
 def test_each_reason_is_said():
@@ -81,7 +81,7 @@ def test_a_covariate_that_cannot_be_held_fixed_is_called_what_it_is(covariates, 
     target = np.random.default_rng(0).normal(size=60)
     sample = Sample(LabelArray(labels), target, covariates=values, covariate_names=tuple(covariates))
     design = design_of(sample)
-    found = fit(sample, "hc3")
+    found = fit(sample, "HC3")
     assert {design.names[j]: why for j, why in found.reasons.items()} == reasons
 
 
@@ -96,7 +96,7 @@ def test_a_covariate_that_fixed_effects_explain_is_constant_within_levels():
         effects=effects[:, :1],
     )
     why = "it is constant within every level of the fixed effects"
-    assert {k: v for k, v in fit(sample, "classical").reasons.items() if k < 2} == {0: why, 1: why}
+    assert {k: v for k, v in fit(sample, "nonrobust").reasons.items() if k < 2} == {0: why, 1: why}
 
 
 def test_reasons_do_not_hang_on_weights():
@@ -180,7 +180,7 @@ def test_covariates_are_in_their_own_units():
     rng = np.random.default_rng(0)
     labels, ages = coins(300, 2), rng.normal(1e4, 500, (300, 2))
     target = labels[:, 0] + ages @ (0.01, 0) + rng.normal(size=300)
-    found = fit(Sample(LabelArray(labels), target, covariates=ages, covariate_names=("a", "b")), "hc3")
+    found = fit(Sample(LabelArray(labels), target, covariates=ages, covariate_names=("a", "b")), "HC3")
     model = sm.OLS(target, sm.add_constant(np.column_stack([ages, labels]))).fit(cov_type="HC3", use_t=True)
     np.testing.assert_allclose(found.estimates.value[1:], model.params[1:], rtol=1e-8)
     np.testing.assert_allclose(found.estimates.se[1:], model.bse[1:], rtol=1e-8)
@@ -197,43 +197,43 @@ def leveled(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("errors", ["hc3", "cluster", "classical"])
-def test_one_set_of_fixed_effects_is_statsmodels_with_dummies(errors, weighted):
+@pytest.mark.parametrize("cov_type", ["HC3", "cluster", "nonrobust"])
+def test_one_set_of_fixed_effects_is_statsmodels_with_dummies(cov_type, weighted):
     labels, target, effects, weights = leveled()
     groups = np.arange(400) % 37  # levels lie across groups
     w = weights if weighted else None
     sample = Sample(LabelArray(labels), target, groups=groups, weights=w, effects=effects[:, :1])
-    found = fit(sample, errors)
+    found = fit(sample, cov_type)
     model = sm.WLS(target, np.column_stack([labels, dummies(effects[:, 0])]), 1.0 if w is None else w)
     kinds = {
-        "hc3": {"cov_type": "HC3", "use_t": True},
+        "HC3": {"cov_type": "HC3", "use_t": True},
         "cluster": {"cov_type": "cluster", "cov_kwds": {"groups": groups}, "use_t": True},
-        "classical": {},
+        "nonrobust": {},
     }
-    expected = model.fit(**kinds[errors])
+    expected = model.fit(**kinds[cov_type])
     np.testing.assert_allclose(found.estimates.value, expected.params[:2], rtol=1e-9)
     np.testing.assert_allclose(found.estimates.se, expected.bse[:2], rtol=1e-9)
     np.testing.assert_allclose(found.estimates.pval, expected.pvalues[:2], rtol=1e-6)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("errors", ["hc3", "cluster", "classical"])
-def test_two_sets_of_fixed_effects_are_statsmodels_with_dummies(errors, weighted):
+@pytest.mark.parametrize("cov_type", ["HC3", "cluster", "nonrobust"])
+def test_two_sets_of_fixed_effects_are_statsmodels_with_dummies(cov_type, weighted):
     labels, target, effects, weights = leveled()
     groups = np.arange(400) % 37
     w = weights if weighted else None
     sample = Sample(LabelArray(labels), target, groups=groups, weights=w, effects=effects)
-    found = fit(sample, errors)
+    found = fit(sample, cov_type)
     X = np.column_stack([labels, dummies(effects[:, 0]), dummies(effects[:, 1], all_levels=False)])
     kinds = {
-        "hc3": {"cov_type": "HC1", "use_t": True},  # and a note says so
+        "HC3": {"cov_type": "HC1", "use_t": True},  # and a note says so
         "cluster": {"cov_type": "cluster", "cov_kwds": {"groups": groups}, "use_t": True},
-        "classical": {},
+        "nonrobust": {},
     }
-    expected = sm.WLS(target, X, 1.0 if w is None else w).fit(**kinds[errors])
+    expected = sm.WLS(target, X, 1.0 if w is None else w).fit(**kinds[cov_type])
     np.testing.assert_allclose(found.estimates.value, expected.params[:2], rtol=1e-8)
     np.testing.assert_allclose(found.estimates.se, expected.bse[:2], rtol=1e-8)
-    assert any("HC1" in note for note in found.notes) is (errors == "hc3")
+    assert any("HC1" in note for note in found.notes) is (cov_type == "HC3")
 
 
 def test_levels_within_groups_cost_no_degree_of_freedom():
@@ -254,7 +254,7 @@ def test_fixed_effects_read_in_blocks_are_demeaning():
     levels, labels = rng.integers(0, 5000, n), coins(n, 2)
     assert n > BLOCK_ROWS
     target = labels[:, 0] + levels / 1000 + rng.normal(size=n)
-    found = fit(Sample(LabelArray(labels), target, effects=levels[:, None]), "classical")
+    found = fit(Sample(LabelArray(labels), target, effects=levels[:, None]), "nonrobust")
     both = pd.DataFrame(np.column_stack([labels, target]))
     within = (both - both.groupby(levels).transform("mean")).to_numpy()
     expected = sm.OLS(within[:, 2], within[:, :2]).fit()
@@ -296,7 +296,7 @@ def test_what_fixed_effects_explain_is_dropped_and_said():
     labels, target, effects, _ = leveled()
     labels = np.column_stack([labels, effects[:, 0] % 2, labels[:, 0] + (effects[:, 0] > 9)])
     for sets in (effects[:, :1], effects):
-        found = fit(Sample(LabelArray(labels), target, effects=sets), "classical")
+        found = fit(Sample(LabelArray(labels), target, effects=sets), "nonrobust")
         assert found.columns.tolist() == [0, 1]
         assert found.reasons == {
             2: "it is constant within every level of the fixed effects",
@@ -313,7 +313,7 @@ def test_levels_that_few_rows_link_are_absorbed_all_the_same():
     labels = np.column_stack([rng.random(400) < 0.4, (rng.random(101) < 0.5)[second]]).astype(float)
     target = labels[:, 0] + second / 10 + rng.normal(size=400)
     sample = Sample(LabelArray(labels), target, effects=np.column_stack([first, second]))
-    found = fit(sample, "classical")
+    found = fit(sample, "nonrobust")
     assert found.reasons == {1: "it is constant within every level of the fixed effects"}
     X = np.column_stack([labels[:, 0], dummies(first), dummies(second, all_levels=False)])
     expected = sm.OLS(target, X).fit()
@@ -327,6 +327,6 @@ def test_every_row_a_level_of_its_own_leaves_nothing(sets):
     sample = Sample(
         LabelArray(coins(9, 2)), np.arange(9.0), effects=np.repeat(np.arange(9)[:, None], sets, axis=1)
     )
-    found = fit(sample, "hc3")
+    found = fit(sample, "HC3")
     assert len(found.columns) == 0
     assert found.notes == ["no joint regression: 0 complete rows are too few for 0 coefficients"]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,8 @@ from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.stats.analysis import Analysis, analyse, inflation, kind_of, unique_shares
-from hypsae_ray.stats.diagnostics import dependence_notes, notes_of
-from hypsae_ray.stats.inference import Evaluation, Surroundings, evaluate
+from hypsae_ray.stats.evaluate import Evaluation, evaluate
+from hypsae_ray.stats.notes import dependence_notes, notes_of
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 OPTIONS = Evaluate(n_bootstrap=0, n_permutations=0)
@@ -32,8 +33,8 @@ def notes(labels: np.ndarray, target: np.ndarray, task="regression", **known) ->
     return notes_of(analysis_of(labels, target, task, **known))
 
 
-def evaluation(sample: Sample, task="regression", **around) -> Evaluation:
-    return evaluate(sample, task, OPTIONS, Surroundings(**around))
+def evaluation(sample: Sample, task="regression", **sources) -> Evaluation:
+    return evaluate(replace(sample, **sources), task, OPTIONS)
 
 
 @pytest.mark.parametrize("task", ["regression", "classification", "count"])

@@ -11,17 +11,15 @@ from statsmodels.stats.multitest import multipletests
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.stats.analysis import Task
-from hypsae_ray.stats.inference import Evaluation, Surroundings, evaluate
+from hypsae_ray.stats.evaluate import Evaluation, evaluate
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 
-def tried(
-    labels, target, task: Task = "regression", around: Surroundings | None = None, **fields
-) -> Evaluation:
+def tried(labels, target, task: Task = "regression", **fields) -> Evaluation:
     """Evaluate, with options of `Evaluate` and parts of `Sample` by name."""
     parts = {name: fields.pop(name) for name in list(fields) if name in Sample.__dataclass_fields__}
     sample = Sample(LabelArray(labels), np.asarray(target, dtype=float), **parts)
-    return evaluate(sample, task, Evaluate(**{"n_bootstrap": 0, "n_permutations": 0, **fields}), around)
+    return evaluate(sample, task, Evaluate(**{"n_bootstrap": 0, "n_permutations": 0, **fields}))
 
 
 def draw(n: int = 500, h: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,16 +45,16 @@ ONE_ALONE = np.array([[1], [1], [0], [0], [0]], dtype=float)
 
 
 @pytest.mark.parametrize(
-    ("errors", "variance"),
+    ("cov_type", "variance"),
     [
         # Means 4 and 2; residuals -1, 1, -1, 0, 1: a variance of 4 / 3.
-        ("classical", 4 / 3 * (1 / 2 + 1 / 3)),
+        ("nonrobust", 4 / 3 * (1 / 2 + 1 / 3)),
         # Leverages 1 / 2 and 1 / 3: squares of -2, 2 over 2^2, and of -1.5, 0, 1.5 over 3^2.
         ("auto", 8 / 4 + 4.5 / 9),
     ],
 )
-def test_least_squares_by_hand_on_one_hypothesis(errors, variance):
-    found = tried(ONE_ALONE, [3.0, 5, 1, 2, 3], errors=errors).table.iloc[0]
+def test_least_squares_by_hand_on_one_hypothesis(cov_type, variance):
+    found = tried(ONE_ALONE, [3.0, 5, 1, 2, 3], cov_type=cov_type).table.iloc[0]
     se = math.sqrt(variance)
     assert found.regression_coef == pytest.approx(2)
     assert found.regression_se == pytest.approx(se)
@@ -88,7 +86,7 @@ def test_logit_by_hand_on_one_hypothesis():
 def test_counts_by_hand_on_one_hypothesis():
     labels = np.repeat([1.0, 0.0], [20, 30])[:, None]
     target = np.concatenate([np.tile([1.0, 5], 10), np.tile([0.0, 1, 2], 10)])
-    found = tried(labels, target, "count", errors="classical").table.iloc[0]
+    found = tried(labels, target, "count", cov_type="nonrobust").table.iloc[0]
     # Means 3 and 1, sums 60 and 30.
     assert found.regression_coef == pytest.approx(math.log(3))
     assert found.regression_se == pytest.approx(math.sqrt(1 / 60 + 1 / 30))
@@ -102,7 +100,7 @@ def test_one_row_per_hypothesis_in_order_whatever_is_wrong_with_it(task):
     labels[:, 1], labels[:, 2], labels[:, 4] = 1, labels[:, 0], np.nan
     labels[:, 5] = 1 - labels[:, 3]
     target = target_for(task, labels, target)
-    found = tried(labels, target, task, errors="classical")
+    found = tried(labels, target, task, cov_type="nonrobust")
     assert found.table["hypothesis_id"].tolist() == list(range(7))
     X = sm.add_constant(labels[:, [0, 3, 6]])
     expected = sm.OLS(target, X).fit() if task == "regression" else sm.Logit(target, X).fit(disp=0)
@@ -284,7 +282,7 @@ GROUPS = np.arange(4)
         ([0, 1, 2, 3], "regression", {"weights": np.array([1.0, 1, 0, 1])}, "above 0"),
         ([0, 1, 2, 3], "regression", {"weights": np.array([1.0, 1, np.inf, 1])}, "finite"),
         ([0, 1, 2, 3], "regression", {"covariates": np.full((4, 1), np.nan)}, "covariates hold values"),
-        ([0, 1, 2, 3], "regression", {"errors": "cluster"}, "need groups"),
+        ([0, 1, 2, 3], "regression", {"cov_type": "cluster"}, "need groups"),
         ([0, 1, 0, 1], "classification", {"effects": GROUPS[:, None]}, "in linear models only"),
         ([0, 1, 0, 1], "pairwise", {"effects": GROUPS[:, None]}, "in linear models only"),
         ([0, 1, 2, 3], "count", {"effects": GROUPS[:, None]}, "say task='regression'"),
@@ -321,9 +319,9 @@ def test_labels_that_cannot_be_are_refused(label, task, allowed):
         ({}, "classification", "maximum likelihood"),
         ({"groups": np.arange(500) // 5}, "regression", "cluster-robust"),
         ({"groups": np.arange(500) // 5}, "classification", "cluster-robust"),
-        ({"groups": np.arange(500) // 5, "errors": "hc3"}, "regression", "HC3"),
+        ({"groups": np.arange(500) // 5, "cov_type": "HC3"}, "regression", "HC3"),
         ({"weights": np.arange(500) % 3 + 1.0}, "classification", "HC3"),
-        ({"errors": "classical"}, "count", "maximum likelihood"),
+        ({"cov_type": "nonrobust"}, "count", "maximum likelihood"),
     ],
 )
 def test_errors_are_those_that_fit_unless_others_are_asked_for(known, task, words):
@@ -369,8 +367,8 @@ def test_what_hypotheses_were_made_from_shows_where_signal_is_lost():
     hidden = labels + rng.normal(0, 0.3, labels.shape)
     target = hidden @ (1, 1, 0, 0) + rng.normal(size=500)
     fired = sp.csc_matrix(np.where(labels == 1, hidden, 0).clip(0))
-    around = Surroundings({"embedding": hidden, "selected neurons": fired.tocsr()}, fired)
-    found = tried(labels, target, around=around, n_bootstrap=50)
+    features = {"embedding": hidden, "selected neurons": fired.tocsr()}
+    found = tried(labels, target, features=features, activations=fired, n_bootstrap=50)
     chain = found.details["chain"].set_index("features")
     assert chain.index.tolist() == ["embedding", "selected neurons", "hypotheses"]
     assert chain["r2"]["embedding"] > chain["r2"]["hypotheses"] > 0.2
@@ -387,10 +385,10 @@ def test_noise_predicts_nothing_when_cross_fitted():
     for seed in range(12):
         rng = np.random.default_rng(seed)
         labels, coin = (rng.random((500, 20)) < 0.3).astype(float), rng.random(500) < 0.5
-        classified = tried(labels, coin, "classification", seed=seed).metrics
+        classified = tried(labels, coin, "classification", random_state=seed).metrics
         aucs.append(classified["auc_cross_fitted"])
         in_sample.append(classified["auc"])
-        r2s.append(tried(labels, rng.normal(size=500), seed=seed).metrics["r2_cross_fitted"])
+        r2s.append(tried(labels, rng.normal(size=500), random_state=seed).metrics["r2_cross_fitted"])
     # An AUC of 500 rows has a standard deviation of 0.026, the mean of twelve one of 0.0075.
     assert 0.47 < np.mean(aucs) < 0.53
     assert np.mean(r2s) < 0
@@ -413,8 +411,8 @@ def test_all_that_is_random_is_seeded():
     labels[5:, 3] = 0  # a small cell: permutations
     labels[:5, 3] = 1
     options = {"n_bootstrap": 20, "n_permutations": 99}
-    first, again = (tried(labels, target, seed=3, **options) for _ in range(2))
-    other = tried(labels, target, seed=4, **options)
+    first, again = (tried(labels, target, random_state=3, **options) for _ in range(2))
+    other = tried(labels, target, random_state=4, **options)
     pd.testing.assert_frame_equal(first.table, again.table)
     assert first.metrics == again.metrics
     for name in ("r2_cross_fitted", "r2_ci_low", "signal_pval"):

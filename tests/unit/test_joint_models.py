@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.stats.analysis import Task
-from hypsae_ray.stats.inference import Evaluation, evaluate
+from hypsae_ray.stats.evaluate import Evaluation, evaluate
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 ESTIMATE = ["regression_coef", "regression_se", "regression_pval", "regression_ci_low", "regression_ci_high"]
@@ -21,10 +21,10 @@ AVERAGE = [
 ]  # fmt: skip
 
 
-def joint(labels, target, task: Task = "regression", errors="auto", **known) -> Evaluation:
+def joint(labels, target, task: Task = "regression", cov_type="auto", **known) -> Evaluation:
     if "covariates" in known:
         known["covariate_names"] = tuple(f"x{j}" for j in range(known["covariates"].shape[1]))
-    options = Evaluate(n_bootstrap=0, n_permutations=0, errors=errors)
+    options = Evaluate(n_bootstrap=0, n_permutations=0, cov_type=cov_type)
     return evaluate(Sample(LabelArray(labels), np.asarray(target, float), **known), task, options)
 
 
@@ -64,20 +64,20 @@ def cluster(groups: np.ndarray) -> dict:
     return {"cov_type": "cluster", "cov_kwds": {"groups": groups}, "use_t": True}
 
 
-@pytest.mark.parametrize("errors", ["hc3", "cluster", "classical"])
-def test_least_squares_with_covariates_and_weights_is_statsmodels(errors):
+@pytest.mark.parametrize("cov_type", ["HC3", "cluster", "nonrobust"])
+def test_least_squares_with_covariates_and_weights_is_statsmodels(cov_type):
     labels, covariates, groups, weights, moved = draw()
     target = moved + np.random.default_rng(2).normal(size=600) * (1 + labels[:, 1])
-    found = joint(labels, target, errors=errors, groups=groups, weights=weights, covariates=covariates)
+    found = joint(labels, target, cov_type=cov_type, groups=groups, weights=weights, covariates=covariates)
     model = sm.WLS(target, sm.add_constant(np.column_stack([covariates, labels])), weights)
-    kinds = {"hc3": {"cov_type": "HC3", "use_t": True}, "cluster": cluster(groups), "classical": {}}
-    expected = model.fit(**kinds[errors])
+    kinds = {"HC3": {"cov_type": "HC3", "use_t": True}, "cluster": cluster(groups), "nonrobust": {}}
+    expected = model.fit(**kinds[cov_type])
     np.testing.assert_allclose(found.table[ESTIMATE], estimates_of(expected, 3), rtol=1e-7)
     controls = found.details["covariates"][["coef", "se", "pval", "ci_low", "ci_high"]]
     np.testing.assert_allclose(controls, estimates_of(expected, 1, 3), rtol=1e-7)
     assert found.metrics["r2"] == pytest.approx(expected.rsquared, rel=1e-9)
-    words = {"hc3": "HC3", "cluster": "cluster-robust", "classical": "classical"}
-    assert (found.metrics["model"], found.metrics["errors"]) == ("OLS", words[errors])
+    words = {"HC3": "HC3", "cluster": "cluster-robust", "nonrobust": "classical"}
+    assert (found.metrics["model"], found.metrics["errors"]) == ("OLS", words[cov_type])
 
 
 def test_a_logit_with_covariates_is_statsmodels():
@@ -289,7 +289,7 @@ def test_texts_that_all_count_0_have_a_finite_rate():
     target = np.random.default_rng(2).poisson(np.exp(labels @ (0.5, 0, 0))).astype(float)
     labels[:, 2] = np.arange(600) < 12
     target[:12] = 0
-    found = joint(labels, target, "count", errors="classical")
+    found = joint(labels, target, "count", cov_type="nonrobust")
     row = found.table.iloc[2]
     assert found.metrics["model"] == "Poisson, Firth"
     assert separating(found) == ["#2"]

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 
-from hypsae_ray.stats.measures import Ranking, auc, percentile_interval, r2
+from hypsae_ray.stats.prediction.measures import Ranking, auc, percentile_interval, r2
 
 
 def draw(seed: int, values: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

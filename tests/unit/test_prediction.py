@@ -7,10 +7,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRe
 from sklearn.metrics import average_precision_score, log_loss, mean_squared_error, r2_score, roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-from hypsae_ray.stats.design import make_design
-from hypsae_ray.stats.likelihood import LOGIT, POISSON
-from hypsae_ray.stats.linear import sum_moments
-from hypsae_ray.stats.penalised import (
+from hypsae_ray.stats.prediction.cross_fit import Judge, cross_fit_glm, cross_fit_linear, deal_folds
+from hypsae_ray.stats.prediction.features import (
     LEFT_OUT,
     PENALTIES,
     STRENGTHS,
@@ -18,7 +16,9 @@ from hypsae_ray.stats.penalised import (
     fit_logistic,
     fit_ridge,
 )
-from hypsae_ray.stats.prediction import Judge, cross_fit_glm, cross_fit_linear, deal_folds
+from hypsae_ray.stats.regression.design import make_design
+from hypsae_ray.stats.regression.likelihood import LOGIT, POISSON
+from hypsae_ray.stats.regression.linear import sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 FOLDS = 4

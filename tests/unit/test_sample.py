@@ -4,9 +4,9 @@ import pytest
 import statsmodels.api as sm
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, codes_of
-from hypsae_ray.stats.design import make_design
-from hypsae_ray.stats.linear import fit_linear, sum_moments
 from hypsae_ray.stats.redundancy import agreement
+from hypsae_ray.stats.regression.design import make_design
+from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
 from hypsae_ray.stats.sample import GroupSums, LabelArray, Sample
 
 N = 70_000  # more than one block
@@ -76,8 +76,8 @@ def test_sums_by_group_add_up_over_blocks_as_in_pandas():
     np.testing.assert_allclose(sums.total, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("errors", ["hc3", "cluster", "classical"])
-def test_a_joint_model_read_in_blocks_is_that_of_statsmodels(errors):
+@pytest.mark.parametrize("cov_type", ["HC3", "cluster", "nonrobust"])
+def test_a_joint_model_read_in_blocks_is_that_of_statsmodels(cov_type):
     labels, target, groups = draw()
     labels[[5, BLOCK_ROWS + 5], 1] = np.nan
     weights = np.random.default_rng(1).uniform(0.5, 2, N)
@@ -85,15 +85,15 @@ def test_a_joint_model_read_in_blocks_is_that_of_statsmodels(errors):
     design = make_design(sample, np.arange(3), centred=True)
     assert design.held is None
     (moments,) = sum_moments(design)
-    found = fit_linear(design, moments, errors)
+    found = fit_linear(design, moments, cov_type)
     there = ~np.isnan(labels).any(axis=1)
     model = sm.WLS(target[there], sm.add_constant(labels[there]), weights[there])
     kinds = {
-        "hc3": {"cov_type": "HC3", "use_t": True},
+        "HC3": {"cov_type": "HC3", "use_t": True},
         "cluster": {"cov_type": "cluster", "cov_kwds": {"groups": groups[there]}, "use_t": True},
-        "classical": {},
+        "nonrobust": {},
     }
-    expected = model.fit(**kinds[errors])
+    expected = model.fit(**kinds[cov_type])
     # The constant is that of the centred target.
     np.testing.assert_allclose(found.estimates.value[1:], expected.params[1:], rtol=1e-8)
     np.testing.assert_allclose(found.estimates.se, expected.bse, rtol=1e-8)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from hypsae_ray.stats.design import make_design
-from hypsae_ray.stats.linear import sum_moments
+from hypsae_ray.stats.prediction.signal import Signal, signal_test
+from hypsae_ray.stats.regression.design import make_design
+from hypsae_ray.stats.regression.linear import sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
-from hypsae_ray.stats.signal import Signal, signal_test
 
 
 def coins(n: int, h: int = 3, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ from hypsae_ray.data.arrays import BLOCK_ROWS
 from hypsae_ray.labels.annotations import annotation_columns
 from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.models.protocols import Annotations
-from hypsae_ray.stats.inference import evaluate
+from hypsae_ray.stats.evaluate import evaluate
 from hypsae_ray.stats.sample import LabelArray, Sample
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status, annotations

@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.algebra import inverse, solve
-from hypsae_ray.stats.design import Design, find_independent
-from hypsae_ray.stats.estimates import Estimates, Fit, scaled, unsure, wald
-from hypsae_ray.stats.sandwich import Covariance, Scored, clustered, hc3
+from hypsae_ray.stats.regression.algebra import inverse, solve
+from hypsae_ray.stats.regression.covariance import Covariance, Scored, clustered, hc3
+from hypsae_ray.stats.regression.design import Design, find_independent
+from hypsae_ray.stats.regression.estimates import Estimates, Fit, scaled, unsure, wald
 
-Errors = Literal["hc3", "cluster", "classical"]
+CovType = Literal["HC3", "cluster", "nonrobust"]
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def add_moments(parts: list[Moments]) -> Moments:
     return Moments(n, weight, gram, cross, square, total)
 
 
-def fit_linear(design: Design, moments: Moments, errors: Errors) -> Fit:
+def fit_linear(design: Design, moments: Moments, cov_type: CovType) -> Fit:
     """Fit the target on all columns of a design.
 
     Args:
         design: rows and columns.
         moments: of all its rows.
-        errors: how standard errors are computed.
+        cov_type: covariance of the coefficients.
 
     Returns:
         A Fit with metric r2: the share of variance explained (of the variance within levels, where fixed
@@ -104,9 +104,9 @@ def fit_linear(design: Design, moments: Moments, errors: Errors) -> Fit:
     unexplained = max(moments.square - float(coefficients @ moments.cross[kept]), 0.0)
     free = moments.n - len(kept) - absorbed
     notes: list[str] = []
-    if errors == "cluster":
+    if cov_type == "cluster":
         covariance, notes = _clustered(reduced, coefficients, bread)
-    elif errors == "classical":
+    elif cov_type == "nonrobust":
         covariance = Covariance(bread * unexplained / free, np.full(len(kept), float(free)))
     else:
         covariance, notes = _robust(reduced, coefficients, bread, free)
@@ -117,7 +117,7 @@ def fit_linear(design: Design, moments: Moments, errors: Errors) -> Fit:
         estimates,
         "OLS",
         "identity",
-        _ERRORS[errors],
+        _ERRORS[cov_type],
         reasons=independent.dropped,
         unsure=unsure(kept, covariance),
         metrics={"r2": 1 - unexplained / total},
@@ -126,7 +126,7 @@ def fit_linear(design: Design, moments: Moments, errors: Errors) -> Fit:
     )
 
 
-_ERRORS = {"hc3": "HC3", "cluster": "cluster-robust", "classical": "classical"}
+_ERRORS = {"HC3": "HC3", "cluster": "cluster-robust", "nonrobust": "classical"}
 
 
 def impossible(moments: Moments, coefficients: int) -> str:

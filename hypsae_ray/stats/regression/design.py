@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import lsmr
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints
-from hypsae_ray.stats.algebra import solve
+from hypsae_ray.stats.regression.algebra import solve
 from hypsae_ray.stats.sample import GroupSums, Sample
 
 # Of a column's sum of squares, what must be left outside the span of the others. Sums of zeros and ones are

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from scipy.special import expit, log_expit
 
 from hypsae_ray.data.arrays import Floats
-from hypsae_ray.stats.algebra import inverse, solve
-from hypsae_ray.stats.design import Design
+from hypsae_ray.stats.regression.algebra import inverse, solve
+from hypsae_ray.stats.regression.design import Design
 
 # Where outcomes are separated, each step of Newton's method moves the linear predictor by about 1, for ever;
 # a finite maximum is reached in about 10. After 30 steps the chance of what is separated is e^-30.

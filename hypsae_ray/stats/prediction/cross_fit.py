@@ -16,16 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.algebra import solve
-from hypsae_ray.stats.design import Design, find_independent
-from hypsae_ray.stats.likelihood import LOGIT, Family, Problem, maximise
-from hypsae_ray.stats.linear import Moments, add_moments
-from hypsae_ray.stats.measures import Ranking, percentile_interval
+from hypsae_ray.stats.prediction.measures import Ranking, percentile_interval
+from hypsae_ray.stats.regression.algebra import solve
+from hypsae_ray.stats.regression.design import Design, find_independent
+from hypsae_ray.stats.regression.likelihood import LOGIT, Family, Problem, maximise
+from hypsae_ray.stats.regression.linear import Moments, add_moments
 
-Features = Floats | sp.csr_matrix
 # Weights of a bootstrap that are held at once, in numbers: 16 MB, as often as there are copies of them.
 _AT_ONCE = 2_000_000
 # Rows x dense features that are compared: 64 MB in float32. Of more rows, the first ones.

@@ -21,7 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.prediction import Features, deal_folds
+from hypsae_ray.stats.prediction.cross_fit import deal_folds
+from hypsae_ray.stats.sample import Features
 
 # The strongest first: it is taken where nothing can be compared.
 PENALTIES = np.logspace(5, -1, 13)  # of a sum of squares over rows of weight 1

@@ -21,24 +21,21 @@ A hypothesis is its column position; two with the same sentence stay two. Interv
 its own; those named "adj" cover as the correction wants.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats import diagnostics
+from hypsae_ray.data.arrays import Floats
+from hypsae_ray.stats import notes as diagnostics
 from hypsae_ray.stats.analysis import Analysis, Task, analyse, covariate_table, fit_joint, kind_of, table_of
-from hypsae_ray.stats.chain import Value, predictive_value
 from hypsae_ray.stats.dose import dose_response
 from hypsae_ray.stats.multiplicity import Corrected, correct
-from hypsae_ray.stats.prediction import Features
+from hypsae_ray.stats.prediction.chain import Value, predictive_value
+from hypsae_ray.stats.prediction.signal import signal_test
 from hypsae_ray.stats.sample import Sample
-from hypsae_ray.stats.signal import signal_test
 
 
 @dataclass(frozen=True)
@@ -72,45 +69,24 @@ class Evaluation:
     details: dict[str, pd.DataFrame] = field(default_factory=dict[str, pd.DataFrame])
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What else is known of the rows, if anything.
-
-    Attributes:
-        features: name to (n, d): what the hypotheses were made from, in the order in which signal may get
-            lost; (m, d) of the first m rows, where n do not fit memory.
-        activations: (n, H) sparse, how strongly the neuron of each hypothesis fires; None: not known.
-        groupings: name to (n,) codes from 0: groups that rows might belong to, which nobody named.
-    """
-
-    features: Mapping[str, Features] = field(default_factory=dict[str, Features])
-    activations: sp.csc_matrix | None = None
-    groupings: Mapping[str, Ints] = field(default_factory=dict[str, Ints])
-
-
-def evaluate(
-    sample: Sample, task: Task, options: Evaluate, surroundings: Surroundings | None = None
-) -> Evaluation:
+def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
     """Test every hypothesis against the target.
 
     Args:
         sample: the holdout; in multiclass its target holds codes of classes.
         task: what the target is.
-        options: level, correction, errors, bootstrap, permutations, seed.
-        surroundings: what the hypotheses were made from: for where signal is lost, and whether more means
-            more.
+        options: alpha, correction, cov_type, folds, n_bootstrap, n_permutations, random_state.
 
     Raises:
         ValueError: a label cannot be, or the target or another part does not fit the task.
     """
-    around = surroundings or Surroundings()
     if task == "multiclass":
         return _evaluate_classes(sample, options)
     check(sample, task, options)
-    analysis = analyse(sample, kind_of(task, sample, options.errors), options)
+    analysis = analyse(sample, kind_of(task, sample, options.cov_type), options)
     joint, alone = _correct([analysis], options)
     table = table_of(analysis, joint[0], alone[0], options.alpha)
-    value = predictive_value(analysis, around.features, options)
+    value = predictive_value(analysis, sample.features, options)
     metrics: dict[str, Any] = {
         "task": task,
         **_counts(analysis, joint[0], options, len(table)),
@@ -119,10 +95,10 @@ def evaluate(
         **value.metrics,
         **_signal(analysis, options),
     }
-    dependence = _dependence(analysis, around.groupings, options)
+    dependence = _dependence(analysis, options)
     notes = [*diagnostics.notes_of(analysis), *value.notes]
     notes += diagnostics.dependence_notes(dependence, metrics["n_significant"])
-    details = _details(analysis, value, around) | {"dependence": dependence}
+    details = _details(analysis, value) | {"dependence": dependence}
     return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
 
 
@@ -187,32 +163,33 @@ def _counts(analysis: Analysis, joint: Corrected, options: Evaluate, n_tests: in
 def _signal(analysis: Analysis, options: Evaluate) -> dict[str, Any]:
     if analysis.sample.effects is not None:
         return {}
-    rng = np.random.default_rng([options.seed, 2])
+    rng = np.random.default_rng([options.random_state, 2])
     found = signal_test(analysis.design, analysis.total, options.n_permutations, rng)
     if not found.draws:
         return {}
     return {"signal_r2": found.r2, "signal_pval": found.pval, "signal_draws": found.draws}
 
 
-def _details(analysis: Analysis, value: Value, around: Surroundings) -> dict[str, pd.DataFrame]:
+def _details(analysis: Analysis, value: Value) -> dict[str, pd.DataFrame]:
     details = {
         "redundancy": analysis.agreement.pairs(),
         "covariates": covariate_table(analysis),
         "chain": value.chain,
     }
-    if around.activations is not None:
-        bins, trends = dose_response(around.activations, analysis.sample.target, analysis.sample.groups)
+    sample = analysis.sample
+    if sample.activations is not None:
+        bins, trends = dose_response(sample.activations, sample.target, sample.groups)
         details |= {"dose": bins, "dose_trend": trends}
     return details
 
 
-def _dependence(analysis: Analysis, groupings: Mapping[str, Ints], options: Evaluate) -> pd.DataFrame:
+def _dependence(analysis: Analysis, options: Evaluate) -> pd.DataFrame:
     """What the joint model would say if rows belonged together by other groupings."""
     rows: list[dict[str, Any]] = []
     usual = analysis.place(analysis.fit.estimates.se)
-    for name, groups in groupings.items():
-        design = replace(analysis.design, sample=analysis.sample.with_groups(groups))
-        fit = fit_joint(design, analysis.total, replace(analysis.kind, errors="cluster"))
+    for name, groups in analysis.sample.groupings.items():
+        design = replace(analysis.design, sample=replace(analysis.sample, groups=groups))
+        fit = fit_joint(design, analysis.total, replace(analysis.kind, cov_type="cluster"))
         other = replace(analysis, fit=fit)
         ratios = other.place(fit.estimates.se) / usual
         if np.isnan(ratios).all():
@@ -233,7 +210,7 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     samples = [replace(sample, target=(sample.target == one).astype(np.float64)) for one in classes]
     for one in samples:
         check(one, "classification", options)
-    analyses = [analyse(one, kind_of("classification", one, options.errors), options) for one in samples]
+    analyses = [analyse(one, kind_of("classification", one, options.cov_type), options) for one in samples]
     joint, alone = _correct(analyses, options)
     tables = [
         table_of(analysis, jointly, by_itself, options.alpha)
@@ -290,9 +267,9 @@ def check(sample: Sample, task: Task, options: Evaluate) -> None:
         raise ValueError("weights must be finite and above 0")
     if sample.covariates is not None and not np.isfinite(sample.covariates).all():
         raise ValueError("covariates hold values that are not finite")
-    if options.errors == "cluster" and sample.groups is None:
+    if options.cov_type == "cluster" and sample.groups is None:
         raise ValueError("cluster-robust errors need groups")
-    linear = kind_of(task, sample, options.errors).family is None
+    linear = kind_of(task, sample, options.cov_type).family is None
     if sample.effects is not None and not linear:
         raise ValueError(
             "fixed effects are absorbed in linear models only: leave them out, or say task='regression' for "

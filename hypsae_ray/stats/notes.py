@@ -10,8 +10,8 @@ import pandas as pd
 
 from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.analysis import Analysis, inflation
-from hypsae_ray.stats.likelihood import LOGIT, POISSON
-from hypsae_ray.stats.sandwich import FEW, FEW_OF_GROUPS, FEW_OF_ROWS, is_few
+from hypsae_ray.stats.regression.covariance import FEW, FEW_OF_GROUPS, FEW_OF_ROWS, is_few
+from hypsae_ray.stats.regression.likelihood import LOGIT, POISSON
 
 _MISSING = 0.05
 _INFLATED = 10.0
@@ -140,7 +140,7 @@ def _few(analysis: Analysis) -> list[str]:
     """Hypotheses whose coefficient counts few effective groups, or texts, in place of all."""
     if analysis.fit.effective is None:
         return []
-    design, grouped = analysis.design, analysis.kind.errors == "cluster"
+    design, grouped = analysis.design, analysis.kind.cov_type == "cluster"
     n, share = (design.n_groups, FEW_OF_GROUPS) if grouped else (design.n, FEW_OF_ROWS)
     spread = analysis.place(analysis.fit.effective)
     spread[list(analysis.unsure())] = np.nan

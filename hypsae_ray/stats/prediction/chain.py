@@ -12,17 +12,17 @@ import scipy.sparse as sp
 from hypsae_ray.config import Evaluate
 from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.analysis import Analysis
-from hypsae_ray.stats.design import Design, make_design
-from hypsae_ray.stats.linear import Moments, sum_moments
-from hypsae_ray.stats.penalised import cross_fit_features
-from hypsae_ray.stats.prediction import (
-    Features,
+from hypsae_ray.stats.prediction.cross_fit import (
     Judge,
     Measured,
     cross_fit_glm,
     cross_fit_linear,
     rows_that_fit,
 )
+from hypsae_ray.stats.prediction.features import cross_fit_features
+from hypsae_ray.stats.regression.design import Design, make_design
+from hypsae_ray.stats.regression.linear import Moments, sum_moments
+from hypsae_ray.stats.sample import Features
 
 HYPOTHESES, CEILING = "hypotheses", "embedding"
 # Features that come after the hypotheses in the chain.
@@ -114,7 +114,7 @@ def _judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate)
         weights[inside],
         analysis.kind.classes,
         options.n_bootstrap,
-        options.seed,
+        options.random_state,
     )
 
 

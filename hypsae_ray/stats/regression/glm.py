@@ -22,13 +22,13 @@ from scipy import stats
 from scipy.optimize import linprog
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats
-from hypsae_ray.stats.algebra import inverse
-from hypsae_ray.stats.design import Design, find_independent
-from hypsae_ray.stats.estimates import Estimates, Fit, scaled, unsure, wald
-from hypsae_ray.stats.likelihood import LOGIT, Family, Point, Problem, linear_predictor, maximise
-from hypsae_ray.stats.linear import Errors, Moments, column_scale, impossible, no_fit
-from hypsae_ray.stats.measures import auc, r2
-from hypsae_ray.stats.sandwich import Covariance, Scored, clustered, hc3
+from hypsae_ray.stats.prediction.measures import auc, r2
+from hypsae_ray.stats.regression.algebra import inverse
+from hypsae_ray.stats.regression.covariance import Covariance, Scored, clustered, hc3
+from hypsae_ray.stats.regression.design import Design, find_independent
+from hypsae_ray.stats.regression.estimates import Estimates, Fit, scaled, unsure, wald
+from hypsae_ray.stats.regression.likelihood import LOGIT, Family, Point, Problem, linear_predictor, maximise
+from hypsae_ray.stats.regression.linear import CovType, Moments, column_scale, impossible, no_fit
 from hypsae_ray.stats.separation import Contrast
 
 _LP_TOLERANCE = 1e-6
@@ -40,17 +40,17 @@ _STEPS = 50
 _SETTLED = 1e-8
 _NEAR = 1e-6
 _FAR = 1e4
-_ERRORS = {"hc3": "HC3", "cluster": "cluster-robust", "classical": "maximum likelihood"}
+_ERRORS = {"HC3": "HC3", "cluster": "cluster-robust", "nonrobust": "maximum likelihood"}
 
 
-def fit_glm(design: Design, moments: Moments, family: Family, errors: Errors, contrast: Contrast) -> Fit:
+def fit_glm(design: Design, moments: Moments, family: Family, cov_type: CovType, contrast: Contrast) -> Fit:
     """Fit the target on all columns of a design.
 
     Args:
         design: rows and columns; without absorbed fixed effects.
         moments: of all its rows.
         family: logit (a target of 0 and 1) or Poisson (counts).
-        errors: how standard errors are computed.
+        cov_type: covariance of the coefficients.
         contrast: the labels whose difference is an average marginal effect.
 
     Returns:
@@ -72,15 +72,15 @@ def fit_glm(design: Design, moments: Moments, family: Family, errors: Errors, co
         concerned = separated(reduced, family, top.beta)
         top = maximise(Problem(reduced, family, firth=True), start)
         notes.append(_firth_note(reduced, concerned, top))
-    fitted = _Fitted(reduced, family, top, _covariance(reduced, family, top, errors))
-    estimates = fitted.wald() if not notes else fitted.profile(concerned, robust=errors != "classical")
+    fitted = _Fitted(reduced, family, top, _covariance(reduced, family, top, cov_type))
+    estimates = fitted.wald() if not notes else fitted.profile(concerned, robust=cov_type != "nonrobust")
     model = f"{family.name}, {'Firth' if notes else 'maximum likelihood'}"
     return Fit(
         kept,
         scaled(estimates, 1 / column_scale(reduced)),
         model,
         family.link,
-        _ERRORS[errors] if not notes else _profile_errors(errors),
+        _ERRORS[cov_type] if not notes else _profile_errors(cov_type),
         effects=fitted.average_effects(contrast),
         reasons=independent.dropped,
         unsure=unsure(kept, fitted.covariance),
@@ -98,8 +98,8 @@ def _maximum(problem: Problem, start: Floats) -> Point:
         return Point(start, math.nan, math.nan, start, np.eye(k))
 
 
-def _profile_errors(errors: Errors) -> str:
-    return "penalised profile likelihood" + ("" if errors == "classical" else f", {_ERRORS[errors]}")
+def _profile_errors(cov_type: CovType) -> str:
+    return "penalised profile likelihood" + ("" if cov_type == "nonrobust" else f", {_ERRORS[cov_type]}")
 
 
 def _firth_note(design: Design, concerned: np.ndarray, top: Point) -> str:
@@ -174,12 +174,12 @@ def _separating_direction(gains: Floats, still: Floats) -> Floats:
     return direction / max(float(np.abs(direction).max()), 1e-300)
 
 
-def _covariance(design: Design, family: Family, top: Point, errors: Errors) -> Covariance:
+def _covariance(design: Design, family: Family, top: Point, cov_type: CovType) -> Covariance:
     bread = inverse(top.information)
     parts = partial(_scored, design, family, top.beta)
-    if errors == "cluster":
+    if cov_type == "cluster":
         return clustered(parts, bread, design.sample.n_groups, len(bread))
-    if errors == "hc3":
+    if cov_type == "HC3":
         return hc3(parts(), bread, math.inf)
     return Covariance(bread, np.full(len(bread), math.inf))
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hypsae_ray.data.arrays import Floats
-from hypsae_ray.stats.algebra import inverse, solve
-from hypsae_ray.stats.design import Design, Rows, find_independent
-from hypsae_ray.stats.linear import Moments
+from hypsae_ray.stats.regression.algebra import inverse, solve
+from hypsae_ray.stats.regression.design import Design, Rows, find_independent
+from hypsae_ray.stats.regression.linear import Moments
 from hypsae_ray.stats.sample import GroupSums
 
 # Numbers in a block of permuted targets, or of signs: 16 MB.

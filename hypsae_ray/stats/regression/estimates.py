@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.sandwich import Covariance
+from hypsae_ray.stats.regression.covariance import Covariance
 
 
 @dataclass(frozen=True)
