@@ -47,7 +47,7 @@ def pin(options: Options, commits: MutableMapping[str, str]) -> Options:
         ConfigError: a server has not just one model.
     """
     if isinstance(options, Llm) and options.endpoint and options.model == AUTO:
-        from hypsae_ray.models.endpoint.listing import only_model
+        from hypsae_ray.models.endpoint.server import only_model
 
         return options.model_copy(update={"model": only_model(options.endpoint)})
     if not _is_loaded(options) or not is_hub_name(options.model):

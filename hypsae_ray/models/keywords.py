@@ -47,15 +47,15 @@ class Keywords:
         self,
         texts: Sequence[str],
         questions: Sequence[str],
-        how: Label = DEFAULT_LABEL,
+        options: Label = DEFAULT_LABEL,
         asked: npt.NDArray[np.bool_] | None = None,
     ) -> Annotations:
         """Label each text 1 where one of a question's terms occurs in it as words, else 0.
 
         The terms are those in double quotes; without quotes, all words of the question but stop words. A
-        question without terms is FAILED for every text. `how` is of no concern here: nothing is prompted.
+        question without terms is FAILED for every text. `options` have no effect: nothing is prompted.
         """
-        del how
+        del options
         wanted = [_terms(question) for question in questions]
         vocabulary = sorted(set().union(*wanted))
         p_yes = np.zeros((len(texts), len(questions)), dtype=np.float32)

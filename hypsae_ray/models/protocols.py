@@ -142,7 +142,7 @@ class LanguageModel(Protocol):
         self,
         texts: Sequence[str],
         questions: Sequence[str],
-        how: Label = DEFAULT_LABEL,
+        options: Label = DEFAULT_LABEL,
         asked: np.ndarray | None = None,
     ) -> Annotations:
         """Return P(yes) that each text has each property in `questions` ("mentions a long wait").
@@ -152,7 +152,7 @@ class LanguageModel(Protocol):
         Args:
             texts: n texts; one that does not fit is cut.
             questions: H properties.
-            how: what is asked first, thinking, and the floor under which an answer is unsure.
+            options: what is asked first, thinking, and the floor under which an answer is unsure.
             asked: (n, H) bool, the pairs to ask; the others are UNASKED and cost nothing. None: all.
 
         Raises:

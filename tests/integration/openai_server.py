@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from hypsae_ray.models.endpoint.client import HARMLESS
+from hypsae_ray.models.endpoint.chat import HARMLESS
 from hypsae_ray.models.endpoint.embeddings import HARMLESS_TEXT
 
 YES = {" Yes": 0.5, "yes": 0.25, "▁YES": 0.05, "No": 0.1, "Maybe": 0.1}  # P(yes) 0.8 / 0.9, neither 0.1

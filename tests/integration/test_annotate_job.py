@@ -68,12 +68,12 @@ class Counting:
             self.published.update({(name, label): n for label, n in counts[name].items() if n})
 
     def score(
-        self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None
+        self, texts: Sequence[str], questions: Sequence[str], options=DEFAULT_LABEL, asked=None
     ) -> Annotations:
         if self.times and any(self.fails_on in text for text in texts):
             self.times -= 1
             raise TransientError("the server is tired")
-        scores = Keywords().score(texts, questions, how, asked)
+        scores = Keywords().score(texts, questions, options, asked)
         self.pairs += int((scores.status != Status.UNASKED).sum())
         self.seen.extend(texts)
         return scores

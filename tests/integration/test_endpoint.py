@@ -14,9 +14,9 @@ import pytest
 
 from hypsae_ray.config import Endpoint, Label, Llm, Replicas
 from hypsae_ray.errors import ConfigError, ModelError, TransientError
+from hypsae_ray.models.endpoint.chat import ChatApi
+from hypsae_ray.models.endpoint.faults import retry_after
 from hypsae_ray.models.endpoint.model import EndpointModel
-from hypsae_ray.models.endpoint.parameters import Parameters, Wish
-from hypsae_ray.models.endpoint.reply import retry_after
 from hypsae_ray.models.identity import content_of, pin
 from hypsae_ray.models.prompts.wording import label_prompt, render_naming
 from hypsae_ray.models.protocols import NamingPrompt, Sampling
@@ -265,18 +265,16 @@ def test_a_reasoning_api_gets_room_to_think(server: Server, connect: Connect):
     ],
 )
 def test_refusals_name_parameters_in_many_ways(words: str, left: str):
-    sent = Parameters().of(Wish(seed=0))
-    better = Parameters().refused(sent, words)
+    better = ChatApi().after_refusal(words)
     assert better is not None
-    changed = sent.keys() ^ better.of(Wish(seed=0)).keys()
+    changed = ChatApi().harmless.keys() ^ better.harmless.keys()
     assert changed == {"temperature"} if left == "max_tokens" else {"max_tokens", left}
 
 
 def test_a_refusal_that_names_nothing_costs_the_least_important_parameter(server: Server, connect: Connect):
-    sent = Parameters().of(Wish(seed=0))
-    better = Parameters().refused(sent, "Invalid request")
+    better = ChatApi().after_refusal("Invalid request")
     assert better is not None
-    assert sent.keys() - better.of(Wish(seed=0)).keys() == {"chat_template_kwargs"}
+    assert ChatApi().harmless.keys() - better.harmless.keys() == {"chat_template_kwargs"}
 
 
 def test_what_is_asked_without_is_told(server: Server, connect: Connect, caplog: pytest.LogCaptureFixture):

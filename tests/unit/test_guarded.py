@@ -33,7 +33,7 @@ class Swayed:
     def generate(self, prompts) -> list:
         return [*prompts]
 
-    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Annotations:
+    def score(self, texts, questions, options=DEFAULT_LABEL, asked=None) -> Annotations:
         wanted = np.ones((len(texts), len(questions)), dtype=bool) if asked is None else asked
         scores = Annotations.empty(len(texts), len(questions), Status.UNASKED)
         for i, j in np.argwhere(wanted):
@@ -126,12 +126,12 @@ def test_answers_that_cannot_be_put_back_yet_are_no_answers():
 class Ending(Swayed):
     """A server that ends when it has answered the first text of a call with several."""
 
-    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Annotations:
+    def score(self, texts, questions, options=DEFAULT_LABEL, asked=None) -> Annotations:
         if len(texts) == 1:
-            return super().score(texts, questions, how, asked)
+            return super().score(texts, questions, options, asked)
         first = np.zeros((len(texts), len(questions)), dtype=bool)
         first[0] = True
-        answered = super().score(texts, questions, how, first)
+        answered = super().score(texts, questions, options, first)
         raise TransientError("gone").after(answered)
 
 

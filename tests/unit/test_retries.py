@@ -57,7 +57,7 @@ class Counter:
         self._may_fail([text for prompt in prompts for text in prompt.positives])
         return [Answer(f"mentions {p.positives[0].split()[0]}", Status.OK, Usage(10, 0, 2)) for p in prompts]
 
-    def score(self, texts, questions, how=DEFAULT_LABEL, asked=None) -> Annotations:
+    def score(self, texts, questions, options=DEFAULT_LABEL, asked=None) -> Annotations:
         self._may_fail(texts[:1])
         yes = np.array([[q.split()[-1] in t for q in questions] for t in texts], dtype=np.float32)
         return Annotations(yes, yes * 0, np.zeros(yes.shape, np.int8), Usage(yes.size, 0, 0))

@@ -43,7 +43,7 @@ class Scripted:
         return [Answer(text, Status.OK, Usage(10, 0, 2)) for text in said]
 
     def score(
-        self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None
+        self, texts: Sequence[str], questions: Sequence[str], options=DEFAULT_LABEL, asked=None
     ) -> Annotations:
         yes = np.array([[q.split()[-1] in t for q in questions] for t in texts], dtype=np.float32)
         status = np.array([[Status.TOO_LONG if "long" in t else Status.OK] * len(questions) for t in texts])
@@ -224,9 +224,9 @@ class Evasive:
         return [Answer("mentions number", Status.OK, Usage(10, 0, 2))] * len(prompts)
 
     def score(
-        self, texts: Sequence[str], questions: Sequence[str], how=DEFAULT_LABEL, asked=None
+        self, texts: Sequence[str], questions: Sequence[str], options=DEFAULT_LABEL, asked=None
     ) -> Annotations:
-        return Scripted().score(texts, questions, how, asked)
+        return Scripted().score(texts, questions, options, asked)
 
 
 def tried(model: Evasive, label: Label) -> tuple[score_fidelity.Tried, pd.DataFrame]:

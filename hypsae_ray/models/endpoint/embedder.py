@@ -13,10 +13,10 @@ import numpy as np
 
 from hypsae_ray.config import Embed
 from hypsae_ray.data.words import estimate_tokens
-from hypsae_ray.errors import ConfigError, RefusedTextError, TransientError
-from hypsae_ray.models.endpoint.embeddings import EmbeddingClient
+from hypsae_ray.errors import RefusedTextError, TransientError
+from hypsae_ray.models.endpoint.client import Client, Wait
+from hypsae_ray.models.endpoint.embeddings import EmbeddingApi
 from hypsae_ray.models.endpoint.faults import NoAnswerError, RefusalError
-from hypsae_ray.models.endpoint.requests import Wait
 from hypsae_ray.models.endpoint.thread import EndpointThread
 from hypsae_ray.models.protocols import Embedded
 from hypsae_ray.models.shortening import scaled, shortened
@@ -32,18 +32,16 @@ class EndpointEmbedder:
         wait: what is awaited between two tries of a request, with seconds.
 
     Raises:
-        ConfigError: there is no section `endpoint`, or its URL is none.
-        ModelError: openai or aiolimiter is not installed, or the key cannot be sent.
+        ConfigError: there is no section `endpoint`, or its URL is not one.
+        ModelError: openai, tenacity or aiolimiter is not installed, or the key cannot be sent.
     """
 
     thread_safe = True
 
     def __init__(self, options: Embed, wait: Wait = asyncio.sleep) -> None:
-        if options.endpoint is None:
-            raise ConfigError("engine endpoint needs a section embed.endpoint")
         self._options = options
-        self._client = EmbeddingClient(options, options.endpoint, wait)
-        self._thread = EndpointThread(self._client, options.endpoint.concurrency)
+        self._client: Client[np.ndarray] = Client(options, EmbeddingApi(options.dimensions), wait)
+        self._thread = EndpointThread(self._client, self._client.concurrency)
 
     def close(self) -> None:
         """Close the connections and end the thread; no call is possible any more."""
@@ -62,8 +60,7 @@ class EndpointEmbedder:
         if not parts:
             return Embedded(np.zeros((0, 0), np.float32), np.zeros(0, np.int32))
         order = np.argsort([row for rows, _ in parts for row in rows])
-        vectors = np.concatenate([part.vectors for _, part in parts])
-        return Embedded(vectors[order], np.concatenate([part.cut_at for _, part in parts])[order])
+        return _joined([part for _, part in parts], order)
 
     def embed_in_parts(self, texts: Sequence[str], keep: Callable[[list[int], Embedded], None]) -> None:
         """Embed texts, and hand over what each request gives: positions of texts, and their embeddings.
@@ -71,45 +68,45 @@ class EndpointEmbedder:
         Raises:
             RefusedTextError, ModelError, TransientError: as `embed`; what came before was handed over.
         """
-        places: dict[str, list[int]] = {}
-        for place, text in enumerate(texts):
-            places.setdefault(text, []).append(place)
+        positions: dict[str, list[int]] = {}
+        for position, text in enumerate(texts):
+            positions.setdefault(text, []).append(position)
 
         async def work(batch: Sequence[str]) -> None:
             try:
                 part = await self._embed(batch)
             except RefusedTextError as error:
-                raise error.at(places[batch[error.place]][0]) from None
-            rows = [(place, i) for i, text in enumerate(batch) for place in places[text]]
-            sources = [i for _, i in rows]
-            part = Embedded(part.vectors[sources], part.cut_at[sources])
-            await asyncio.to_thread(keep, [place for place, _ in rows], part)
+                raise error.at(positions[batch[error.place]][0]) from None
+            copies = np.repeat(np.arange(len(batch)), [len(positions[text]) for text in batch])
+            rows = [position for text in batch for position in positions[text]]
+            await asyncio.to_thread(keep, rows, _joined([part], copies))
 
-        distinct, size = list(places), self._options.batch_size
+        distinct, size = list(positions), self._options.batch_size
         self._thread.run((distinct[i : i + size] for i in range(0, len(distinct), size)), work)
 
     async def _embed(self, texts: Sequence[str]) -> Embedded:
-        begun = [_beginning(text, self._options.max_tokens) for text in texts]
+        sent = [_beginning(text, self._options.max_tokens) for text in texts]
+        api = await self._client.api()
         try:
-            vectors = await self._client.embed([self._options.prompt + text for text in begun])
+            vectors = await self._client.ask(api.body([self._options.prompt + text for text in sent]))
         except NoAnswerError as error:
             raise TransientError(str(error)) from None
         except RefusalError as refused:
-            return await self._divided(texts, begun[0], refused)
+            return await self._divided(texts, sent[0], refused)
         vectors = shortened(vectors, self._options)
         cut_at = [
-            0 if kept == text else max(1, estimate_tokens(kept))
-            for kept, text in zip(begun, texts, strict=True)
+            0 if part == text else max(1, estimate_tokens(part))
+            for part, text in zip(sent, texts, strict=True)
         ]
         return Embedded(scaled(vectors) if self._options.normalize else vectors, np.array(cut_at, np.int32))
 
-    async def _divided(self, texts: Sequence[str], begun: str, refused: RefusalError) -> Embedded:
+    async def _divided(self, texts: Sequence[str], sent: str, refused: RefusalError) -> Embedded:
         """Embed the halves of a batch that was refused or, of one text, a shorter beginning."""
         if len(texts) > 1:
             return await self._halves(texts)
-        shorter = begun[: int(KEPT * len(begun))]
+        shorter = sent[: int(KEPT * len(sent))]
         if not refused.too_long or not shorter:
-            raise RefusedTextError(self._client.said(f"the server refuses this text: {refused}"))
+            raise RefusedTextError(self._client.about(f"the server refuses this text: {refused}"))
         part = await self._embed([shorter])
         return Embedded(part.vectors, np.where(part.cut_at, part.cut_at, max(1, estimate_tokens(shorter))))
 
@@ -120,8 +117,12 @@ class EndpointEmbedder:
             second = await self._embed(texts[middle:])
         except RefusedTextError as error:
             raise error.at(middle + error.place) from None
-        vectors = np.concatenate([first.vectors, second.vectors])
-        return Embedded(vectors, np.concatenate([first.cut_at, second.cut_at]))
+        return _joined([first, second])
+
+
+def _joined(parts: Sequence[Embedded], order: np.ndarray | slice = slice(None)) -> Embedded:
+    vectors = np.concatenate([part.vectors for part in parts])
+    return Embedded(vectors[order], np.concatenate([part.cut_at for part in parts])[order])
 
 
 def _beginning(text: str, max_tokens: int | None) -> str:

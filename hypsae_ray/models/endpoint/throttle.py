@@ -1,13 +1,6 @@
 """Rates of requests and tokens that a server allows."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from hypsae_ray.config import Embed, Llm
-from hypsae_ray.data.words import estimate_tokens
-
-Messages = Sequence[Mapping[str, str]]
 
 
 class Throttle:
@@ -34,14 +27,3 @@ class Throttle:
                 part = min(left, self._limiter.max_rate)
                 await self._limiter.acquire(part)
                 left -= part
-
-
-def share(per_minute: float | None, options: Embed | Llm) -> float | None:
-    """Return what each replica may take of a limit for all of them."""
-    return per_minute and per_minute / max(1, options.replicas.max)
-
-
-def estimate(messages: Messages, options: Mapping[str, Any]) -> float:
-    """Return the tokens that a request takes, by estimate, and those that it may give."""
-    given = options.get("max_tokens", options.get("max_completion_tokens", 0))
-    return sum(estimate_tokens(message["content"]) for message in messages) + given

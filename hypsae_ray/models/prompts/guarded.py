@@ -57,30 +57,30 @@ class Guarded:
         self,
         texts: Sequence[str],
         questions: Sequence[str],
-        how: Label = DEFAULT_LABEL,
+        options: Label = DEFAULT_LABEL,
         asked: np.ndarray | None = None,
     ) -> Annotations:
         """Return P(yes), put back by what each text does to the null property."""
-        if not how.guard or not texts or not questions:
-            return self.model.score(texts, questions, how, asked)
-        every, usual = [*questions, null_property()], self._usual_odds(how)
+        if not options.guard or not texts or not questions:
+            return self.model.score(texts, questions, options, asked)
+        every, usual = [*questions, null_property()], self._usual_odds(options)
         wanted = None if asked is None else np.column_stack([asked, asked.any(axis=1)])
         try:
-            return put_back(self.model.score(texts, every, how, wanted), usual)
+            return put_back(self.model.score(texts, every, options, wanted), usual)
         except ModelError as error:
             if error.answered is None:
                 raise
             raise error.after(put_back(error.answered, usual)) from None
 
-    def _usual_odds(self, how: Label) -> float:
+    def _usual_odds(self, options: Label) -> float:
         """Return the log-odds of the null property in a text without orders; asked once.
 
         Raises:
             TransientError: there is no answer to it for now.
         """
-        kind = how.model_dump_json()
+        kind = options.model_dump_json()
         if kind not in self._usual:
-            found = self.model.score([null_text()], [null_property()], how)
+            found = self.model.score([null_text()], [null_property()], options)
             if found.status[0, 0] == Status.PENDING:
                 raise TransientError(found.reason)
             self._usual[kind] = float(np.nan_to_num(_log_odds(found.p_yes))[0, 0])

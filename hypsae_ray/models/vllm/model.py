@@ -90,20 +90,20 @@ class VllmModel:
         self,
         texts: Sequence[str],
         questions: Sequence[str],
-        how: Label = DEFAULT_LABEL,
+        options: Label = DEFAULT_LABEL,
         asked: np.ndarray | None = None,
     ) -> Annotations:
         """Return P(yes) per text and question; TOO_LONG where a question leaves no room for a text."""
         wanted = np.ones((len(texts), len(questions)), dtype=bool) if asked is None else asked
-        pairs, prompts, status = self.label_prompts(texts, questions, how, wanted)
+        pairs, prompts, status = self.label_prompts(texts, questions, options, wanted)
         usage = Usage()
-        if how.thinking:
-            prompts, usage = self._think(prompts, how.thinking_tokens)
+        if options.thinking:
+            prompts, usage = self._think(prompts, options.thinking_tokens)
         outputs, seconds = self.engine.run(prompts, [label_params(self._yes, self._no)] * len(prompts))
         scores = Annotations.empty(len(texts), len(questions), Status.FAILED)
         scores.status[:] = status
         for (i, j), output in zip(pairs, outputs, strict=True):
-            self._read(output, scores, (i, j), how.min_mass)
+            self._read(output, scores, (i, j), options.min_mass)
         usage = sum((_usage(output) for output in outputs if output), usage) + Usage(seconds=seconds)
         sent = [
             output
@@ -113,7 +113,7 @@ class VllmModel:
         return replace(scores, usage=usage, words=self._first_words(sent))
 
     def label_prompts(
-        self, texts: Sequence[str], questions: Sequence[str], how: Label, asked: np.ndarray
+        self, texts: Sequence[str], questions: Sequence[str], options: Label, asked: np.ndarray
     ) -> tuple[list[tuple[int, int]], list[list[int]], np.ndarray]:
         """Return what is to be sent, in the order that shares most.
 
@@ -121,10 +121,10 @@ class VllmModel:
             The pairs (text, question) that are sent, their prompts as token ids, and the status (n, H) of all
             pairs: OK or CUT for those that are sent, UNASKED or TOO_LONG for the others.
         """
-        makes = self._makes(how)
-        text_first = how.layout != "question_first"
+        makes = self._makes(options)
+        text_first = options.layout != "question_first"
         properties = [makes.property(question) for question in questions]
-        parts, status = self._fit(makes, texts, properties, how)
+        parts, status = self._fit(makes, texts, properties, options)
         status[~asked] = Status.UNASKED
         sent = np.isin(status, USABLE)
         order = np.argwhere(sent) if text_first else np.argwhere(sent.T)[:, ::-1]
@@ -136,17 +136,19 @@ class VllmModel:
         ]
         return pairs, prompts, status
 
-    def _makes(self, how: Label) -> LabelPrompts:
-        kind = how.thinking, how.guard
+    def _makes(self, options: Label) -> LabelPrompts:
+        kind = options.thinking, options.guard
         if kind not in self._prompts:
-            self._prompts[kind] = LabelPrompts(self._tokenizer, thinking=how.thinking, guard=how.guard)
+            self._prompts[kind] = LabelPrompts(
+                self._tokenizer, thinking=options.thinking, guard=options.guard
+            )
         return self._prompts[kind]
 
     def _fit(
-        self, makes: LabelPrompts, texts: Sequence[str], properties: Sequence[Part], how: Label
+        self, makes: LabelPrompts, texts: Sequence[str], properties: Sequence[Part], options: Label
     ) -> tuple[list[Part | None], np.ndarray]:
         """Cut texts so that each fits with every question; return their parts and the status (n, H)."""
-        thought = how.thinking_tokens + len(self._thought_end) if how.thinking else 0
+        thought = options.thinking_tokens + len(self._thought_end) if options.thinking else 0
         fixed = len(makes.head) + len(makes.tail) + thought + 1
         room = self._max_len - fixed - max(map(len, properties), default=0)
         fitted = [makes.fit(t, part, room) for t, part in zip(texts, makes.texts(texts), strict=True)]
