@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         init.add_argument(f"--{column}", metavar="COLUMN", help=f"column of the {column} (default: found)")
     init.set_defaults(do=_init, overrides=False)
 
+    config = commands.add_parser("config", help="print all fields of a config, documented, as YAML")
+    config.set_defaults(do=_config, overrides=False)
+
     run = commands.add_parser(
         "run",
         help="run all stages that are not done yet",
@@ -191,6 +194,13 @@ def _init(options: argparse.Namespace, _: list[str]) -> int:
     known = {name: getattr(options, name) for name in ("text", "target", "group")}
     path, text = write_config(options.data, options.out, **known)
     print(f"{text}\nwritten to {path}; look it over, then: hypsae run --config {path}")
+    return 0
+
+
+def _config(_options: argparse.Namespace, _: list[str]) -> int:
+    from hypsae_ray.config.documented import documented_defaults
+
+    print(documented_defaults(), end="")
     return 0
 
 

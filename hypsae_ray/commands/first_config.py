@@ -91,7 +91,7 @@ def compose(place: str, found: Guess, n_rows: int, whole: bool) -> str:
         ("on_bad_rows", "drop" if found.bad_rows else None, f"{found.bad_rows:,} lack a text or a target"),
     ]
     lines = [
-        f"# A first config for {n_rows:,} rows; hypsae_ray/config/ describes the other fields.",
+        f"# A first config for {n_rows:,} rows; `hypsae config` prints the other fields.",
         "data:",
         *(f"  {_line(*one)}" for one in data if one[1] is not None),
         f"train_sae: {{n_neurons: {shape.n_neurons}, k: {shape.k}, "

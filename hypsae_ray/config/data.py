@@ -14,10 +14,10 @@ class Chunk(Section):
     """Words in a chunk; each character of a script without spaces (Chinese, Japanese, Thai) is one. 150 of
     English are about 200 tokens: a model that reads 256 sees each chunk to its end."""
     overlap: Count = 15
-    """Words at its beginning that end the chunk before it, too."""
+    """Words that a chunk shares with the one before it."""
     labels: Literal["any", "mean", "max"] = "any"
-    """How labels of chunks become one of the document. any: it has what a chunk of it has. mean: the share of
-    its chunks that have it enters the joint model. max: the highest P(yes) of its chunks does."""
+    """How labels of chunks become one of the document. any: 1 if a chunk of it has 1. mean: the share of its
+    chunks with label 1 enters the joint model. max: the highest p_yes of its chunks does."""
 
     @model_validator(mode="after")
     def _advances(self) -> Self:
@@ -34,39 +34,39 @@ class Data(Section):
     train: Runtime[str]
     """File, glob or folder of JSONL, CSV or Parquet: the rows that train, select and name neurons."""
     holdout: Runtime[str | None] = None
-    """File, glob or folder: the rows that hypotheses are tested on, and nothing else; null: set aside from
+    """File, glob or folder: the rows that hypotheses are tested on, and nothing else; null: split off
     `train`, see `holdout_fraction`."""
     holdout_fraction: Fraction | None = None
-    """Where `holdout` is null: share of `train` that is set aside by hash of the text, or of the group if
+    """Where `holdout` is null: share of `train` that is split off by hash of the text, or of the group if
     `group` is named."""
     val: Runtime[str | None] = None
     """File, glob or folder for early stopping; null: split off `train` by hash of the text."""
     val_fraction: Fraction = 0.1
     """Share of the training texts that is split off when `val` is null."""
     overlap: Literal["drop", "error", "keep"] = "drop"
-    """Holdout rows whose text, a near copy of it, or group stands in the training data. drop: they go to
+    """Holdout rows whose text, a near copy of it, or group is in the training data. drop: they go to
     rejected.parquet with the reason. error: they end the run before any work. keep: they are only counted."""
     near_copy: Fraction | None = 0.8
     """Jaccard similarity of word 3-shingles from which two texts count as near copies; null: near copies are
     not looked for."""
     encoding: Encoding | None = None
-    """Encoding of JSON and CSV files, in Python's words (utf-8, cp1252, shift_jis); null: found for each."""
+    """Encoding of JSON and CSV files, by Python's name (utf-8, cp1252, shift_jis); null: found per file."""
     delimiter: Delimiter | None = None
-    """What stands between the cells of CSV files: one sign, or tab; null: found for each."""
+    """Delimiter of CSV files: one character, or tab; null: found per file."""
     text: str = "text"
     """Column of the text; of a nested field the dotted name (user.text)."""
     target: str
-    """Column of the number that hypotheses are to predict."""
+    """Column of the number that hypotheses predict."""
     id: str | None = None
     """Column of a unique id per row; null: rows are numbered in the order of the files."""
     group: str | None = None
     """Column that says which rows belong together (author, document, business); null: none."""
     covariates: tuple[str, ...] = ()
-    """Numeric columns to keep beside the target."""
+    """Numeric columns to keep in addition to the target."""
     weight: str | None = None
     """Column of a weight above 0 per row, of a survey for example; null: none."""
     decimal: Literal[".", ","] | None = None
-    """Decimal mark of numbers that stand in a file as texts (in CSV all do); the other mark may stand between
+    """Decimal mark of numbers that a file holds as texts (in CSV all are); the other mark may separate
     thousands. null: a point; a number that could be read either way is refused."""
     task: Literal["auto", "regression", "classification", "count"] = "auto"
     """classification: a target of 0 and 1. count: of 0, 1, 2 and so on. auto: classification if every target
@@ -83,13 +83,13 @@ class Data(Section):
     def _possible(self) -> Self:
         if self.holdout is None and self.holdout_fraction is None:
             raise ValueError(
-                "nothing to test on: name other texts with holdout: FILE, or set a share of train aside with "
+                "nothing to test on: name other texts with holdout: FILE, or split off a share of train with "
                 "holdout_fraction: 0.3"
             )
         if self.holdout is not None and self.holdout_fraction is not None:
             raise ValueError(
                 f"holdout ({self.holdout}) and holdout_fraction ({self.holdout_fraction}) exclude each "
-                "other: take out one of them"
+                "other: remove one of them"
             )
         weight = [] if self.weight is None else [self.weight]
         parts = [self.text, self.target, *self.covariates, *weight]

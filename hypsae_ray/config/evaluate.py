@@ -14,14 +14,14 @@ class Evaluate(Section):
     """Error level over all hypotheses together; significant is an adjusted p-value below it."""
     correction: Literal["bonferroni", "holm", "fdr_bh", "fdr_by", "none"] = "bonferroni"
     """How p-values are adjusted for their number: bonferroni and holm hold the family-wise error, fdr_bh and
-    fdr_by the false discovery rate (by: whatever the dependence). Hypotheses that failed count as tests."""
+    fdr_by the false discovery rate (fdr_by under any dependence). Hypotheses that failed count as tests."""
     cov_type: Literal["auto", "HC3", "cluster", "nonrobust"] = "auto"
     """Covariance of the joint model's coefficients. auto: cluster-robust with groups; else HC3, or that of
     maximum likelihood for a logit. nonrobust: the one that the model's own assumptions give."""
     covariates: bool = True
     """Hold `data.covariates` fixed in the joint model; false: they are only kept."""
     absorb_group: bool = False
-    """Give each group a level of its own (fixed effects): hypotheses are compared within groups only."""
+    """Fixed effects of the groups: hypotheses are compared within groups only."""
     folds: Count = 5
     """Folds of the cross-fitted measures; 0: nothing is cross-fitted."""
     n_bootstrap: Count = 1000

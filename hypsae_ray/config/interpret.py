@@ -41,8 +41,8 @@ class Interpret(Section):
     """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
     Thai) is one. How many were cut is reported."""
     instructions: str = ""
-    """What the texts are and what kind of feature is wanted, put into the prompt as it is. Without examples:
-    a candidate that repeats five of these words in a row, or only says that a text is one, is no finding."""
+    """What the texts are and which kind of feature to name, put into the prompt as it is, without examples: a
+    candidate that repeats five of these words in a row, or only says that a text is one, is no finding."""
     temperature: Amount = 0
     """Sampling temperature. 0: the likeliest words; candidates differ by their texts and their question."""
     max_tokens: Positive = 64
@@ -56,6 +56,6 @@ class Interpret(Section):
     """Which of the firing texts are shown."""
 
     def read_by(self, llm: Llm) -> Self:
-        """Return these options with as many examples as the model that names reads."""
+        """Return these options with the number of examples that this model reads."""
         least = KEYWORD_EXAMPLES if llm.engine == "keywords" else 0
         return self.model_copy(update={"n_examples": max(self.n_examples, least)})

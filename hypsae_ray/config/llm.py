@@ -9,7 +9,7 @@ from hypsae_ray.config.replicas import Replicas
 from hypsae_ray.config.types import Commit, Fraction, Positive, Runtime, Section
 
 DEFAULT_GPU_SHARE = 0.9
-# Arguments of vLLM 0.29 that say how it loads, logs and keeps itself safe, and never what it answers.
+# Arguments of vLLM 0.29 that decide how it loads, logs and recovers, and no answer.
 # fmt: off
 WITHOUT_EFFECT = frozenset((
     "aggregate_engine_logging", "collect_detailed_traces", "cudagraph_metrics", "device_ids",
@@ -35,15 +35,15 @@ class Llm(Section):
     endpoint: Runtime[Endpoint | None] = None
     """The server, for engine endpoint."""
     revision: str | None = None
-    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is the commit that
-    it was when the run folder was begun: every replica loads that one, and what it gives belongs to it."""
+    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is resolved
+    to a commit when the run folder is created; every replica loads that commit, and hashes hold it."""
     trust_remote_code: Commit | None = None
     """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
-    its code, which is told where it is refused. null: no code of a model runs."""
+    its code, which the refusal names. null: no code of a model runs."""
     dtype: str = "auto"
-    """Precision the model computes in, in vLLM's words. auto: float32 on a CPU that has no instructions for
+    """Precision the model computes in, by vLLM's name. auto: float32 on a CPU that has no instructions for
     bfloat16 (emulation is slower; float32 takes twice the memory), else what vLLM takes for this model. The
-    machine of each engine decides; the choice is said, and kept with the answers."""
+    machine of each engine decides; the choice is reported, and stored with the annotations."""
     max_model_len: Positive = 4096
     """Tokens of prompt and answer together, at the most."""
     tensor_parallel_size: Runtime[Positive] = 1
@@ -52,7 +52,7 @@ class Llm(Section):
     """Groups of layers, on one node or several; a replica takes tensor_parallel_size GPUs for each."""
     gpu_memory_utilization: Runtime[Fraction | None] = None
     """Share of each GPU's memory that vLLM may take; null: 0.9 of what a replica reserves (0.45 where
-    `replicas.gpus` is 0.5, so that two find room on one GPU)."""
+    `replicas.gpus` is 0.5, so that two fit on one GPU)."""
     kv_cache_gib: Runtime[Positive] = 2
     """GiB of main memory for the KV cache where vLLM runs on the CPU."""
     max_num_seqs: Runtime[Positive] = 128
@@ -60,7 +60,7 @@ class Llm(Section):
     max_num_batched_tokens: Runtime[Positive] = 4096
     """Tokens that the engine computes per step."""
     engine_args: dict[str, Any] = {}
-    """Any other argument of vllm.LLM, under vLLM's own name. Answers belong to them, but for those that only
+    """Any other argument of vllm.LLM, under vLLM's own name. They are part of hashes, except those that only
     say how vLLM loads and logs."""
     replicas: Runtime[Replicas] = Replicas()
     """Copies of the model."""
@@ -68,7 +68,9 @@ class Llm(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if (self.engine == "endpoint") != (self.endpoint is not None):
-            raise ValueError("engine endpoint and a section llm.endpoint go together: give both or neither")
+            raise ValueError(
+                "engine endpoint and a section llm.endpoint need each other: give both or neither"
+            )
         require_one_revision(self.trust_remote_code, self.revision)
         fields = {name: name for name in type(self).model_fields}
         fields |= dict.fromkeys(("code_revision", "tokenizer_revision"), "trust_remote_code")

@@ -1,16 +1,15 @@
-"""Reading a config: a YAML file, overrides by dotted name, and one clear message where it is refused."""
+"""Reading a config: a YAML file, overrides by dotted name, and one clear message if it is refused."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
 from hypsae_ray.config import AdvancedEmbed, AdvancedInterpret, AdvancedSae, AnnotateJob, Config, Section
-from hypsae_ray.config.types import SECRET
+from hypsae_ray.config.types import SECRET, alternatives, section_in
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.secrets import without_secrets
 
@@ -34,7 +33,7 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config
 
 
 def load_job(path: str | Path | None, fields: Mapping[str, Any], overrides: Mapping[str, str]) -> AnnotateJob:
-    """Read how to label from a config file, that of a run too; what else is in it is of no concern.
+    """Read how to label from a config file, that of a run too; other sections are ignored.
 
     Args:
         path: a YAML file, of which the sections llm, label and annotate are read; None: the defaults.
@@ -56,7 +55,7 @@ def _read(path: str | Path) -> dict[str, Any]:
         tree = read_yaml(Path(path).expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except KeyTwiceError as error:
+    except RepeatedKeyError as error:
         raise ConfigError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
@@ -66,45 +65,40 @@ def _read(path: str | Path) -> dict[str, Any]:
     return tree
 
 
-class KeyTwiceError(yaml.YAMLError):
-    """A key stands twice in a mapping; the message names it and both lines."""
+class RepeatedKeyError(yaml.YAMLError):
+    """A key is repeated in a mapping; the message names it and both lines."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a repeated key, of which YAML itself takes the last; << may still override merged keys."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            this, line = (key.tag, str(key.value)), key.start_mark.line + 1
+            if this in lines:
+                message = f"{key.value} is repeated, on lines {lines[this]} and {line}: remove one"
+                raise RepeatedKeyError(message)
+            lines[this] = line
+        return node
 
 
 def read_yaml(text: str) -> Any:
     """Read one YAML document.
 
     Raises:
-        KeyTwiceError: a key stands twice; YAML itself would let the last one win.
+        RepeatedKeyError: a key is repeated.
         yaml.YAMLError: it is not YAML.
 
     >>> read_yaml("{a: 1, b: {c: [2]}}")
     {'a': 1, 'b': {'c': [2]}}
     """
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
-        root = loader.get_single_node()
-        if root is None:
-            return None
-        _refuse_repeated(root, "", set())
-        return loader.construct_document(root)
+        return loader.get_single_data()
     finally:
         loader.dispose()
-
-
-def _refuse_repeated(node: yaml.Node, place: str, seen: set[int]) -> None:
-    """Look at the nodes as written: when << is resolved, keys of one mapping do override those of another."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    lines: dict[tuple[str, str], int] = {}
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        name, this, line = f"{place}{key.value}", (key.tag, str(key.value)), key.start_mark.line + 1
-        if this in lines:
-            raise KeyTwiceError(f"{name} stands twice, on lines {lines[this]} and {line}: take one out")
-        lines[this] = line
-        _refuse_repeated(value, f"{name}.", seen)
-    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
-        _refuse_repeated(item, place, seen)
 
 
 def parse(tree: Mapping[str, Any], source: str) -> Config:
@@ -120,7 +114,7 @@ def _validate(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
     try:
         return kind.model_validate(tree)
     except pydantic.ValidationError as error:
-        lines = [f"  {_place(e['loc'])}: {_reason(e)}" for e in error.errors()]
+        lines = [f"  {_name(e['loc'])}: {_reason(e)}" for e in error.errors()]
         raise ConfigError("\n".join([f"{source}: the config is refused:", *lines])) from None
 
 
@@ -142,7 +136,7 @@ def _read_value(name: str, value: str, kind: type[Section]) -> Any:
         return value
     try:
         read = read_yaml(value)
-    except KeyTwiceError as error:
+    except RepeatedKeyError as error:
         raise ConfigError(f"--{name}: {error}") from None
     except yaml.YAMLError:
         if not _is_text(name, kind):
@@ -151,40 +145,32 @@ def _read_value(name: str, value: str, kind: type[Section]) -> Any:
     return read if read is None or isinstance(read, str) or not _is_text(name, kind) else value
 
 
-def _is_text(name: str, kind: type[Section]) -> bool:
+def _is_text(name: str, section: type[Section]) -> bool:
     """Tell whether a dotted name is a field that holds a text, such as embed.prompt or data.decimal (",")."""
-    kinds: tuple[Any, ...] = (kind,)
-    for part in name.split("."):
-        section = next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)
-        field = section.model_fields.get(part) if section else None
-        if field is None:
-            return False
-        is_union = get_origin(field.annotation) in (Union, UnionType)
-        kinds = get_args(field.annotation) if is_union else (field.annotation,)
-        kinds = tuple(get_args(one)[0] if get_origin(one) is Annotated else one for one in kinds)
-    return any(
-        one is str or (get_origin(one) is Literal and isinstance(get_args(one)[0], str)) for one in kinds
-    )
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        section = section_in(section.model_fields.get(parent)) or Section  # which has no fields
+    return any(one is str or isinstance(one, str) for one in alternatives(section.model_fields.get(leaf)))
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
+def _name(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in loc) or "config"
 
 
-# What each kind of error of pydantic is in words of the config file, by the beginning of its type.
-_WANTED = {
-    "int": "a whole number is wanted",
-    "float": "a number is wanted",
-    "bool": "true or false is wanted",
-    "string_type": "a text is wanted",
-    "tuple": "a list is wanted",
-    "dict": "names and values are wanted",
-    "model": "a section is wanted, with fields of its own",
+# Reasons by the beginning of the type of pydantic's error.
+_EXPECTED = {
+    "int": "expected a whole number",
+    "float": "expected a number",
+    "bool": "expected true or false",
+    "string_type": "expected a text",
+    "tuple": "expected a list",
+    "dict": "expected names and values",
+    "model": "expected a section, with fields of its own",
     "invalid_key": "unknown key",
 }
 
 
-# Fields of before, and what to use in their place.
+# Fields of earlier versions, and what to use instead.
 _GONE = {
     "score_fidelity.threshold": "label.threshold, which holds for fidelity and labels",
     "evaluate.threshold": "label.threshold, which holds for fidelity and labels",
@@ -201,7 +187,7 @@ _GONE = {
 
 
 def _instead(name: str) -> str | None:
-    """Return what to use in place of a field of before; None where there never was one."""
+    """Return what to use instead of a field of an earlier version; None if there was none."""
     section, _, field = name.rpartition(".")
     advanced = {"embed": AdvancedEmbed, "train_sae": AdvancedSae, "interpret": AdvancedInterpret}.get(section)
     return f"{section}.advanced.{field}" if advanced and field in advanced.model_fields else _GONE.get(name)
@@ -209,14 +195,14 @@ def _instead(name: str) -> str | None:
 
 def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        instead = _instead(_place(error["loc"]))
+        instead = _instead(_name(error["loc"]))
         return f"no longer a field: use {instead}" if instead else "unknown key"
     if error["type"] == "missing":
         return "required, but missing"
-    plain = next((words for kind, words in _WANTED.items() if error["type"].startswith(kind)), None)
+    plain = next((words for kind, words in _EXPECTED.items() if error["type"].startswith(kind)), None)
     reason = plain or error["msg"].removeprefix("Value error, ").replace("Input should", "it must")
     if error["input"] is None:
-        return f"{reason}, but nothing stands there; take the line out for the default"
+        return f"{reason}, but it is empty; remove the line for the default"
     # The reason itself names the values of a section; those that are secret must not be named at all.
     if isinstance(error["input"], Mapping) or error["type"] == SECRET:
         return reason

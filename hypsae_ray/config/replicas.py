@@ -8,18 +8,18 @@ from hypsae_ray.config.types import Amount, Count, NodeLabels, Section
 
 
 class Replicas(Section):
-    """How many copies of a model work side by side, each in an actor of its own."""
+    """Copies of a model, each in an actor of its own, and the nodes that they run on."""
 
     min: Count = 1
-    """Actors started at once. 0 with max 0: no actor and no Ray, the model runs in this process."""
+    """Actors that are enough to begin. min and max 0: no actor and no Ray, the model runs in this process."""
     max: Count = 1
-    """Actors at the most; Ray adds them while work is queued and room is found or can be launched."""
+    """Most actors; Ray adds them while tasks are queued and nodes have room or can be launched."""
     cpus: Amount = 1
     """CPU cores that each actor reserves."""
     gpus: Amount = 0
     """GPUs that each actor reserves; a fraction lets actors share one."""
     accelerator: str | None = None
-    """Kind of GPU, in Ray's words, such as A100 or L4; null: any."""
+    """Type of GPU by Ray's name, such as A100 or L4; null: any."""
     labels: NodeLabels = {}
     """Labels of the nodes that may hold an actor, as in Ray's label selectors: {ray.io/market-type: spot};
     "!spot" and "in(a, b)" are values too."""

@@ -115,7 +115,7 @@ class Config(Section):
 
     @property
     def naming(self) -> Interpret:
-        """How neurons are named, with as many examples as the model that names reads."""
+        """Section `interpret`, with the number of examples that the model reads."""
         return self.interpret.read_by(self.interpreter)
 
     @property
@@ -124,9 +124,9 @@ class Config(Section):
         return {self.llm.engine, self.interpreter.engine} != {"keywords"}
 
     def with_keywords(self) -> "Config":
-        """Return this config with keywords in place of every LLM.
+        """Return this config with keywords instead of every LLM.
 
-        Unless the config asked for keywords itself, they work in this process, as the baseline of a run.
+        Unless the config itself asks for keywords, they work in this process, as the baseline of a run.
         """
         here = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
         llm = here if self.uses_llm else self.llm

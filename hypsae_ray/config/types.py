@@ -1,7 +1,10 @@
-"""What sections share: the types of their fields, and the base of them all."""
+"""What sections share: their base class, and types of fields."""
 
 import codecs
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+import inspect
+from itertools import chain
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +15,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from hypsae_ray.secrets import find_secret
@@ -34,7 +38,7 @@ Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 NodeLabels = dict[str, str]
 
-SECRET = "secret"  # type of the errors of pydantic whose input must not be shown
+SECRET = "secret"  # type of pydantic errors whose input is not shown
 
 
 def _encoding(name: str) -> str:
@@ -42,15 +46,15 @@ def _encoding(name: str) -> str:
         known = codecs.lookup(name)
         "".encode(name)  # not one of bytes to bytes, such as base64
     except LookupError:
-        raise ValueError("no encoding that Python knows, such as utf-8, cp1252, shift_jis") from None
+        raise ValueError("Python knows no such encoding; examples are utf-8, cp1252, shift_jis") from None
     return known.name
 
 
-def _delimiter(sign: str) -> str:
-    sign = {"\\t": "\t", "tab": "\t"}.get(sign, sign)
-    if len(sign) != 1 or sign in '"\r\n':
-        raise ValueError("one sign is wanted, such as ; or tab")
-    return sign
+def _delimiter(character: str) -> str:
+    character = {"\\t": "\t", "tab": "\t"}.get(character, character)
+    if len(character) != 1 or character in '"\r\n':
+        raise ValueError("expected one character, such as ; or tab")
+    return character
 
 
 Encoding = Annotated[str, AfterValidator(_encoding)]
@@ -63,7 +67,7 @@ def _threshold(value: Any) -> float | str:
             return value if value == "auto" else float(value)
     except (TypeError, ValueError):
         pass
-    raise ValueError("auto or a number above 0 and below 1 is wanted")
+    raise ValueError("expected auto, or a number above 0 and below 1")
 
 
 Threshold = Annotated[float | Literal["auto"], PlainValidator(_threshold)]
@@ -109,8 +113,28 @@ class Section(BaseModel):
         return dumped
 
 
+def alternatives(field: FieldInfo | None) -> tuple[Any, ...]:
+    """Return what a field may hold: the types of a union, the words of a Literal; nothing without a field."""
+    return () if field is None else _alternatives(field.annotation)
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    if get_origin(kind) is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return tuple(chain.from_iterable(map(_alternatives, get_args(kind))))
+    return get_args(kind) if get_origin(kind) is Literal else (kind,)
+
+
+def section_in(field: FieldInfo | None) -> type[Section] | None:
+    """Return the section that a field holds, if it holds one."""
+    return next(
+        (one for one in alternatives(field) if inspect.isclass(one) and issubclass(one, Section)), None
+    )
+
+
 def _may_be_left_empty(kind: Any) -> bool:
-    return get_origin(kind) in (tuple, dict) or (isinstance(kind, type) and issubclass(kind, Section))
+    return get_origin(kind) in (tuple, dict) or (inspect.isclass(kind) and issubclass(kind, Section))
 
 
 def _listed(kind: Any, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 Candidates take turns with two questions: what do all texts say, each in its own words, and which topic do
 they share? The first finds moods, the second subjects (jobs/README.md). The first is asked about the texts
-that fire most, the second about a draw of others, which are less alike (`interpret.advanced.sampling`); fidelity
+that fire most, the second about a draw of others, which are less alike (`AdvancedInterpret`); fidelity
 decides. A candidate that is no finding (`neurons.names.says_something`) is asked for again, from the same
 texts with the other question and another seed. What a model wrote is kept as it comes, a file per task, so
 that a run that is stopped asks only for the rest.

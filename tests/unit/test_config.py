@@ -49,9 +49,9 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"aux_k": 2}}, "train_sae.aux_k", "use train_sae.advanced.aux_k"),
         ({"embed": {"layer": 2}}, "embed.layer", "use embed.advanced.layer"),
         ({"interpret": {"sampling": "top"}}, "interpret.sampling", "use interpret.advanced.sampling"),
-        ({"label": {"threshold": 1.2}}, "label.threshold", "auto or a number above 0 and below 1 is wanted"),
-        ({"label": {"threshold": "low"}}, "label.threshold", "auto or a number above 0 and below 1"),
-        ({"label": {"threshold": True}}, "label.threshold", "auto or a number above 0 and below 1"),
+        ({"label": {"threshold": 1.2}}, "label.threshold", "expected auto, or a number above 0 and below 1"),
+        ({"label": {"threshold": "low"}}, "label.threshold", "expected auto, or a number above 0"),
+        ({"label": {"threshold": True}}, "label.threshold", "expected auto, or a number above 0"),
         ({"data": {"train": "a"}}, "data.target", "required, but missing"),
         ({"train_sae": {"k": 8}}, "train_sae", "k is given without n_neurons"),
         ({"train_sae": {"n_neurons": 64, "prefix_lengths": [16, 32]}}, "train_sae", "end at 32"),
@@ -87,7 +87,7 @@ def test_defaults_are_filled_in():
         (
             {"data": {"train": "a", "target": "y"}},
             "data",
-            "or set a share of train aside with holdout_fraction: 0",
+            "or split off a share of train with holdout_fraction: 0",
         ),
         (
             {"data": {**MINIMAL["data"], "holdout_fraction": 0.3}},
@@ -143,7 +143,7 @@ def test_defaults_are_filled_in():
             "embed",
             "backend onnx computes in the precision of its file",
         ),
-        ({"embed": {"batch_size": "many"}}, "embed.batch_size", 'a whole number is wanted (got "many")'),
+        ({"embed": {"batch_size": "many"}}, "embed.batch_size", 'expected a whole number (got "many")'),
     ],
 )
 def test_refuses_and_names_the_field(tree: dict, place: str, reason: str):
@@ -272,12 +272,35 @@ def test_every_field_is_documented():
     assert [name for section in own for name in undocumented(section)] == []
 
 
+def test_the_documented_defaults_are_a_config_once_data_is_filled_in(tmp_path, capsys):
+    assert cli.main(["config"]) == 0
+    printed = capsys.readouterr().out
+    given = ("data.train", "data.target", "data.holdout")
+    with pytest.raises(
+        ConfigError, match=r"(?s)data\.train: expected a text, but it is empty.*data\.target: "
+    ):
+        loading.parse(loading.read_yaml(printed), "c")
+    (tmp_path / "c.yaml").write_text(printed)
+    loaded = loading.load(
+        tmp_path / "c.yaml", {name: MINIMAL["data"][name.removeprefix("data.")] for name in given}
+    )
+    assert loaded == loading.parse(MINIMAL, "c")
+
+
+def test_the_documented_defaults_show_every_field_and_its_documentation(capsys):
+    cli.main(["config"])
+    printed = " ".join(capsys.readouterr().out.replace("#", "").split())
+    for section in (config.Data, config.Chunk, config.Endpoint, config.VectorFiles, config.AdvancedSae):
+        for name, field in section.model_fields.items():
+            assert f"{' '.join(field.description.split())} {name}:" in printed
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("data:\n  text: a\n  target: y\n  text: b\n", "data.text stands twice, on lines 2 and 4"),
-        ("embed: {}\ndata: {}\nembed: {}\n", "embed stands twice, on lines 1 and 3"),
-        ("llm:\n  engine_args:\n    - {a: 1, 'a': 2}\n", "llm.engine_args.a stands twice, on lines 3 and 3"),
+        ("data:\n  text: a\n  target: y\n  text: b\n", "text is repeated, on lines 2 and 4"),
+        ("embed: {}\ndata: {}\nembed: {}\n", "embed is repeated, on lines 1 and 3"),
+        ("llm:\n  engine_args:\n    - {a: 1, 'a': 2}\n", " a is repeated, on lines 3 and 3"),
         ("", "is empty; expected sections"),
     ],
 )
@@ -293,7 +316,7 @@ def test_an_override_given_twice_is_refused(tmp_path, capsys: pytest.CaptureFixt
     assert cli.main(["annotate", "--data", "a.csv", "--data=b.csv"]) == 2
     assert "--data is given twice, as 'a.csv' and 'b.csv'" in capsys.readouterr().err
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(MINIMAL))
-    with pytest.raises(ConfigError, match=r"--llm\.engine_args: a stands twice"):
+    with pytest.raises(ConfigError, match=r"--llm\.engine_args: a is repeated"):
         loading.load(tmp_path / "c.yaml", {"llm.engine_args": "{a: 1, a: 2}"})
 
 
@@ -320,14 +343,14 @@ def test_what_is_left_empty_is_the_default_and_one_name_is_a_list(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "reason"),
     [
-        ({"embed": 5}, "embed: a section is wanted, with fields of its own (got 5)"),
-        ({"select": {"n": None}}, "select.n: a whole number is wanted, but nothing stands there"),
-        ({"embed": {"prompt": 2024}}, "embed.prompt: a text is wanted (got 2024: put it in quotes)"),
-        ({"data": {**MINIMAL["data"], "covariates": {"a": 1}}}, "data.covariates: a list is wanted"),
+        ({"embed": 5}, "embed: expected a section, with fields of its own (got 5)"),
+        ({"select": {"n": None}}, "select.n: expected a whole number, but it is empty"),
+        ({"embed": {"prompt": 2024}}, "embed.prompt: expected a text (got 2024: put it in quotes)"),
+        ({"data": {**MINIMAL["data"], "covariates": {"a": 1}}}, "data.covariates: expected a list"),
         ({"data": None}, "data: required, but missing"),
-        ({"data": {**MINIMAL["data"], "encoding": "latin-99"}}, "no encoding that Python knows"),
-        ({"data": {**MINIMAL["data"], "delimiter": ";;"}}, "one sign is wanted, such as ; or tab"),
-        ({"evaluate": {"alpha": "small"}}, 'a number is wanted (got "small")'),
+        ({"data": {**MINIMAL["data"], "encoding": "latin-99"}}, "Python knows no such encoding"),
+        ({"data": {**MINIMAL["data"], "delimiter": ";;"}}, "expected one character, such as ; or tab"),
+        ({"evaluate": {"alpha": "small"}}, 'expected a number (got "small")'),
     ],
 )
 def test_refusals_are_in_plain_words(tree: dict, reason: str):

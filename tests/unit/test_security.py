@@ -140,7 +140,7 @@ def test_no_message_repeats_the_secrets_of_a_uri():
     ("fields", "reason"),
     [
         ({"trust_remote_code": "main"}, "40"),
-        ({"trust_remote_code": True}, "a text is wanted"),
+        ({"trust_remote_code": True}, "expected a text"),
         ({"trust_remote_code": COMMIT[:39]}, "40"),
         ({"trust_remote_code": COMMIT, "revision": "main"}, "weights and code come from one commit"),
         ({"trust_remote_code": COMMIT, "revision": OTHER}, "weights and code come from one commit"),
