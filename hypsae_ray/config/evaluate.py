@@ -34,9 +34,9 @@ class Evaluate(Section):
     def content(self) -> dict[str, Any]:
         """Return what decides the results, under the names and values of 0.1: hashes of its folders stay."""
         content = super().content()
-        cov_type = str(content.pop("cov_type"))
+        cov_type, seed = content.pop("cov_type"), content.pop("random_state")
         errors = {"HC3": "hc3", "nonrobust": "classical"}.get(cov_type, cov_type)
-        return {**content, "errors": errors, "seed": content.pop("random_state")}
+        return {**content, "errors": errors, "seed": seed}
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -272,6 +272,24 @@ def test_every_field_is_documented():
     assert [name for section in own for name in undocumented(section)] == []
 
 
+def test_fields_that_moved_or_have_another_name_leave_the_hashes_of_earlier_folders():
+    sae = {"n_neurons": None, "k": None, "prefix_lengths": [], "batch_topk": False, "aux_k": None}
+    sae |= {
+        "aux_weight": 1 / 32,
+        "multi_k": None,
+        "multi_weight": 0.125,
+        "dead_after": 256,
+        "batch_size": 512,
+    }
+    sae |= {"learning_rate": 5e-4, "max_epochs": 200, "patience": 5, "clip_norm": 1.0, "seed": 0}
+    assert config.TrainSae().content() == sae
+    tests = {"alpha": 0.1, "correction": "bonferroni", "errors": "auto", "covariates": True, "folds": 5}
+    tests |= {"absorb_group": False, "n_bootstrap": 1000, "n_permutations": 999, "seed": 0}
+    assert config.Evaluate().content() == tests
+    assert {"sampling", "percentiles"} < set(config.Interpret().content())
+    assert {"layer", "component", "backend", "store_dtype"} < set(config.Embed().content())
+
+
 def test_the_documented_defaults_are_a_config_once_data_is_filled_in(tmp_path, capsys):
     assert cli.main(["config"]) == 0
     printed = capsys.readouterr().out
