@@ -32,15 +32,17 @@ from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from prometheus_client.parser import text_string_to_metric_families
 
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Label, Llm, Replicas
 from hypsae_ray.data import rows
 from hypsae_ray.demo import grammar
-from hypsae_ray.labels.annotations import Answers, Part, Texts
-from hypsae_ray.labels.pairs import blocks
-from hypsae_ray.labels.shards import LabelShards
+from hypsae_ray.labels.annotations import AnnotationStore
+from hypsae_ray.labels.shards import cut
+from hypsae_ray.labels.texts import TextFile, register
+from hypsae_ray.labels.work import LabelShards
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.prompts.sharing import Layout
 from hypsae_ray.models.prompts.tokens import LabelPrompts, measure
@@ -178,24 +180,25 @@ class Ours(Contestant):
 
     def __init__(self, pool: Pool[LanguageModel], folder: Folder, layout: Layout) -> None:
         super().__init__()
-        self._pool, self._texts, self._answers = pool, Texts(folder), Answers(folder, {})
-        self._work = LabelShards(folder, self._answers.folder, Label(layout=layout), max_words=10_000)
+        self._pool, self._texts, self._store = pool, folder, AnnotationStore(folder, {})
+        self._work = LabelShards(folder, self._store.folder, Label(layout=layout), max_words=10_000)
 
-    def prepare(self, texts: list[str], questions: tuple[str, ...]) -> tuple[Part, tuple[str, ...]]:
+    def prepare(self, texts: list[str], questions: tuple[str, ...]) -> tuple[TextFile, tuple[str, ...]]:
         """Write the texts down."""
         ids = rows.text_ids(pd.Series(texts))
-        self._texts.add(dict(zip(map(bytes.fromhex, ids), texts, strict=True)), len(texts) + 1)
-        self._texts.flush()
-        return self._texts.parts[-1], questions
+        table = pa.table({"text_id": ids, "text": texts})
+        found = register(self._texts, lambda columns: [("", table.select(list(columns)))], len(texts) + 1)
+        return found.files[-1], questions
 
-    def label(self, prepared: tuple[Part, tuple[str, ...]]) -> np.ndarray:
-        """Shards of texts in, shards of answers out, and those read again."""
-        part, questions = prepared
-        todo = np.ones((part.rows, len(questions)), dtype=bool)
-        shards = [self._answers.shard(part, block, questions) for block in blocks(todo, SHARD_ROWS)]
+    def label(self, prepared: tuple[TextFile, tuple[str, ...]]) -> np.ndarray:
+        """Shards of texts in, shards of annotations out, and those read again."""
+        file, questions = prepared
+        todo = np.ones((file.rows, len(questions)), dtype=bool)
+        shards = list(cut(file, todo, questions, SHARD_ROWS))
+        self._store.begin(shards)
         self.usage = sum((report.usage for report in self._pool.map(self._work, shards)), self.usage)
-        self._answers.refresh()
-        return self._answers.read(part, questions).p_yes
+        self._store.refresh()
+        return self._store.read(file, questions).p_yes
 
 
 class Bare(Contestant):

@@ -26,7 +26,7 @@ from hypsae_ray import pipeline
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Annotate, AnnotateJob, Label, Llm, loading
 from hypsae_ray.demo import grammar
-from hypsae_ray.labels.annotations import annotation_columns
+from hypsae_ray.labels.annotations import to_columns
 from hypsae_ray.labels.assembly import write_annotations
 from hypsae_ray.labels.plan import Job, Plan, make_plan
 from hypsae_ray.models.protocols import Annotations
@@ -159,7 +159,7 @@ def replace(folders: dict[str, Folder], n_rows: int) -> None:
         p_yes = rng.random((len(ids), n_hypotheses), dtype=np.float32)
         scores = Annotations(p_yes, np.zeros_like(p_yes), np.full(p_yes.shape, Status.OK, np.int8))
         table = pa.table(
-            {"row_id": pa.array(ids), **annotation_columns(scores)}, schema=schema.annotations(n_hypotheses)
+            {"row_id": pa.array(ids), **to_columns(scores)}, schema=schema.annotations(n_hypotheses)
         )
         annotated.write_table(f"annotations-{number:05d}.parquet", table)
 

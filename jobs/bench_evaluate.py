@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 
 import hypsae_ray
-from hypsae_ray.labels.annotations import annotation_columns
+from hypsae_ray.labels.annotations import to_columns
 from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.stats.evaluate import Task
 from hypsae_ray.store import schema
@@ -58,7 +58,7 @@ def write(size: Size, task: str) -> tuple[np.ndarray, np.ndarray]:
     for number, start in enumerate(range(0, size.rows, SHARD_ROWS)):
         rows = slice(start, min(start + SHARD_ROWS, size.rows))
         scores = draw(rows.stop - start, size, rng)
-        columns = {"row_id": pa.array(np.arange(start, rows.stop)), **annotation_columns(scores)}
+        columns = {"row_id": pa.array(np.arange(start, rows.stop)), **to_columns(scores)}
         table = pa.table(columns, schema=schema.annotations(size.hypotheses))
         folder.write_table(f"annotations-{number:05d}.parquet", table)
         signal[rows] += (scores.p_yes >= 0.5) @ effects(size)

@@ -171,7 +171,7 @@ def plan(settings: AnnotateJob, questions: list[str | None], engines: Engines) -
         rows = folder.sub("rows")
         counted = store_rows(settings, rows)
         made = make_plan(_job(settings, folder, rows, questions, folder), engines)
-        n_texts = sum(part.rows for part in made.texts.parts)
+        n_texts = sum(file.rows for file in made.files)
     return "\n".join([*_sizes(counted, n_texts, made), *_cost(made)])
 
 
@@ -183,7 +183,7 @@ def _sizes(counted: Outcome, n_texts: int, made: Plan) -> list[str]:
         f"pairs          {found.pairs:>15,}",
         f"prompt tokens  {found.prompt_tokens:>15,}",
         f"  not shared   {found.computed_tokens:>15,}",
-        f"shards         {made.shards:>15,}",
+        f"shards         {len(made.shards):>15,}",
     ]
 
 

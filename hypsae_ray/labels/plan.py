@@ -1,13 +1,13 @@
-"""What is to be labelled: the distinct texts, the pairs that are not answered yet, and what they will cost.
+"""What is to be labelled: the distinct texts, the pairs that are not annotated yet, and what they will cost.
 
-What is left to do is what is wanted less what the names of finished shards say is answered. Memory holds
-24 bytes per distinct text and a bit per row (with a mask, a byte per pair), beside one table at a time.
+What is left to do is what is wanted less what the names of finished shards say is annotated. Memory holds
+8 bytes per row and a byte per distinct text (with a mask, per pair), while texts are registered 60 bytes of
+each, and one table at a time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from heapq import nsmallest
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,12 @@ from hypsae_ray.data.arrays import hash_ids, largest_drawn
 from hypsae_ray.data.chunks import documents_of
 from hypsae_ray.data.mask import Mask
 from hypsae_ray.data.words import truncate_words
-from hypsae_ray.labels.annotations import PART_ROWS, Answers, Part, Shard, Texts, by_part
-from hypsae_ray.labels.pairs import Pairs, blocks
-from hypsae_ray.labels.text_index import UNKNOWN, Places
+from hypsae_ray.labels.annotations import AnnotationStore
+from hypsae_ray.labels.shards import Pairs, Shard, cut
+from hypsae_ray.labels.texts import FILE_ROWS, Positions, TextFile, register, slices
 from hypsae_ray.models.prompts.sharing import LAYOUTS, Estimate, Layout, Lengths, estimate
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.progress import read_beat
-
-SAMPLE = 1024
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Job:
         llm: the model.
         label: how it is asked.
         options: shards, cuts, tries.
-        labeller: what decides an answer beside text, question, layout and cut, JSON-ready.
-        answers: folder in which all answers of a run are kept.
+        labeller: what decides an annotation other than text, question, layout and cut, JSON-ready.
+        answers: folder in which all annotations of a run are kept.
         out: where the annotations go.
         chunked: rows are chunks of documents, which are drawn whole.
         up_to: the largest hash of a row that is labelled, where time is limited; None: all that are drawn.
@@ -107,26 +105,31 @@ class Plan:
     Attributes:
         job: for whom.
         mask: the pairs that may be asked; None: all.
-        texts: the distinct texts.
-        wanted: by position of a part, the pairs (rows, H), or (rows, 1) for all questions alike.
+        files: of the distinct texts.
+        positions: (n,) of the text of each row of the job, NO_TEXT where it has none.
         lengths: tokens in the parts of prompts, of a sample of the texts.
         label: how to ask, the layout settled.
-        answers: where the answers are.
-        shards: how many shards are to be computed.
-        pairs: pairs in them.
-        answered: wanted pairs that are answered already.
+        store: where the annotations are.
+        wanted: by position of a text, the pairs (texts, H), or (texts, 1) for all questions alike.
+        shards: that are to be computed.
+        pairs: in these shards.
     """
 
     job: Job
     mask: Mask | None
-    texts: Texts
-    wanted: Mapping[int, Pairs]
+    files: tuple[TextFile, ...]
+    positions: Positions
     lengths: Lengths
     label: Label
-    answers: Answers
-    shards: int
-    pairs: int
-    answered: int
+    store: AnnotationStore
+    wanted: Pairs
+    shards: tuple[Shard, ...] = ()
+    pairs: int = 0
+
+    @property
+    def annotated(self) -> int:
+        """Wanted pairs that are annotated already."""
+        return int(self.wanted.sum()) * (len(self.job.distinct) // self.wanted.shape[1]) - self.pairs
 
     @property
     def estimate(self) -> Estimate:
@@ -135,8 +138,8 @@ class Plan:
 
     @property
     def n_texts(self) -> int:
-        """Distinct texts that are to be labelled, answered or not."""
-        return sum(int(pairs.any(axis=1).sum()) for pairs in self.wanted.values())
+        """Distinct texts that are to be labelled, annotated or not."""
+        return int(self.wanted.any(axis=1).sum())
 
     @property
     def rate(self) -> float | None:
@@ -144,14 +147,15 @@ class Plan:
         if self.job.options.rate:
             return self.job.options.rate
         beat = read_beat(self.job.answers)
-        known = beat is not None and beat.labeller == self.answers.folder.name and beat.pairs > 0
+        known = beat is not None and beat.labeller == self.store.folder.name and beat.pairs > 0
         return beat.rate / max(beat.workers, 1) if beat is not None and known else None
 
-    def todo(self) -> Iterator[Shard]:
-        """Yield the shards to compute; what they ask is written down as they come."""
-        for part, pairs in _missing(self.job, self.texts, self.wanted, self.answers):
-            for block in blocks(pairs, self.job.options.shard_rows):
-                yield self.answers.shard(part, block, self.job.distinct)
+    @property
+    def missing(self) -> Iterator[tuple[TextFile, slice, Pairs]]:
+        """The files of texts, their positions, and the pairs (rows, H) that are wanted and not annotated."""
+        for file, rows in slices(self.files):
+            if self.wanted[rows].any():
+                yield file, rows, self.wanted[rows] & ~self.store.annotated(file, self.job.distinct)
 
 
 def make_plan(job: Job, engines: Engines) -> Plan:
@@ -162,64 +166,74 @@ def make_plan(job: Job, engines: Engines) -> Plan:
         ModelError: the model is not found.
     """
     mask = Mask.read(job.options.mask, len(job.questions)) if job.options.mask else None
-    texts, sample = _register(job)
+    file_rows = max(1, FILE_ROWS // job.options.shard_rows) * job.options.shard_rows
+    texts = register(job.answers, job.tables, file_rows)
+    sample = [truncate_words(text, job.options.max_words) for text in texts.sample]
     lengths = engines.lengths(job.llm, job.label, sample, job.distinct)
-    label, answers = _settle(job, lengths)
-    return _count(Plan(job, mask, texts, {}, lengths, label, answers, 0, 0, 0))
+    label, store = _settle(job, lengths)
+    none = np.zeros((0, 1), dtype=bool)
+    return _with_shards(Plan(job, mask, texts.files, texts.positions, lengths, label, store, none))
 
 
-def _count(plan: Plan) -> Plan:
-    """Return a plan with what its job wants, and how much of it is to be done."""
-    job, texts, answers = plan.job, plan.texts, plan.answers
-    wanted = _wanted(job, texts, plan.mask)
-    asked = [
-        block.asked
-        for _, pairs in _missing(job, texts, wanted, answers)
-        for block in blocks(pairs, job.options.shard_rows)
-    ]
-    n_pairs = sum(int(pairs.sum()) for pairs in asked)
-    every = sum(int(pairs.sum()) * (len(job.distinct) // pairs.shape[1]) for pairs in wanted.values())
-    return replace(plan, wanted=wanted, shards=len(asked), pairs=n_pairs, answered=every - n_pairs)
+def _with_shards(plan: Plan) -> Plan:
+    """Return a plan with what its job wants, and the shards that are missing of it."""
+    job, plan = plan.job, replace(plan, wanted=_wanted(plan))
+    shards: list[Shard] = []
+    n_pairs = 0
+    for file, _, pairs in plan.missing:
+        shards += cut(file, pairs, job.distinct, job.options.shard_rows)
+        n_pairs += int(pairs.sum())
+    return replace(plan, shards=tuple(shards), pairs=n_pairs)
+
+
+def _wanted(plan: Plan) -> Pairs:
+    """Return the wanted pairs by position of a text; see `Plan.wanted`."""
+    job, n_texts = plan.job, sum(file.rows for file in plan.files)
+    # Rows without a text have position -1: what they want is in the last row, and is left out.
+    wanted = np.zeros((n_texts + 1, 1 if plan.mask is None else len(job.distinct)), dtype=bool)
+    if plan.mask is None:
+        wanted[plan.positions] = True
+        return wanted[:-1]
+    start = 0
+    for _, table in job.tables(["row_id"]):
+        positions = plan.positions[start : start + len(table)]
+        by_hypothesis = plan.mask.of(table["row_id"].to_numpy(), len(job.questions))
+        for hypothesis, column in enumerate(job.columns):
+            if column is not None:
+                wanted[positions[by_hypothesis[:, hypothesis]], column] = True
+        start += len(table)
+    return wanted[:-1]
 
 
 def first_rows(plan: Plan, n_pairs: float) -> Plan:
-    """Return the plan of the rows that come first by their hash and lack so many answers, at least one row.
+    """Return the plan of the rows that come first by their hash: as many as lack `n_pairs`, one at least.
 
     Args:
-        plan: of all rows; what was answered since it was made is seen.
-        n_pairs: answers to ask for. Rows that have all of theirs are in as well, up to the last one asked.
+        plan: of all rows; what was annotated since it was made is seen.
+        n_pairs: pairs to ask. Rows of which all are annotated are in as well, up to the last one asked.
     """
-    plan.answers.refresh()
-    missing = _missing(plan.job, plan.texts, plan.wanted, plan.answers)
-    lacks = {
-        position: pairs.sum(axis=1) for position, (_, pairs) in zip(sorted(plan.wanted), missing, strict=True)
-    }
-    tables = [_lacking(plan, table, lacks) for _, table in plan.job.tables(["row_id", "text_id"])]
-    hashes, lacking = (np.concatenate(column) for column in zip(*tables, strict=True))
+    plan.store.refresh()
+    lacks = np.zeros(len(plan.wanted) + 1, dtype=np.int64)  # the last: of rows without a text
+    for _, rows, pairs in plan.missing:
+        lacks[rows] = pairs.sum(axis=1)
+    hashes = np.concatenate([plan.job.hashes(table) for _, table in plan.job.tables(["row_id"])])
     order = np.argsort(hashes, kind="stable")
-    asked = np.cumsum(lacking[order])
+    asked = np.cumsum(lacks[plan.positions][order])
     limit = max(n_pairs, asked[np.argmax(asked > 0)])  # one row at least
-    last = int(np.searchsorted(asked, limit, side="right")) - 1
-    return _count(replace(plan, job=replace(plan.job, up_to=hashes[order][last])))
-
-
-def _lacking(plan: Plan, table: pa.Table, lacks: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hash of each row of a table (n,), and how many answers about its text are missing (n,)."""
-    missing = np.zeros(len(table), dtype=np.int64)
-    for position, mine, rows in by_part(find_places(plan.texts, table)):
-        missing[mine] = lacks[position][rows]
-    return plan.job.hashes(table), missing
+    up_to = hashes[order][int(np.searchsorted(asked, limit, side="right")) - 1]
+    job, positions = replace(plan.job, up_to=up_to), plan.positions[hashes <= up_to]
+    return _with_shards(replace(plan, job=job, positions=positions))
 
 
 def describe(plan: Plan) -> str:
     """Return in one line what is to be asked, and what it takes."""
     tokens, price = plan.estimate, plan.job.options.price_per_hour
     words = [f"{plan.n_texts:,} texts x {len(plan.job.distinct):,} questions", f"{plan.pairs:,} pairs to ask"]
-    if plan.answered:
-        words[-1] += f" ({plan.answered:,} more are answered already)"
+    if plan.annotated:
+        words[-1] += f" ({plan.annotated:,} more are annotated already)"
     if tokens.prompt_tokens:
         words.append(f"about {tokens.prompt_tokens:,} prompt tokens ({tokens.computed_tokens:,} not shared)")
-    words.append(f"{plan.shards:,} shards")
+    words.append(f"{len(plan.shards):,} shards")
     if plan.pairs and (minutes := plan.job.options.max_minutes):
         words.append(f"as many rows as fit {minutes:g} min (annotate.max_minutes)")
     if plan.rate and plan.pairs:
@@ -231,9 +245,9 @@ def describe(plan: Plan) -> str:
     return ", ".join(words)
 
 
-def _settle(job: Job, lengths: Lengths) -> tuple[Label, Answers]:
-    """Return how to ask and where such answers are; answers that are there already decide an `auto`."""
-    stores: dict[Layout, Answers] = {layout: _answers(job, layout) for layout in LAYOUTS}
+def _settle(job: Job, lengths: Lengths) -> tuple[Label, AnnotationStore]:
+    """Return how to ask and where such annotations are; those that are there decide an `auto`."""
+    stores: dict[Layout, AnnotationStore] = {layout: _store(job, layout) for layout in LAYOUTS}
     begun: list[Layout] = [layout for layout in LAYOUTS if stores[layout].begun]
     layout: Layout = _layout(job.label)
     if job.label.layout == "auto":
@@ -250,65 +264,6 @@ def _per_pair(lengths: Lengths) -> str:
     return ", ".join(f"{tokens:.0f} {layout}" for layout, tokens in cost.items())
 
 
-def _answers(job: Job, layout: Layout) -> Answers:
+def _store(job: Job, layout: Layout) -> AnnotationStore:
     decides = {**job.labeller, "layout": layout, "max_words": job.options.max_words}
-    return Answers(job.answers, decides)
-
-
-def _register(job: Job) -> tuple[Texts, list[str]]:
-    """Take in all texts; return them, and a sample: those with the least hashes, which is a random one."""
-    texts = Texts(job.answers)
-    least: dict[bytes, str] = {}
-    part_rows = max(1, PART_ROWS // job.options.shard_rows) * job.options.shard_rows
-    for _, table in job.tables(["text_id", "text"]):
-        there = table.filter(table["text_id"].is_valid())
-        found = dict(
-            zip(map(bytes.fromhex, there["text_id"].to_pylist()), there["text"].to_pylist(), strict=True)
-        )
-        texts.add(found, part_rows)
-        least |= found
-        least = {text_id: least[text_id] for text_id in nsmallest(SAMPLE, least)}
-    texts.flush()
-    return texts, [truncate_words(text, job.options.max_words) for text in least.values()]
-
-
-def _wanted(job: Job, texts: Texts, mask: Mask | None) -> dict[int, Pairs]:
-    """Return the pairs that are wanted of each part, by its position."""
-    wanted: dict[int, Pairs] = {}
-    for _, table in job.tables(["row_id", "text_id"]):
-        places, pairs = find_places(texts, table), _asked(job, table, mask)
-        for position, mine, rows in by_part(places):
-            shape = (texts.parts[position].rows, pairs.shape[1])
-            held = wanted.setdefault(position, np.zeros(shape, dtype=bool))
-            np.logical_or.at(held, rows, pairs[mine])
-    return wanted
-
-
-def _asked(job: Job, table: pa.Table, mask: Mask | None) -> Pairs:
-    """Return which distinct questions each row is asked: (n, H), or (n, 1) for all alike."""
-    if mask is None:
-        return np.ones((len(table), 1), dtype=bool)
-    by_hypothesis = mask.of(table["row_id"].to_numpy(), len(job.questions))
-    asked = np.zeros((len(table), len(job.distinct)), dtype=bool)
-    for hypothesis, column in enumerate(job.columns):
-        if column is not None:
-            asked[:, column] |= by_hypothesis[:, hypothesis]
-    return asked
-
-
-def find_places(texts: Texts, table: pa.Table) -> Places:
-    """Return where the text of each row of a table is; UNKNOWN where a row has none."""
-    ids = table["text_id"].to_pylist()
-    places = np.full(len(ids), UNKNOWN, dtype=np.int64)
-    there = [i for i, text_id in enumerate(ids) if text_id is not None]
-    places[there] = texts.find([bytes.fromhex(ids[i]) for i in there])
-    return places
-
-
-def _missing(
-    job: Job, texts: Texts, wanted: Mapping[int, Pairs], answers: Answers
-) -> Iterator[tuple[Part, Pairs]]:
-    """Yield the parts with the pairs (rows, H) that are wanted and not answered."""
-    for position, pairs in sorted(wanted.items()):
-        part = texts.parts[position]
-        yield part, pairs & ~answers.done(part, job.distinct)
+    return AnnotationStore(job.answers, decides)

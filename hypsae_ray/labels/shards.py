@@ -1,323 +1,79 @@
-"""Labelling shard by shard: what an actor does with one, and how the driver follows all of them.
+"""Shards: some rows of a file of texts and the questions about them, one task and one file of annotations."""
 
-An actor reads the texts of a shard, asks the model, and writes the answers; nothing but a short report comes
-back. What was answered is written even where other pairs of the shard were not; such a file says which pairs
-it holds. A failure that may pass makes a report too, and what is left of its shard is tried again when the
-others are done.
-"""
-
-import logging
-import os
-import socket
-import time
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from hypsae_ray.config import Label
-from hypsae_ray.data.words import truncate_words
-from hypsae_ray.errors import HypsaeError, ModelError, StageError, TransientError
-from hypsae_ray.labels.annotations import Shard, to_table
-from hypsae_ray.models.protocols import WORDS_KEPT, Annotations, LanguageModel
-from hypsae_ray.store.artifacts import Folder
-from hypsae_ray.store.schema import UNANSWERED, USABLE, Status
-from hypsae_ray.store.usage import Usage
+from hypsae_ray.labels.texts import TextFile
 
-FAILURES_IN_A_ROW = 10  # per replica: an outage meets the shards of all of them at once
-_log = logging.getLogger(__name__)
+Pairs = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Report:
-    """What became of one shard.
+class Shard:
+    """Pairs of text and question that one task asks.
 
     Attributes:
-        shard: which one.
-        answers: how many pairs that were asked have each status, by its name; empty if none was.
-        usage: tokens and engine seconds.
-        worker: machine and process.
-        started: when it was begun, in seconds since 1970.
-        ended: when it was written.
-        there: its file was there already: another job had written it meanwhile.
-        failure: why pairs of it are to be tried again, those that `shard` asks; "" if none is.
-        error: what kind of failure that is, a word; "" if there is none.
-        file: what was written; "" for nothing.
-        words: what answers without a yes or no begin with.
-        reason: why the last pair failed that did.
+        file: of the texts.
+        start: its first row that is in the shard.
+        rows: how many rows are.
+        questions: that are asked about any of them.
+        packed: the pairs (rows, questions) as bits, where they are not all; None: all.
     """
 
-    shard: Shard
-    answers: Mapping[str, int] = field(default_factory=dict)
-    usage: Usage = field(default_factory=Usage)
-    worker: str = ""
-    started: float = 0.0
-    ended: float = 0.0
-    there: bool = False
-    failure: str = ""
-    error: str = ""
-    file: str = ""
-    words: Mapping[str, int] = field(default_factory=dict[str, int])
-    reason: str = ""
+    file: TextFile
+    start: int
+    rows: int
+    questions: tuple[str, ...]
+    packed: bytes | None = None
 
     @property
-    def pairs(self) -> int:
-        """Pairs that were asked."""
-        return sum(self.answers.values())
+    def name(self) -> str:
+        """Its file name, by which finished shards are known."""
+        pairs = "" if self.packed is None else f"-{hash8(self.packed)}"
+        questions = questions_key(self.questions)
+        return f"shard-{self.file.key}-{self.start:06d}-{self.rows}-{questions}{pairs}.parquet"
 
     @property
-    def counts(self) -> dict[str, Mapping[str, float]]:
-        """What there is to add up over all shards, by kind (see `cluster.engines.Engines.publish`)."""
-        usage = self.usage
-        return {
-            "shards": {"failed" if self.failure else "there" if self.there else "done": 1},
-            "answers": self.answers,
-            "tokens": {"prompt": usage.prompt, "cached": usage.cached, "generated": usage.generated},
-            "errors": {self.error: 1} if self.error else {},
-            "seconds": {"engine": usage.seconds, "shard": self.ended - self.started},
-        }
-
-
-@dataclass(frozen=True)
-class LabelShards:
-    """The work of an actor.
-
-    Attributes:
-        texts: folder of the distinct texts.
-        answers: folder of this labeller's answers.
-        label: how to ask.
-        max_words: texts are cut after so many words.
-    """
-
-    texts: Folder
-    answers: Folder
-    label: Label
-    max_words: int
-
-    def __call__(self, model: LanguageModel, shard: Shard) -> Report:
-        """Compute and write one shard, unless it is there.
-
-        Raises:
-            HypsaeError: no shard can be computed or written.
-        """
-        if self.answers.has(shard.name):
-            return Report(shard, there=True)
-        _log.info("begins %s", shard.name)
-        started = time.time()
-        try:
-            report = self._keep(model, shard, self._label(model, shard), started)
-        except ModelError as error:
-            return self._stopped(model, shard, error, started)
-        except HypsaeError:
-            raise
-        except Exception as error:
-            _log.exception("fails %s", shard.name)
-            kind = type(error).__name__
-            return Report(shard, failure=f"{kind}: {error}", error=kind)
-        _log.info("ends %s", shard.name)
-        return report
-
-    def _stopped(self, model: LanguageModel, shard: Shard, error: ModelError, started: float) -> Report:
-        """Keep what was answered before an error; return what is to be tried again, if that can help."""
-        answered = error.answered
-        report = Report(shard) if answered is None else self._keep(model, shard, answered, started)
-        if not isinstance(error, TransientError):
-            error.answered = None  # it is kept, and no driver needs it
-            raise error
-        if answered is not None:
-            wanted = _wanted(shard, answered.status.shape)
-            shard = shard.only(wanted & (answered.status == Status.UNASKED))
-        return replace(report, shard=shard, failure=str(error), error=type(error).__name__)
-
-    def lost(self, shard: Shard, reason: str) -> Report:
-        """Return the report of a shard whose actors died."""
-        return Report(shard, failure=reason, error="lost")
-
-    def _label(self, model: LanguageModel, shard: Shard) -> Annotations:
-        texts = self.texts.read_rows(shard.part.name, shard.start, shard.rows, ["text"])["text"].to_pylist()
-        questions = self.answers.read_json(f"questions-{shard.questions}.json")
-        cut = [truncate_words(text, self.max_words) for text in texts]
-        shortened = np.array([short != text for short, text in zip(cut, texts, strict=True)], dtype=bool)
-        try:
-            scores = model.score(cut, questions, self.label, shard.pairs(len(questions)))
-        except ModelError as error:
-            if error.answered is not None:
-                _mark_cut(error.answered, shortened)
-            raise
-        return _mark_cut(scores, shortened)
-
-    def _keep(self, model: LanguageModel, shard: Shard, scores: Annotations, started: float) -> Report:
-        """Write what was answered, as a shard of these pairs alone if it is not all that was asked."""
-        report = Report(
-            shard,
-            count_answers(scores.status),
-            scores.usage,
-            _worker(),
-            started,
-            time.time(),
-            words=scores.words,
-            reason=scores.reason,
+    def pairs(self) -> Pairs:
+        """The pairs to ask (rows, questions)."""
+        shape = (self.rows, len(self.questions))
+        if self.packed is None:
+            return np.ones(shape, dtype=bool)
+        bits = np.unpackbits(
+            np.frombuffer(self.packed, dtype=np.uint8), count=self.rows * len(self.questions)
         )
-        answered = ~np.isin(scores.status, UNANSWERED)
-        if not answered.any():
-            return report
-        wanted = _wanted(shard, answered.shape)
-        kept = shard if (answered == wanted).all() else shard.only(answered)
-        stored = replace(scores, status=np.where(answered, scores.status, Status.UNASKED))
-        made = {
-            "versions": getattr(model, "versions", {}),
-            "usage": vars(scores.usage),
-            "worker": report.worker,
-            "started": started,
-            "ended": report.ended,
-        }
-        written = self.answers.write_table_once(kept.name, to_table(stored, made))
-        return replace(report, there=not written, file=kept.name if written else "")
+        return bits.astype(bool).reshape(shape)
+
+    def only(self, pairs: Pairs) -> "Shard":
+        """Return the shard of these pairs (rows, questions) alone."""
+        return replace(self, packed=None if pairs.all() else np.packbits(pairs).tobytes())
 
 
-@dataclass
-class Tally:
-    """The reports of a job, added up.
+def cut(file: TextFile, pairs: Pairs, questions: Sequence[str], rows: int) -> Iterator[Shard]:
+    """Cut the pairs to ask of a file (n, H) into shards of up to `rows` rows; one without a pair is left out.
 
-    Attributes:
-        failures_in_a_row: so many shards without any answer end the job.
-        usage: tokens and engine seconds.
-        computed: shards that this job finished.
-        there: shards that another job had written.
-        failed: reports of the shards that are to be tried again, by name.
-        answers: how many answers have each status.
-        words: what answers without a yes or no begin with.
-        reason: why the last pair failed that did.
-        files: what was written as long as no answer has a label.
+    >>> found = cut(TextFile(0, 4, ""), np.array([[1, 0], [1, 0], [0, 0], [1, 1]], bool), ("a", "b"), 2)
+    >>> [(shard.start, shard.questions, shard.packed is None) for shard in found]
+    [(0, ('a',), True), (2, ('a', 'b'), False)]
     """
-
-    failures_in_a_row: int = FAILURES_IN_A_ROW
-    usage: Usage = field(default_factory=Usage)
-    computed: int = 0
-    there: int = 0
-    failed: dict[str, Report] = field(default_factory=dict)
-    answers: Counter[str] = field(default_factory=Counter)
-    words: Counter[str] = field(default_factory=Counter)
-    reason: str = ""
-    files: list[str] = field(default_factory=list)
-    _spans: dict[str, tuple[float, float]] = field(default_factory=dict)
-    _since: float | None = None  # by the clock of this process: those of machines may differ
-    _last: float = 0.0
-    _in_a_row: int = 0
-
-    def add(self, report: Report) -> None:
-        """Count one report.
-
-        Raises:
-            StageError: too many shards failed one after the other for another one to be worth a try.
-        """
-        self._count(report)
-        self._in_a_row = self._in_a_row + 1 if report.failure and not report.pairs else 0
-        if not report.failure:
-            self.there += report.there
-            self.computed += not report.there
-            return
-        self.failed[report.shard.name] = report
-        if self._in_a_row >= self.failures_in_a_row:
-            raise StageError(
-                f"{self._in_a_row} shards failed in a row, the last one with: {report.failure}\n"
-                f"{self.computed} shards are finished and kept; the same command goes on from there"
-            )
-
-    def _count(self, report: Report) -> None:
-        if report.there or not report.pairs:
-            return
-        self.answers.update(report.answers)
-        self.words.update(report.words)
-        self.reason = report.reason or self.reason
-        self.files = [] if self.usable else [*self.files, report.file]
-        self.usage += report.usage
-        self._last = time.monotonic()
-        began = self._last - (report.ended - report.started)
-        self._since = began if self._since is None else min(self._since, began)
-        first, last = self._spans.get(report.worker, (report.started, report.ended))
-        self._spans[report.worker] = (min(first, report.started), max(last, report.ended))
-
-    @property
-    def usable(self) -> int:
-        """Answers with a label."""
-        return sum(self.answers[status.name.lower()] for status in USABLE)
-
-    def is_barren(self, least: int) -> bool:
-        """Whether at least so many answers came and none of them has a label; `files` holds them then."""
-        return not self.usable and self.answers.total() >= least
-
-    @property
-    def why_no_label(self) -> list[str]:
-        """What is known of answers without a label, a line each."""
-        lines: list[str] = []
-        unsure = sum(self.answers[status.name.lower()] for status in (Status.UNSURE, Status.UNPARSABLE))
-        if unsure and self.words:
-            shares = [f"{word!r} ({n / unsure:.0%})" for word, n in self.words.most_common(WORDS_KEPT)]
-            lines.append(f"answers without a yes or no begin with {', '.join(shares)}")
-        return [*lines, f"the last pair without an answer: {self.reason}"] if self.reason else lines
-
-    @property
-    def busy(self) -> float | None:
-        """Share of the time, from its first shard to its last, that an engine worked; None if unknown."""
-        spans = sum(last - first for first, last in self._spans.values())
-        return min(1.0, self.usage.seconds / spans) if spans and self.usage.seconds else None
-
-    @property
-    def seconds(self) -> float:
-        """Time from the first shard that was begun to the last one that ended, whoever computed them."""
-        return 0.0 if self._since is None else self._last - self._since
-
-    @property
-    def workers(self) -> int:
-        """Processes that computed shards."""
-        return len(self._spans)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a manifest keeps of it."""
-        busy = None if self.busy is None else round(self.busy, 4)
-        return {
-            "shards_computed": self.computed,
-            "shards_by_others": self.there,
-            "shards_failed": sorted(self.failed),
-            "workers": self.workers,
-            "busy_share": busy,
-        }
-
-    @property
-    def last_failure(self) -> str:
-        """Why the last shard failed that did."""
-        return list(self.failed.values())[-1].failure
-
-    def retry(self) -> list[Shard]:
-        """Return what is left of the shards that failed, to be tried again; they count as failed no more."""
-        failed, self.failed, self._in_a_row = self.failed, {}, 0
-        return [report.shard for report in failed.values()]
+    for start in range(0, len(pairs), rows):
+        part = pairs[start : start + rows]
+        columns = np.flatnonzero(part.any(axis=0))
+        if len(columns):
+            shard = Shard(file, start, len(part), tuple(questions[column] for column in columns))
+            yield shard.only(part[:, columns])
 
 
-def count_answers(status: np.ndarray) -> dict[str, int]:
-    """Return how many answers have each status, by its name; pairs that were not asked have none.
-
-    >>> count_answers(np.array([[Status.OK, Status.UNASKED], [Status.OK, Status.CUT]]))
-    {'ok': 2, 'cut': 1}
-    """
-    codes, counts = np.unique(status[status != Status.UNASKED], return_counts=True)
-    return {Status(code).name.lower(): n for code, n in zip(codes.tolist(), counts.tolist(), strict=True)}
+def questions_key(questions: Sequence[str]) -> str:
+    """Return what names of files call questions that are asked together."""
+    return hash8(json.dumps(questions).encode())
 
 
-def _wanted(shard: Shard, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the pairs (rows, H) that a shard asks."""
-    pairs = shard.pairs(shape[1])
-    return np.ones(shape, dtype=bool) if pairs is None else pairs
-
-
-def _mark_cut(scores: Annotations, shortened: np.ndarray) -> Annotations:
-    scores.status[shortened[:, None] & (scores.status == Status.OK)] = Status.CUT
-    return scores
-
-
-def _worker() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"
+def hash8(content: bytes) -> str:
+    """Return the first 8 hex digits of the SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()[:8]

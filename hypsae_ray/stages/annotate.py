@@ -1,7 +1,7 @@
 """Stage `annotate`: P(yes) of every text for every hypothesis, in shards that are never computed twice.
 
 1. Plan (`labels.plan`): the distinct texts go into `answers/`; what is not answered yet is cut into shards.
-2. Ask (`labels.shards`): actors compute shards and write them. One that fails is tried again, and
+2. Ask (`labels.work`): actors compute shards and write them. One that fails is tried again, and
    left for the next run after some tries.
 3. Assemble (`labels.assembly`): one row per row of the data, with a value and a status per hypothesis.
 """
@@ -19,7 +19,7 @@ from hypsae_ray.errors import PartialResultError, StageError
 from hypsae_ray.labels.annotations import read_annotation_table
 from hypsae_ray.labels.assembly import write_annotations
 from hypsae_ray.labels.plan import Job, Plan, describe, first_rows, make_plan
-from hypsae_ray.labels.shards import FAILURES_IN_A_ROW, LabelShards, Tally
+from hypsae_ray.labels.work import FAILURES_IN_A_ROW, LabelShards, Tally
 from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, DEFAULT_LABEL, Annotations, LanguageModel
 from hypsae_ray.stages.workspace import Track, Workspace
 from hypsae_ray.store.artifacts import Folder, Outcome
@@ -98,16 +98,16 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     plan = make_plan(job, engines)
     say(f"annotate: {describe(plan)}")
     tally = Tally(FAILURES_IN_A_ROW * max(1, job.llm.replicas.max))
-    none_before, all_rows = not plan.answered, job.n_rows
+    none_before, all_rows = not plan.annotated, job.n_rows
     if plan.shards and job.options.max_minutes is not None:
         plan = _ask_for(60 * job.options.max_minutes, plan, tally, engines, track, say)
     elif plan.shards:
         _ask(plan, tally, engines, track, say)
     if none_before and not tally.failed:
         _require_a_label(tally, plan, 1)
-    plan.answers.refresh()
+    plan.store.refresh()
     counts, n_rows = write_annotations(plan)
-    made_with = sorted(plan.answers.made_with)
+    made_with = sorted(plan.store.made_with)
     if len(made_with) > 1:
         say(f"annotate: these answers are of {len(made_with)} versions: {'; '.join(made_with)}")
     if tally.there:
@@ -125,7 +125,7 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
         raise PartialResultError(_failures(tally, plan))
     facts = {
         "made_with": made_with,
-        "shards": plan.shards,
+        "shards": len(plan.shards),
         "answers": counts,
         "layout": plan.label.layout,
         "rows_unasked": all_rows - n_rows,
@@ -164,17 +164,17 @@ def _unasked_rows(n_rows: int, all_rows: int, tally: Tally, job: Job) -> str:
 def _ask(plan: Plan, tally: Tally, engines: Engines, track: Track, say: Say) -> None:
     """Compute the shards of a plan; those that failed each time are in the tally."""
     job = plan.job
-    plan.answers.begin()
-    work = LabelShards(job.answers, plan.answers.folder, plan.label, job.options.max_words)
+    plan.store.begin(plan.shards)
+    work = LabelShards(job.answers, plan.store.folder, plan.label, job.options.max_words)
     pool = engines.language_model(job.llm)
-    progress = Progress(job.answers, plan.answers.folder.name, plan.shards, plan.pairs)
+    progress = Progress(job.answers, plan.store.folder.name, len(plan.shards), plan.pairs)
     if other := progress.other:
         say(f"annotate: another job is at work here ({other.host}); both go on, each shard is written once")
-    name = {"run": PurePosixPath(job.answers.path).parent.name, "labeller": plan.answers.folder.name}
+    name = {"run": PurePosixPath(job.answers.path).parent.name, "labeller": plan.store.folder.name}
     with progress:
-        shards, total = plan.todo(), plan.shards
+        shards = plan.shards
         for attempt in range(1, job.options.tries + 1):
-            for report in track(pool.map(work, shards, on_lost=work.lost), total, "shard"):
+            for report in track(pool.map(work, shards, on_lost=work.lost), len(shards), "shard"):
                 tally.add(report)
                 engines.publish(name, report.counts)
                 progress.count(report.pairs, report.started, tally.workers, shards=not report.failure)
@@ -182,8 +182,7 @@ def _ask(plan: Plan, tally: Tally, engines: Engines, track: Track, say: Say) -> 
             if not tally.failed or attempt == job.options.tries:
                 break
             why, shards = tally.last_failure, tally.retry()
-            total = len(shards)
-            say(f"annotate: {total} shards failed and are tried again; the last one: {why}")
+            say(f"annotate: {len(shards)} shards failed and are tried again; the last one: {why}")
 
 
 def _require_a_label(tally: Tally, plan: Plan, least: int) -> None:
@@ -191,7 +190,7 @@ def _require_a_label(tally: Tally, plan: Plan, least: int) -> None:
     if not tally.is_barren(least):
         return
     for name in filter(None, tally.files):
-        plan.answers.folder.remove(name)
+        plan.store.folder.remove(name)
     counts = ", ".join(f"{n:,} {name}" for name, n in tally.answers.most_common())
     commonest = Status[tally.answers.most_common(1)[0][0].upper()]
     lines = [
@@ -209,7 +208,7 @@ def _failures(tally: Tally, plan: Plan) -> str:
     more = len(tally.failed) - len(shown)
     return "\n".join(
         [
-            f"annotate: the result is partial: {len(tally.failed)} of {plan.shards} shards failed "
+            f"annotate: the result is partial: {len(tally.failed)} of {len(plan.shards)} shards failed "
             f"{plan.job.options.tries} times:",
             *lines,
             *([f"  and {more} more"] if more else []),

@@ -353,7 +353,7 @@ def test_the_first_line_says_what_the_job_takes(place: Place):
     said.clear()
     annotation.run(place.job(texts(50), 5, price_per_hour=1), place.out, Counting(), said.append)
     assert said[0].startswith(
-        "annotate: 50 texts x 5 questions, 50 pairs to ask (200 more are answered already)"
+        "annotate: 50 texts x 5 questions, 50 pairs to ask (200 more are annotated already)"
     )
     assert "replica hours at" in said[0]  # as the first job measured it
 
@@ -391,8 +391,7 @@ def test_rows_in_another_order_read_each_answers_file_once(
     place: Place, order: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("hypsae_ray.data.files.ROWS_PER_FRAME", 50)  # many tables of rows
-    monkeypatch.setattr("hypsae_ray.labels.plan.PART_ROWS", 32)  # and many parts of texts
-    monkeypatch.setattr("hypsae_ray.labels.assembly.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("hypsae_ray.labels.plan.FILE_ROWS", 32)  # and many parts of texts
     rows, engines = texts(300), Counting()
     run(place, place.job([*rows, ""]), engines)
     others = {"turned round": ["", *rows[::-1]], "repeated": [*rows, *rows[::-1], rows[7]]}

@@ -13,7 +13,7 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import annotation
 from hypsae_ray.data.arrays import hash_ids
 from hypsae_ray.errors import PartialResultError
-from hypsae_ray.labels import shards
+from hypsae_ray.labels import work
 from hypsae_ray.labels.annotations import read_annotation_table
 from hypsae_ray.labels.read import find_annotations
 from hypsae_ray.models.protocols import DEFAULT_LABEL
@@ -62,7 +62,7 @@ def run(place: Place, engines: Clocked, monkeypatch: pytest.MonkeyPatch, rows: l
     def clock() -> float:
         return engines.now
 
-    monkeypatch.setattr(shards, "time", SimpleNamespace(time=clock, monotonic=clock))
+    monkeypatch.setattr(work, "time", SimpleNamespace(time=clock, monotonic=clock))
     said: list[str] = []
     done = annotation.run(place.job(rows, H, **options), place.out, engines, said.append)
     return done, said

@@ -22,7 +22,7 @@ from hypsae_ray.data.chunks import (
     to_chunks,
 )
 from hypsae_ray.errors import InputError
-from hypsae_ray.labels.annotations import annotation_columns
+from hypsae_ray.labels.annotations import to_columns
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.stats.regression.design import make_design
@@ -129,7 +129,7 @@ def store(folder: Path, row_ids: np.ndarray, p_yes: np.ndarray, sizes: list[int]
     ends = np.cumsum(sizes)
     for start, end in zip(ends - sizes, ends, strict=True):
         one = p_yes[start:end].astype(np.float32)
-        columns = annotation_columns(Annotations(one, np.zeros_like(one), np.zeros(one.shape, dtype=np.int8)))
+        columns = to_columns(Annotations(one, np.zeros_like(one), np.zeros(one.shape, dtype=np.int8)))
         table = {"row_id": pa.array(row_ids[start:end]), **columns}
         Folder.at(folder).write_table(
             f"annotations-{start:05d}.parquet", pa.table(table, schema=annotations(p_yes.shape[1]))

@@ -8,7 +8,7 @@ import pytest
 from hypsae_ray.api.evaluation import evaluate_hypotheses
 from hypsae_ray.config import Evaluate
 from hypsae_ray.data.arrays import BLOCK_ROWS
-from hypsae_ray.labels.annotations import annotation_columns
+from hypsae_ray.labels.annotations import to_columns
 from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.stats.evaluate import evaluate
@@ -25,7 +25,7 @@ def store(folder: Path, p_yes: np.ndarray, status: np.ndarray, sizes: list[int],
     for start, end in zip(ends - sizes, ends, strict=True):
         part = slice(start, end)
         scores = Annotations(p_yes[part], np.zeros_like(p_yes[part]), status[part])
-        columns = {"row_id": pa.array(ids[part], pa.int64()), **annotation_columns(scores)}
+        columns = {"row_id": pa.array(ids[part], pa.int64()), **to_columns(scores)}
         table = pa.table(columns, schema=annotations(p_yes.shape[1]))
         out.write_table(f"annotations-{start:012d}.parquet", table)
     return out
