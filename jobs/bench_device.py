@@ -26,7 +26,7 @@ import torch
 
 from hypsae_ray.config import Embed, TrainSae
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
-from hypsae_ray.sae.collective import Alone
+from hypsae_ray.sae.collective import Collective
 from hypsae_ray.sae.training import Epoch, Shard, train
 
 TEXTS_AT_ONCE = 4096
@@ -80,7 +80,7 @@ def _train(options: argparse.Namespace, device: str, size: int) -> dict[str, Any
     _forget_memory(device)
     held_out = Shard.of(x[: options.rows // 10])
     epochs: list[Epoch] = []
-    train(Shard.of(x), held_out, sae, Alone(torch.device(device)), lambda now: epochs.append(now.epoch))
+    train(Shard.of(x), held_out, sae, Collective(torch.device(device)), lambda now: epochs.append(now.epoch))
     return _case("train_sae", device, "float32", size, options.rows / min(e.seconds for e in epochs))
 
 

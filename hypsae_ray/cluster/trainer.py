@@ -28,7 +28,7 @@ from hypsae_ray.cluster.capacity import bundle_of
 from hypsae_ray.config import TrainSae
 from hypsae_ray.errors import StageError
 from hypsae_ray.sae import model as saes
-from hypsae_ray.sae.collective import Group
+from hypsae_ray.sae.collective import Collective
 from hypsae_ray.sae.training import Epoch, LoadShards, Progress, Trained, train
 
 # Ray Train chooses between two versions of its classes when it is imported, which its types do not tell.
@@ -126,7 +126,7 @@ def _run_config(storage: Storage, scratch: str) -> Any:
 def _work(config: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[dict[str, Any]]] | None:
     """Train in one worker; rank 0 returns what `Trained` is rebuilt from."""
     job: _Job = config["job"]
-    group = Group(ray.train.torch.get_device())
+    group = Collective.of_group(ray.train.torch.get_device())
     shard, val = job.load(group.rank, group.world)
     report = _Reporter(job, group)
     trained = train(shard, val, job.options, group, report, _last_snapshot())
@@ -149,7 +149,7 @@ class _Reporter:
     All that asks Ray here waits for all ranks, so that each one must come to the same decisions.
     """
 
-    def __init__(self, job: _Job, group: Group) -> None:
+    def __init__(self, job: _Job, group: Collective) -> None:
         self._job, self._group = job, group
         self._saved = time.monotonic()
 

@@ -1,7 +1,7 @@
 """Words and tokens of a text: counted, estimated, cut off; and how many texts were cut.
 
 In scripts that put no spaces between words (Chinese, Japanese, Thai), each character counts as a word, and
-as a token. By the tokenizer of MiniLM, Chinese and Japanese have 1.0 tokens a character (measured on reviews);
+as a token. By the tokenizer of MiniLM, Chinese and Japanese have 1.0 tokens a character, measured on reviews;
 by that of SmolLM2, which has learnt little of either, 1.8.
 """
 

@@ -17,10 +17,8 @@ A batch of one row, or of equal rows, has no variance of its own. `normalizer` t
 of all training rows, so the loss is finite for every batch.
 """
 
-# torch leaves many of its own signatures without types
-
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -95,11 +93,11 @@ class Objective:
         return sae.fire(x, scores, above(scores, smallest, strict=False)), smallest
 
     def _multi(self, sae: SparseAutoencoder, x: Tensor, scores: Tensor) -> Tensor:
-        if self.options.advanced.multi_k is None or self.options.advanced.multi_weight == 0:
+        k, weight = self.options.advanced.multi_k, self.options.advanced.multi_weight
+        if k is None or weight == 0:
             return x.new_zeros(())
-        firing = sae.fire(x, scores, largest(scores, self.options.advanced.multi_k))
-        (added,) = sae.combine(firing, (sae.n_neurons,))
-        return self.options.advanced.multi_weight * squares([added + (sae.b_in - x)]).sum()
+        (added,) = sae.combine(sae.fire(x, scores, largest(scores, k)), (sae.n_neurons,))
+        return weight * squares([added + (sae.b_in - x)]).sum()
 
     def _aux(
         self, sae: SparseAutoencoder, x: Tensor, scores: Tensor, missed: Tensor, silent: Tensor
@@ -107,10 +105,10 @@ class Objective:
         dead = silent > self.options.advanced.dead_after
         if self.options.n_aux == 0 or self.options.advanced.aux_weight == 0 or not bool(dead.any()):
             return x.new_zeros(())
-        # Where fewer than n_aux neurons are dead, living ones fill the places, and are then set to 0.
+        # Where fewer than n_aux neurons are dead, living ones are taken too, and then set to 0.
         flat = largest(scores.masked_fill(~dead, -torch.inf), self.options.n_aux)
         firing = sae.fire(x, scores, flat)
-        firing = Firing(flat, firing.values * dead[firing.neurons], firing.n_rows, firing.n_neurons)
+        firing = replace(firing, values=firing.values * dead[firing.neurons])
         (added,) = sae.combine(firing, (sae.n_neurons,))
         return self.options.advanced.aux_weight * squares([added + missed]).sum()
 

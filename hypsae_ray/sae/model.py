@@ -3,8 +3,8 @@
 1. Score.  Every neuron scores an embedding x (d,):  s = W_enc (x - b_in) + b_neuron,  (M,).
 2. Fire.  The k largest scores stay, the rest become 0, and ReLU cuts what is left below 0 (top-k: Gao et
    al. 2024, arXiv 2406.04093). With batch top-k it is the k x n largest scores of a batch of n rows, so that
-   a row may use more neurons than another; afterwards a learned threshold stands in for the batch, and each
-   row is treated alone (Bussmann, Leask, Nanda 2024, arXiv 2412.06410).
+   a row may use more neurons than another; afterwards a learned threshold replaces the batch, and each row is
+   treated alone (Bussmann, Leask, Nanda 2024, arXiv 2412.06410).
 3. Reconstruct.  x_hat_p = W_dec[:, :p] a[:p] + b_in for each prefix length p; the last one is M. Training
    makes each prefix a usable autoencoder by itself, so early neurons learn broad features and late ones
    detail (Matryoshka: Bussmann et al. 2025, arXiv 2503.17547).
@@ -20,10 +20,8 @@ firing entries are kept as sorted positions in the flattened (n, M) matrix, and 
 decoding forward and backward takes 0.65 ms that way and 7.7 ms as dense products.
 """
 
-# torch leaves many of its own signatures without types
-
 import io
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -99,7 +97,7 @@ class SparseAutoencoder(nn.Module):
         n_neurons: int,
         k: int,
         *,
-        prefix_lengths: tuple[int, ...] = (),
+        prefix_lengths: Sequence[int] = (),
         batch_topk: bool = False,
     ) -> None:
         super().__init__()
@@ -224,10 +222,12 @@ def activations(
     """
     if embeddings.ndim != 2 or embeddings.shape[1] != sae.dim:
         raise InputError(f"embeddings have shape {embeddings.shape}, but the SAE reads (n, {sae.dim})")
+    parts = [scipy.sparse.csr_matrix(np.zeros((0, sae.n_neurons), dtype=np.float32))]
     with torch.no_grad():
-        parts = [sae.encode(batch).to_scipy() for batch in _batches(embeddings, batch_size, sae.b_in.device)]
-    nothing = Firing(torch.zeros(0, dtype=torch.int64), torch.zeros(0), 0, sae.n_neurons).to_scipy()
-    return scipy.sparse.csr_matrix(scipy.sparse.vstack([nothing, *parts], format="csr"))
+        for start in range(0, len(embeddings), batch_size):
+            batch = np.ascontiguousarray(embeddings[start : start + batch_size], dtype=np.float32)
+            parts.append(sae.encode(torch.from_numpy(batch).to(sae.b_in.device)).to_scipy())
+    return scipy.sparse.csr_matrix(scipy.sparse.vstack(parts, format="csr"))
 
 
 def to_bytes(sae: SparseAutoencoder) -> tuple[bytes, dict[str, Any]]:
@@ -244,19 +244,13 @@ def to_bytes(sae: SparseAutoencoder) -> tuple[bytes, dict[str, Any]]:
 
 
 def from_bytes(data: bytes, config: dict[str, Any]) -> SparseAutoencoder:
-    """Rebuild on the CPU what `to_bytes` took apart.
+    """Rebuild on the CPU what `to_bytes` returned.
 
     Raises:
-        ModelError: the bytes are no safetensors, or hold other tensors than the config calls for.
+        ModelError: the bytes are no safetensors, or hold other tensors than the config needs.
     """
     try:
-        sae = SparseAutoencoder(
-            config["dim"],
-            config["n_neurons"],
-            config["k"],
-            prefix_lengths=tuple(config["prefix_lengths"]),
-            batch_topk=config["batch_topk"],
-        )
+        sae = SparseAutoencoder(**config)
         sae.load_state_dict(safetensors.torch.load(data))
     except Exception as error:  # bytes of any origin: each layer of the reader has errors of its own
         raise ModelError(f"these are not the weights of an SAE of config {config}: {error}") from error
@@ -271,27 +265,24 @@ def from_hypothesaes(data: bytes) -> SparseAutoencoder:
     """
     try:
         checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return _from_checkpoint(checkpoint["config"], checkpoint["state_dict"])
+        config, state = checkpoint["config"], checkpoint["state_dict"]
+        sae = SparseAutoencoder(
+            config["input_dim"],
+            config["m_total_neurons"],
+            config["k_active_neurons"],
+            prefix_lengths=config["prefix_lengths"] or (),
+            batch_topk=bool(config.get("use_batch_topk", False)),
+        )
+        weights = {
+            "encoder": state["encoder.weight"],
+            "decoder": state["decoder.weight"].T.contiguous(),
+            "b_in": state["input_bias"],
+            "b_neuron": state["neuron_bias"],
+            "threshold": state.get("threshold", torch.zeros(())),
+        }
+        sae.load_state_dict(weights)
     except Exception as error:  # bytes of any origin: the reader fails in as many ways as there are bytes
         raise ModelError(f"not an SAE checkpoint of hypothesaes: {error}") from error
-
-
-def _from_checkpoint(config: dict[str, Any], state: dict[str, Tensor]) -> SparseAutoencoder:
-    sae = SparseAutoencoder(
-        config["input_dim"],
-        config["m_total_neurons"],
-        config["k_active_neurons"],
-        prefix_lengths=tuple(config["prefix_lengths"] or ()),
-        batch_topk=bool(config.get("use_batch_topk", False)),
-    )
-    weights = {
-        "encoder": state["encoder.weight"],
-        "decoder": state["decoder.weight"].T.contiguous(),
-        "b_in": state["input_bias"],
-        "b_neuron": state["neuron_bias"],
-        "threshold": state.get("threshold", torch.zeros(())),
-    }
-    sae.load_state_dict(weights)
     return sae
 
 
@@ -329,9 +320,3 @@ def _ends(ascending: Tensor, edges: Tensor) -> Tensor:
     """Return where each bag starts in `ascending`, and after the last start the end of all."""
     starts = torch.searchsorted(ascending, edges)
     return torch.cat([starts, starts.new_full((1,), ascending.numel())])
-
-
-def _batches(embeddings: np.ndarray, size: int, device: torch.device) -> Iterator[Tensor]:
-    for start in range(0, len(embeddings), size):
-        batch = np.ascontiguousarray(embeddings[start : start + size], dtype=np.float32)
-        yield torch.from_numpy(batch).to(device)

@@ -9,11 +9,10 @@
 4. After each epoch the loss on validation rows decides: `patience` epochs without a lower one end training,
    and the weights of the best epoch are restored. Without validation rows, the training loss decides.
 
-The order of rows depends on (seed, epoch) alone, so training that resumes from a snapshot goes on as if it
-had never stopped, whatever the number of workers then.
+The order of rows depends on (seed, epoch) alone, so training that resumes from a snapshot takes the steps of
+one that never stopped, whatever the number of workers then.
 """
 
-# torch leaves many of its own signatures without types
 import math
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from hypsae_ray.config import TrainSae
 from hypsae_ray.errors import InputError, StageError
-from hypsae_ray.sae.collective import Alone, Collective
+from hypsae_ray.sae.collective import Collective
 from hypsae_ray.sae.losses import Objective, reconstruction_loss
 from hypsae_ray.sae.model import SparseAutoencoder
 
@@ -58,7 +57,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training rows came to.
+    """The result of one pass over the training rows.
 
     Attributes:
         epoch: number, from 0.
@@ -136,7 +135,7 @@ def train(
     Args:
         shard: this worker's training rows.
         val: this worker's validation rows; None (or a total of 0): early stopping on the training loss.
-        options: sizes, loss weights, seed; `workers` and the other runtime fields are not looked at.
+        options: sizes, loss weights, seed; `workers` and the other runtime fields are not used.
         collective: the workers and this one's device; None: this process alone, on the CPU.
         on_epoch: called after each epoch, on every worker.
         resume: a snapshot of an earlier run on the same rows with the same options.
@@ -145,7 +144,7 @@ def train(
         InputError: there are no rows, or some hold NaN or infinite values.
         StageError: the loss became NaN or infinite, or the snapshot is none.
     """
-    run = _Run(shard, val, options, collective or Alone())
+    run = _Run(shard, val, options, collective or Collective())
     if resume is not None:
         run.restore(resume)
     while not run.finished:
@@ -157,7 +156,7 @@ def train(
 
 
 class _Run:
-    """All that changes while training goes on."""
+    """The state of a training."""
 
     def __init__(self, shard: Shard, val: Shard | None, options: TrainSae, collective: Collective) -> None:
         self.options, self.collective, self.total = options, collective, shard.total
@@ -165,14 +164,14 @@ class _Run:
         self.val = _on_device(val, collective) if val is not None and val.total > 0 else None
         self.objective = _objective(self.rows, shard.total, options, collective)
         self.sae = _start(self.rows, shard.total, options, collective)
-        self.optimizer = _adam(self.sae, options)
+        self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=options.learning_rate, fused=True)
         self.silent = torch.zeros(options.shape.n_neurons, dtype=torch.int64, device=collective.device)
         self.history: list[Epoch] = []
         self.best_weights: dict[str, Tensor] = {}
 
     @property
     def finished(self) -> bool:
-        """Whether the epochs are used up, or the last `patience` ones brought nothing."""
+        """Whether the epochs are used up, or the last `patience` ones had no lower loss."""
         if not self.history:
             return False
         since_best = len(self.history) - 1 - min(self.history, key=lambda epoch: epoch.loss).epoch
@@ -183,10 +182,14 @@ class _Run:
         number = len(self.history)
         best = min((epoch.loss for epoch in self.history), default=math.inf)
         train_loss = self._pass(number)
-        val_loss = self._validate()
+        val = None if self.val is None else float(reconstruction_loss(self.sae, self.val, self.objective))
         dead = int((self.silent > self.options.advanced.dead_after).sum())
-        epoch = Epoch(number, train_loss, val_loss, dead, time.perf_counter() - started)
-        _require_finite(epoch)
+        epoch = Epoch(number, train_loss, val, dead, time.perf_counter() - started)
+        if not math.isfinite(epoch.train_loss) or not math.isfinite(epoch.loss):
+            raise StageError(
+                f"the SAE's loss is not finite in epoch {number} (training {train_loss}, validation {val}): "
+                "lower train_sae.learning_rate"
+            )
         self.history.append(epoch)
         improved = epoch.loss < best
         if improved:
@@ -203,18 +206,16 @@ class _Run:
 
     def restore(self, snapshot: bytes) -> None:
         try:
-            self._restore(safetensors.torch.load(snapshot))
+            tensors = safetensors.torch.load(snapshot)
+            self.sae.load_state_dict(_under("sae.", tensors))
+            fresh = self.optimizer.state_dict()  # its groups of parameters follow from the options
+            state = {i: _under(f"adam.{i}.", tensors) for i, _ in enumerate(self.sae.parameters())}
+            self.optimizer.load_state_dict({**fresh, "state": state})
+            self.silent = tensors["silent"].to(self.collective.device)
+            self.history = _to_epochs(tensors["history"])
         except Exception as error:  # bytes of any origin: each layer of the reader has errors of its own
             raise StageError(f"this is no snapshot of this training: {error}") from error
         self._keep_weights()
-
-    def _restore(self, tensors: dict[str, Tensor]) -> None:
-        self.sae.load_state_dict(_under("sae.", tensors))
-        plain = self.optimizer.state_dict()  # its groups of parameters follow from the options
-        state = {number: _under(f"adam.{number}.", tensors) for number, _ in enumerate(self.sae.parameters())}
-        self.optimizer.load_state_dict({**plain, "state": state})
-        self.silent = tensors["silent"].to(self.collective.device)
-        self.history = _to_epochs(tensors["history"])
 
     def _pass(self, number: int) -> float:
         """Take every batch of an epoch once; return the mean main loss."""
@@ -222,9 +223,6 @@ class _Run:
         for batch in permutation(self.total, self.options.seed, number).split(self.options.batch_size):
             loss += self._step(self.rows[_own(batch, self.collective)]) * len(batch)
         return float(loss) / self.total
-
-    def _validate(self) -> float | None:
-        return None if self.val is None else float(reconstruction_loss(self.sae, self.val, self.objective))
 
     def _step(self, x: Tensor) -> Tensor:
         """Move the weights by one batch; return its main loss ()."""
@@ -315,15 +313,3 @@ def _start(rows: Tensor, total: int, options: TrainSae, collective: Collective) 
     sample = collective.gather(rows[_own(drawn, collective)])
     sae.initialize(sample.T.contiguous().median(dim=1).values, _generator(options.seed, 2**32 - 2))
     return sae
-
-
-def _adam(sae: SparseAutoencoder, options: TrainSae) -> torch.optim.Adam:
-    return torch.optim.Adam(sae.parameters(), lr=options.learning_rate, fused=True)
-
-
-def _require_finite(epoch: Epoch) -> None:
-    if not math.isfinite(epoch.train_loss) or not math.isfinite(epoch.loss):
-        raise StageError(
-            f"the SAE's loss is not finite in epoch {epoch.epoch} (training {epoch.train_loss}, "
-            f"validation {epoch.val_loss}): lower train_sae.learning_rate"
-        )

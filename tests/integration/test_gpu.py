@@ -14,7 +14,7 @@ from hypsae_ray.cluster.trainer import train_distributed
 from hypsae_ray.commands import runner
 from hypsae_ray.config import AdvancedEmbed, Embed, Replicas, loading
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
-from hypsae_ray.sae.collective import Alone
+from hypsae_ray.sae.collective import Collective
 from hypsae_ray.sae.training import Trained, train
 from tests.integration.test_ray_train import ADVANCED, OPTIONS, Load
 
@@ -43,7 +43,8 @@ def assert_same(trained: Trained, expected: Trained) -> None:
 @pytest.mark.parametrize("batch_topk", [False, True])
 def test_a_gpu_takes_the_steps_of_the_cpu(batch_topk: bool):
     options = OPTIONS.model_copy(update={"advanced": ADVANCED.model_copy(update={"batch_topk": batch_topk})})
-    assert_same(train(*Load()(0, 1), options, Alone(torch.device("cuda"))), train(*Load()(0, 1), options))
+    on_gpu = train(*Load()(0, 1), options, Collective(torch.device("cuda")))
+    assert_same(on_gpu, train(*Load()(0, 1), options))
 
 
 def test_ray_train_on_a_gpu_takes_the_steps_of_one_process_without():
@@ -53,7 +54,7 @@ def test_ray_train_on_a_gpu_takes_the_steps_of_one_process_without():
 
 def test_training_on_a_gpu_goes_on_from_a_snapshot_as_if_it_had_not_stopped():
     snapshots: list[bytes] = []
-    gpu = Alone(torch.device("cuda"))
+    gpu = Collective(torch.device("cuda"))
     whole = train(*Load()(0, 1), OPTIONS, gpu, lambda progress: snapshots.append(progress.snapshot()))
     assert_same(train(*Load()(0, 1), OPTIONS, gpu, resume=snapshots[2]), whole)
 

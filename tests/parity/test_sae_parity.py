@@ -11,7 +11,7 @@ from hypothesaes.sae import SparseAutoencoder as ReferenceSae
 from torch import Tensor
 
 from hypsae_ray.config import AdvancedSae, TrainSae
-from hypsae_ray.sae.collective import Alone
+from hypsae_ray.sae.collective import Collective
 from hypsae_ray.sae.losses import Objective
 from hypsae_ray.sae.model import SparseAutoencoder, activations, from_hypothesaes
 
@@ -34,7 +34,7 @@ def pair(folder: Path, **options) -> tuple[ReferenceSae, SparseAutoencoder]:
 def objective(x: Tensor, prefix_lengths: tuple[int, ...], **advanced) -> Objective:
     options = AdvancedSae(**{"aux_weight": 0, **advanced})
     config = TrainSae(n_neurons=M, k=K, prefix_lengths=prefix_lengths, advanced=options)
-    return Objective(config, x.mean(0), (x - x.mean(0)).square().sum(1).mean(), Alone())
+    return Objective(config, x.mean(0), (x - x.mean(0)).square().sum(1).mean(), Collective())
 
 
 @pytest.mark.parametrize("options", [{}, {"prefix_lengths": [10, M]}, {"use_batch_topk": True}])

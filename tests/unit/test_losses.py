@@ -4,7 +4,7 @@ from sklearn.metrics import r2_score
 from torch import Tensor
 
 from hypsae_ray.config import TrainSae
-from hypsae_ray.sae.collective import Alone
+from hypsae_ray.sae.collective import Collective
 from hypsae_ray.sae.losses import Objective, batch_floor, moments, normalizer, reconstruction_loss
 from hypsae_ray.sae.model import SparseAutoencoder
 
@@ -21,7 +21,7 @@ def setup(n: int = 64, **options) -> tuple[SparseAutoencoder, Tensor, Objective]
     )
     sae.initialize(x.median(0).values, generator)
     center = x.mean(0)
-    return sae, x, Objective(config, center, (x - center).square().sum(1).mean(), Alone())
+    return sae, x, Objective(config, center, (x - center).square().sum(1).mean(), Collective())
 
 
 def never_fired() -> Tensor:
@@ -102,9 +102,9 @@ def test_moments_add_up() -> None:
 
 def test_batch_floor_is_the_last_of_the_kept_scores() -> None:
     scores = torch.tensor([[5.0, 1.0, -1.0], [4.0, 3.0, 2.0]])
-    assert float(batch_floor(scores, 2, Alone())) == 2.0  # 5 4 3 2 are kept
-    assert float(batch_floor(-scores, 2, Alone())) == 1.0  # of -(-1) and three below 0
-    assert float(batch_floor(-scores.abs(), 2, Alone())) == torch.inf
+    assert float(batch_floor(scores, 2, Collective())) == 2.0  # 5 4 3 2 are kept
+    assert float(batch_floor(-scores, 2, Collective())) == 1.0  # of -(-1) and three below 0
+    assert float(batch_floor(-scores.abs(), 2, Collective())) == torch.inf
 
 
 def test_batch_topk_keeps_k_per_row_on_average() -> None:
