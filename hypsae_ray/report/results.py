@@ -13,10 +13,8 @@ import pandas as pd
 
 from hypsae_ray.config import Config
 from hypsae_ray.pipeline import BASELINE, MAIN, Record
-from hypsae_ray.report.assemble import report_data
-from hypsae_ray.report.facts import methods_facts
-from hypsae_ray.report.html import render
-from hypsae_ray.report.methods import methods
+from hypsae_ray.report.methods import methods, methods_facts
+from hypsae_ray.report.page import render, report_data
 from hypsae_ray.report.run_folder import DETAILS, RUN, Chain, RunFolder
 from hypsae_ray.store.artifacts import Folder
 

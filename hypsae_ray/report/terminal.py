@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from hypsae_ray.report import words
-from hypsae_ray.report.facts import cut_notes
+from hypsae_ray.report.methods import cut_notes
 from hypsae_ray.report.run_folder import Chain, RunFolder
 
 

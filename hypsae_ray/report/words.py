@@ -301,3 +301,8 @@ def listed(parts: list[str]) -> str:
     """
     *others, last = parts or [""]
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def short(value: float, digits: int = 6) -> str:
+    """Return a number with as many digits as it has, up to `digits`."""
+    return f"{value:.{digits}g}"

