@@ -44,8 +44,8 @@ from hypsae_ray.labels.shards import cut
 from hypsae_ray.labels.texts import TextFile, register
 from hypsae_ray.labels.work import LabelShards
 from hypsae_ray.models.pool import Pool
-from hypsae_ray.models.prompts.sharing import Layout
-from hypsae_ray.models.prompts.tokens import LabelPrompts, measure
+from hypsae_ray.models.prompts.label_prompts import LabelPrompts
+from hypsae_ray.models.prompts.lengths import Layout, measure
 from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.models.vllm.model import (
     engine_arguments,

@@ -37,7 +37,7 @@ from hypsae_ray.config import Interpret, Llm, Replicas, ScoreFidelity
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
 from hypsae_ray.models.prompts import wording
-from hypsae_ray.models.prompts.tokens import chat
+from hypsae_ray.models.prompts.label_prompts import chat
 from hypsae_ray.models.protocols import Answer, NamingPrompt
 from hypsae_ray.models.vllm.model import VllmModel, sampling_params
 from hypsae_ray.neurons.corpus import Corpus

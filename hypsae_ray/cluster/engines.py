@@ -8,7 +8,7 @@ from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
 
 if TYPE_CHECKING:
-    from hypsae_ray.models.prompts.sharing import Lengths
+    from hypsae_ray.models.prompts.lengths import Lengths
     from hypsae_ray.sae.training import LoadShards, OnEpoch, Trained
     from hypsae_ray.store.artifacts import Folder
 

@@ -15,7 +15,7 @@ from hypsae_ray.errors import StageError
 from hypsae_ray.models.identity import pin
 from hypsae_ray.models.load import load_embedder, load_language_model
 from hypsae_ray.models.pool import LocalPool, Pool
-from hypsae_ray.models.prompts.sharing import Lengths
+from hypsae_ray.models.prompts.lengths import Lengths
 from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
 from hypsae_ray.sae.training import LoadShards, OnEpoch, Trained, train
 from hypsae_ray.store.artifacts import Folder
@@ -80,7 +80,7 @@ class Session:
 
     def lengths(self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
         """Return how many tokens the parts of label prompts have."""
-        from hypsae_ray.models.prompts.tokens import measure
+        from hypsae_ray.models.prompts.lengths import measure
 
         return measure(options, label, texts, questions)
 

@@ -22,7 +22,7 @@ from hypsae_ray.data.words import truncate_words
 from hypsae_ray.labels.annotations import AnnotationStore
 from hypsae_ray.labels.shards import Pairs, Shard, cut
 from hypsae_ray.labels.texts import FILE_ROWS, Positions, TextFile, register, slices
-from hypsae_ray.models.prompts.sharing import LAYOUTS, Estimate, Layout, Lengths, estimate
+from hypsae_ray.models.prompts.lengths import LAYOUTS, Estimate, Layout, Lengths, estimate
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.progress import read_beat
 

@@ -8,19 +8,17 @@ from sentence_transformers import SentenceTransformer
 
 from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.errors import ConfigError
-from hypsae_ray.models.carried_code import code_arguments, load_error
+from hypsae_ray.models.embedding import LocalEmbedder, TokenLimit, scaled
 from hypsae_ray.models.identity import versions_of
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.precision import dtype_of_embedder
-from hypsae_ray.models.shortening import scaled
-from hypsae_ray.models.texts_of_any_length import TextsOfAnyLength
-from hypsae_ray.models.token_limit import TokenLimit
+from hypsae_ray.models.remote_code import code_arguments, load_error
 
 _PACKAGES = {"torch": (), "onnx": ("optimum-onnx", "onnxruntime"), "openvino": ("optimum-intel", "openvino")}
 _OPENVINO_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
 
-class SentenceEmbedder(TextsOfAnyLength):
+class SentenceEmbedder(LocalEmbedder):
     """One sentence-transformers model inside this process.
 
     With `layer`, the states of an inner layer are averaged over the tokens of a text (padding left out)

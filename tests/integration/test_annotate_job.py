@@ -27,7 +27,7 @@ from hypsae_ray.labels.plan import Job
 from hypsae_ray.labels.read import find_annotations
 from hypsae_ray.models.keywords import Keywords
 from hypsae_ray.models.pool import LocalPool
-from hypsae_ray.models.prompts.tokens import measure
+from hypsae_ray.models.prompts.lengths import measure
 from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations
 from hypsae_ray.stages.annotate import annotate
 from hypsae_ray.stages.texts import store_rows

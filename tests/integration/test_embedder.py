@@ -5,9 +5,9 @@ from sentence_transformers import SentenceTransformer
 
 from hypsae_ray.config import AdvancedEmbed, Embed
 from hypsae_ray.errors import ConfigError, ModelError
+from hypsae_ray.models.embedding import TokenLimit
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
-from hypsae_ray.models.token_limit import TokenLimit
 
 TEXTS = ["The soup was cold.", "A long and winding road " * 20, "Great dog.", "The soup was cold."]
 

@@ -18,8 +18,8 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import runner
 from hypsae_ray.config import Embed, Llm, loading
 from hypsae_ray.errors import ConfigError, ModelError
-from hypsae_ray.models.carried_code import digest
-from hypsae_ray.models.prompts.tokens import load_tokenizer
+from hypsae_ray.models.prompts.label_prompts import load_tokenizer
+from hypsae_ray.models.remote_code import digest
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
 from tests.integration.openai_server import Fault, serve
 
@@ -148,7 +148,7 @@ def test_a_model_without_code_needs_no_trust(plain: Path):
 LOAD = """
 import sys
 from hypsae_ray.config import Llm
-from hypsae_ray.models.prompts.tokens import load_tokenizer
+from hypsae_ray.models.prompts.label_prompts import load_tokenizer
 from hypsae_ray.errors import HypsaeError
 
 model, *commits = sys.argv[1:]

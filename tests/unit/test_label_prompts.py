@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hypsae_ray.config import Endpoint, Label, Llm
 from hypsae_ray.models.locate import locate
-from hypsae_ray.models.prompts.tokens import LEAST_TEXT_TOKENS, LabelPrompts, chat, measure
+from hypsae_ray.models.prompts.label_prompts import LEAST_TEXT_TOKENS, LabelPrompts, chat
+from hypsae_ray.models.prompts.lengths import measure
 from hypsae_ray.models.prompts.wording import (
     label_closing,
     label_instruction,

@@ -14,12 +14,12 @@ import numpy as np
 from hypsae_ray.config import Embed
 from hypsae_ray.data.words import estimate_tokens
 from hypsae_ray.errors import RefusedTextError, TransientError
+from hypsae_ray.models.embedding import scaled, shortened
 from hypsae_ray.models.endpoint.client import Client, Wait
 from hypsae_ray.models.endpoint.embeddings import EmbeddingApi
 from hypsae_ray.models.endpoint.faults import NoAnswerError, RefusalError
 from hypsae_ray.models.endpoint.thread import EndpointThread
 from hypsae_ray.models.protocols import Embedded
-from hypsae_ray.models.shortening import scaled, shortened
 
 KEPT = 0.75
 

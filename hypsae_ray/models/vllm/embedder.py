@@ -6,15 +6,13 @@ import numpy as np
 
 from hypsae_ray.config import Embed
 from hypsae_ray.errors import ConfigError, EngineDiedError
-from hypsae_ray.models.carried_code import load_error
+from hypsae_ray.models.embedding import LocalEmbedder, TokenLimit, scaled
 from hypsae_ray.models.identity import versions_of
-from hypsae_ray.models.shortening import scaled
-from hypsae_ray.models.texts_of_any_length import TextsOfAnyLength
-from hypsae_ray.models.token_limit import TokenLimit
+from hypsae_ray.models.remote_code import load_error
 from hypsae_ray.models.vllm.model import engine_arguments, set_environment
 
 
-class VllmEmbedder(TextsOfAnyLength):
+class VllmEmbedder(LocalEmbedder):
     """One vLLM engine inside this process.
 
     Raises:

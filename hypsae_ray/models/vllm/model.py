@@ -17,13 +17,14 @@ import numpy as np
 
 from hypsae_ray.config import Label, Llm
 from hypsae_ray.errors import ConfigError, ModelError
-from hypsae_ray.models.carried_code import code_arguments, load_error
 from hypsae_ray.models.identity import versions_of
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.precision import dtype_on_cpu
 from hypsae_ray.models.prompts import wording
-from hypsae_ray.models.prompts.tokens import CPU_BLOCK, LabelPrompts, Part, chat
+from hypsae_ray.models.prompts.label_prompts import LabelPrompts, Segment, chat
+from hypsae_ray.models.prompts.lengths import CPU_BLOCK
 from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
+from hypsae_ray.models.remote_code import code_arguments, load_error
 from hypsae_ray.models.vllm.thread import EngineThread
 from hypsae_ray.store.schema import USABLE, Status
 from hypsae_ray.store.usage import Usage
@@ -56,8 +57,8 @@ class VllmModel:
 
         self._max_len = llm.max_model_len
         self._tokens_per_call = tokens_per_call(llm)
-        try:  # twice as many prompts as run at once: a step never waits for the next ones to be taken in
-            self.engine = EngineThread(lambda: vllm.LLM(**engine_arguments(llm)), 2 * llm.max_num_seqs)
+        try:
+            self.engine = EngineThread(lambda: vllm.LLM(**engine_arguments(llm)))
         except ConfigError:  # about code that the model carries
             raise
         except Exception as error:
@@ -94,23 +95,22 @@ class VllmModel:
         asked: np.ndarray | None = None,
     ) -> Annotations:
         """Return P(yes) per text and question; TOO_LONG where a question leaves no room for a text."""
-        wanted = np.ones((len(texts), len(questions)), dtype=bool) if asked is None else asked
-        pairs, prompts, status = self.label_prompts(texts, questions, options, wanted)
+        mask = np.ones((len(texts), len(questions)), dtype=bool) if asked is None else asked
+        pairs, prompts, status = self.label_prompts(texts, questions, options, mask)
         usage = Usage()
         if options.thinking:
             prompts, usage = self._think(prompts, options.thinking_tokens)
         outputs, seconds = self.engine.run(prompts, [label_params(self._yes, self._no)] * len(prompts))
-        scores = Annotations.empty(len(texts), len(questions), Status.FAILED)
-        scores.status[:] = status
-        for (i, j), output in zip(pairs, outputs, strict=True):
-            self._read(output, scores, (i, j), options.min_mass)
         usage = sum((_usage(output) for output in outputs if output), usage) + Usage(seconds=seconds)
-        sent = [
-            output
-            for pair, output in zip(pairs, outputs, strict=True)
-            if scores.status[pair] == Status.UNSURE
-        ]
-        return replace(scores, usage=usage, words=self._first_words(sent))
+        found = Annotations.empty(len(texts), len(questions), Status.FAILED)
+        found.status[:] = status
+        first_tokens: Counter[int] = Counter()
+        for pair, output in zip(pairs, outputs, strict=True):
+            self._enter(output, found, pair, options.min_mass)
+            if found.status[pair] == Status.UNSURE:
+                first_tokens[output.outputs[0].token_ids[0]] += 1
+        words = {self._tokenizer.decode([token]): n for token, n in first_tokens.most_common(WORDS_KEPT)}
+        return replace(found, usage=usage, words=words)
 
     def label_prompts(
         self, texts: Sequence[str], questions: Sequence[str], options: Label, asked: np.ndarray
@@ -121,42 +121,40 @@ class VllmModel:
             The pairs (text, question) that are sent, their prompts as token ids, and the status (n, H) of all
             pairs: OK or CUT for those that are sent, UNASKED or TOO_LONG for the others.
         """
-        makes = self._makes(options)
+        maker = self._prompt_maker(options)
         text_first = options.layout != "question_first"
-        properties = [makes.property(question) for question in questions]
-        parts, status = self._fit(makes, texts, properties, options)
+        properties = [maker.property(question) for question in questions]
+        segments, status = self._fit(maker, texts, properties, options)
         status[~asked] = Status.UNASKED
         sent = np.isin(status, USABLE)
         order = np.argwhere(sent) if text_first else np.argwhere(sent.T)[:, ::-1]
         pairs = [(int(i), int(j)) for i, j in order]
         prompts = [
-            makes.prompt(part, properties[j], text_first=text_first)
+            maker.prompt(segment, properties[j], text_first=text_first)
             for i, j in pairs
-            if (part := parts[i]) is not None
+            if (segment := segments[i]) is not None
         ]
         return pairs, prompts, status
 
-    def _makes(self, options: Label) -> LabelPrompts:
-        kind = options.thinking, options.guard
-        if kind not in self._prompts:
-            self._prompts[kind] = LabelPrompts(
-                self._tokenizer, thinking=options.thinking, guard=options.guard
-            )
-        return self._prompts[kind]
+    def _prompt_maker(self, options: Label) -> LabelPrompts:
+        key = options.thinking, options.guard
+        if key not in self._prompts:
+            self._prompts[key] = LabelPrompts(self._tokenizer, thinking=key[0], guard=key[1])
+        return self._prompts[key]
 
     def _fit(
-        self, makes: LabelPrompts, texts: Sequence[str], properties: Sequence[Part], options: Label
-    ) -> tuple[list[Part | None], np.ndarray]:
-        """Cut texts so that each fits with every question; return their parts and the status (n, H)."""
+        self, maker: LabelPrompts, texts: Sequence[str], properties: Sequence[Segment], options: Label
+    ) -> tuple[list[Segment | None], np.ndarray]:
+        """Cut texts so that each fits with every question; return their segments and the status (n, H)."""
         thought = options.thinking_tokens + len(self._thought_end) if options.thinking else 0
-        fixed = len(makes.head) + len(makes.tail) + thought + 1
+        fixed = len(maker.head) + len(maker.tail) + thought + 1
         room = self._max_len - fixed - max(map(len, properties), default=0)
-        fitted = [makes.fit(t, part, room) for t, part in zip(texts, makes.texts(texts), strict=True)]
+        fitted = [maker.fit(*whole, room) for whole in zip(texts, maker.texts(texts), strict=True)]
         status = np.full((len(texts), len(properties)), Status.OK, dtype=np.int8)
-        for i, (part, cut) in enumerate(fitted):
+        for i, (segment, cut) in enumerate(fitted):
             if cut:
-                status[i] = Status.TOO_LONG if part is None else Status.CUT
-        return [part for part, _ in fitted], status
+                status[i] = Status.TOO_LONG if segment is None else Status.CUT
+        return [segment for segment, _ in fitted], status
 
     @cached_property
     def _thought_end(self) -> list[int]:
@@ -171,32 +169,21 @@ class VllmModel:
         usage = sum((_usage(output) for output in outputs if output), Usage(seconds=seconds))
         return [p + thought + self._thought_end for p, thought in zip(prompts, ids, strict=True)], usage
 
-    def _read(self, output: Any, scores: Annotations, pair: tuple[int, int], min_mass: float) -> None:
+    def _enter(self, output: Any, found: Annotations, pair: tuple[int, int], min_mass: float) -> None:
         """Enter one answer; what vLLM refused is FAILED, what is neither yes nor no UNSURE."""
-        yes, no = self._masses(output)
-        if np.isnan(yes):
-            scores.status[pair] = Status.FAILED
-            return
-        scores.p_neither[pair] = max(0.0, 1 - yes - no)
-        if yes + no < min_mass or yes + no == 0:
-            scores.status[pair] = Status.UNSURE
-        else:
-            scores.p_yes[pair] = yes / (yes + no)
-
-    def _first_words(self, outputs: Sequence[Any]) -> dict[str, int]:
-        """Return the commonest first tokens of answers, the greedy ones, and how many begin so."""
-        ids = Counter(output.outputs[0].token_ids[0] for output in outputs)
-        return {self._tokenizer.decode([token]): n for token, n in ids.most_common(WORDS_KEPT)}
-
-    def _masses(self, output: Any) -> tuple[float, float]:
-        """Return the probability of all yes tokens and of all no tokens; NaN if there is no answer."""
-        if output is None or not output.outputs[0].logprobs:
-            return float("nan"), float("nan")
-        found = output.outputs[0].logprobs[0]
+        logprobs = output.outputs[0].logprobs[0] if output and output.outputs[0].logprobs else {}
         yes, no = (
-            float(sum(np.exp(found[i].logprob) for i in ids if i in found)) for ids in (self._yes, self._no)
+            float(sum(np.exp(logprobs[i].logprob) for i in ids if i in logprobs))
+            for ids in (self._yes, self._no)
         )
-        return yes, no
+        if not logprobs or np.isnan(yes):
+            found.status[pair] = Status.FAILED
+            return
+        found.p_neither[pair] = max(0.0, 1 - yes - no)
+        if yes + no < min_mass or yes + no == 0:
+            found.status[pair] = Status.UNSURE
+        else:
+            found.p_yes[pair] = yes / (yes + no)
 
     def _naming_ids(self, prompt: NamingPrompt) -> list[int]:
         """Return the question with its answer begun, unless the model is to think first."""

@@ -1,11 +1,11 @@
-"""The token counts of `prompts.sharing` against a prefix cache that is played through, token by token."""
+"""The token counts of `prompts.lengths` against a prefix cache that is played through, token by token."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from hypsae_ray.models.prompts.sharing import LAYOUTS, Estimate, Lengths, estimate
+from hypsae_ray.models.prompts.lengths import LAYOUTS, Estimate, Lengths, estimate
 
 
 def play(lengths, layout):
@@ -87,7 +87,7 @@ def test_an_estimate_scales_with_the_pairs():
 def test_what_is_asked_beside_the_pairs_is_counted_in_tokens_but_not_in_pairs():
     # The same three prompts, of which the third labels nothing.
     questions = np.array([4, 4, 4])
-    sample = Lengths(head=10, tail=5, texts=np.array([25]), questions=questions, block=16, beside=1)
+    sample = Lengths(head=10, tail=5, texts=np.array([25]), questions=questions, block=16, n_guards=1)
     assert sample.pairs == 2
     assert estimate(sample, 2000, "text_first") == Estimate(2000, 132_000, 68_000)
 
