@@ -1,13 +1,12 @@
-"""The stages in order, as data, and the loop that runs what is not done yet.
+"""The stages in order, as data, and the loop that runs those that are not finished.
 
-Each stage is the function `run` of a module in `stages/`. It reads the folders of the stages
-it names as inputs and writes one of its own, `stages/<name>-<hash8>/`. The hash covers its sections of the
-config and the hashes of its inputs, so a folder with a manifest is the answer for exactly this question,
-whenever and wherever it was computed. Of `data`, `embed` and `train_sae` see the training texts alone:
-another holdout, target or covariate leaves them as they are.
+A stage is one row of `STAGES`: its function in `stages/`, the stages whose folders it reads, and what decides
+its content. It writes one folder, `stages/<name>-<hash8>/`. The hash covers what decides its content and the
+hashes of its inputs, so a folder with a manifest is the result for exactly this config, wherever and whenever
+it was computed.
 
-Up to `embed_holdout` there is one chain. After it there are two: the config's own language model, and beside
-it the keyword baseline. They are the same stages with another config.
+Up to `embed_holdout` there is one chain. After it there are two: the config's own language model, and the
+keyword baseline. They are the same stages with another config.
 """
 
 import time
@@ -21,12 +20,23 @@ from hypsae_ray.config import Config
 from hypsae_ray.console import Console
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.models.protocols import Options
-from hypsae_ray.stages import fingerprints
+from hypsae_ray.stages import (
+    annotate,
+    data,
+    embed,
+    embed_holdout,
+    evaluate,
+    fingerprints,
+    interpret,
+    score_fidelity,
+    select,
+    train_sae,
+)
+from hypsae_ray.stages.workspace import Input, Workspace
 from hypsae_ray.store.artifacts import MANIFEST, Folder, Manifest, Outcome, content_hash
 
 if TYPE_CHECKING:
     from hypsae_ray.cluster.session import Session
-    from hypsae_ray.stages.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -34,57 +44,55 @@ class Stage:
     """One stage.
 
     Attributes:
-        name: of its module, config section and folder.
+        name: of its folder.
+        run: computes it.
         inputs: the stages whose folders it reads.
-        decides: what of the config decides its content, JSON-ready.
-        asks: which section of the config names the model that it asks or trains; None: none.
-        texts_only: it reads `data` alone, and of it nothing but the texts that train.
-        makes: what its `Outcome.rows` counts.
+        fingerprint: what of the config decides its content, JSON-ready.
+        model: the section of the config whose model it asks or trains; None: none.
+        texts_only: of `data` it reads the training texts alone: another target leaves it as it is.
+        unit: what its `Outcome.rows` counts.
     """
 
     name: str
+    run: Callable[[Workspace], Outcome]
     inputs: tuple[str, ...]
-    decides: Callable[[Config], dict[str, Any]]
-    asks: Callable[[Config], Options] | None = None
+    fingerprint: Callable[[Config], dict[str, Any]]
+    model: Callable[[Config], Options] | None = None
     texts_only: bool = False
-    makes: str = "rows"
+    unit: str = "rows"
 
 
+EMBED, TRAIN_SAE, LLM, NAMER = map(attrgetter, ("embed", "train_sae", "llm", "interpreter"))
+SELECTED = ("data", "train_sae", "select")
+TESTED = (*SELECTED, "embed_holdout", "score_fidelity", "annotate")
 STAGES = (
-    Stage("data", (), fingerprints.reading),
-    Stage("embed", ("data",), fingerprints.embedding, attrgetter("embed"), texts_only=True, makes="texts"),
-    Stage("train_sae", ("embed",), fingerprints.section("train_sae"), attrgetter("train_sae"), makes="texts"),
-    Stage("select", ("data", "train_sae"), fingerprints.selecting, makes="neurons"),
+    Stage("data", data.run, (), fingerprints.reading),
+    Stage("embed", embed.run, ("data",), fingerprints.embedding, EMBED, texts_only=True, unit="texts"),
+    Stage("train_sae", train_sae.run, ("embed",), fingerprints.section("train_sae"), TRAIN_SAE, unit="texts"),
+    Stage("select", select.run, ("data", "train_sae"), fingerprints.selecting, unit="neurons"),
     Stage(
         "embed_holdout",
+        embed_holdout.run,
         ("data", "train_sae"),
         fingerprints.embedding_holdout,
-        attrgetter("embed"),
-        makes="texts",
+        EMBED,
+        unit="texts",
     ),
-    Stage(
-        "interpret",
-        ("data", "train_sae", "select"),
-        fingerprints.naming,
-        attrgetter("interpreter"),
-        makes="candidates",
-    ),
+    Stage("interpret", interpret.run, SELECTED, fingerprints.naming, NAMER, unit="candidates"),
     Stage(
         "score_fidelity",
-        ("data", "train_sae", "select", "interpret"),
+        score_fidelity.run,
+        (*SELECTED, "interpret"),
         fingerprints.scoring,
-        attrgetter("llm"),
-        makes="candidates",
+        LLM,
+        unit="candidates",
     ),
-    Stage("annotate", ("data", "score_fidelity"), fingerprints.annotating, attrgetter("llm")),
-    Stage(
-        "evaluate",
-        ("data", "train_sae", "select", "embed_holdout", "score_fidelity", "annotate"),
-        fingerprints.section("evaluate"),
-        makes="hypotheses",
-    ),
+    Stage("annotate", annotate.run, ("data", "score_fidelity"), fingerprints.annotating, LLM),
+    Stage("evaluate", evaluate.run, TESTED, fingerprints.section("evaluate"), unit="hypotheses"),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
+SHARED = STAGE_NAMES[: STAGE_NAMES.index("interpret")]
+"""Stages that both chains read."""
 MAIN, BASELINE = "main", "keywords"
 ANSWERS = "answers"
 
@@ -100,17 +108,16 @@ class Step:
     folder: Folder
     inputs: Mapping[str, Folder]
     answers: Folder
-    texts_hash: str = ""  # of `data` alone: what texts_only stages see
 
     @property
     def label(self) -> str:
-        """Its name, for people."""
+        """Its name in messages."""
         return self.stage.name if self.chain == MAIN else f"{self.stage.name} ({self.chain})"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One stage of a run that is finished: its manifest, and whether an earlier run had finished it."""
+    """A finished step: its manifest, and whether an earlier run had finished it."""
 
     step: Step
     manifest: Manifest
@@ -123,7 +130,7 @@ def plan(config: Config, out: Folder, until: str | None = None) -> list[Step]:
     Args:
         config: the run.
         out: its folder.
-        until: last stage wanted; None: all.
+        until: last stage to run; None: all.
 
     Raises:
         ConfigError: there is no such stage, or no such selection function.
@@ -131,80 +138,66 @@ def plan(config: Config, out: Folder, until: str | None = None) -> list[Step]:
     """
     if until is not None and until not in STAGE_NAMES:
         raise ConfigError(f"--until {until}: no such stage; there are {', '.join(STAGE_NAMES)}")
-    wanted = STAGES[: STAGE_NAMES.index(until) + 1] if until else STAGES
-    split = STAGE_NAMES.index("interpret")
-    steps: dict[tuple[str, str], Step] = {(MAIN, "data"): _plan_data(config, out)}
+    stages = STAGES[: STAGE_NAMES.index(until) + 1] if until else STAGES
+    digests = fingerprints.input_digests(config, out)
+    training = {name: digest for name, digest in digests.items() if not name.startswith("holdout/")}
+    texts_hash = content_hash("texts", fingerprints.training_texts(config), training)
+    steps: dict[tuple[str, str], Step] = {}
     for chain, its_config in _chains(config).items():
-        for stage in wanted:
-            shared = STAGE_NAMES.index(stage.name) < split
-            key = (MAIN if shared else chain, stage.name)
+        for stage in stages:
+            before = [steps.get((chain, name)) or steps[MAIN, name] for name in stage.inputs]
+            key = (MAIN if stage.name in SHARED else chain, stage.name)
             if key not in steps:
-                before = [steps.get((chain, name)) or steps[MAIN, name] for name in stage.inputs]
-                steps[key] = _plan_step(stage, key[0], its_config, before, out)
+                seen = {one.stage.name: texts_hash if stage.texts_only else one.hash for one in before}
+                digest = content_hash(stage.name, stage.fingerprint(its_config), seen or digests)
+                steps[key] = _step(stage, key[0], its_config, digest, before, out)
     return list(steps.values())
 
 
+def _step(stage: Stage, chain: str, config: Config, digest: str, before: list[Step], out: Folder) -> Step:
+    folder = out.sub("stages").sub(f"{stage.name}-{digest[:8]}")
+    inputs = {step.stage.name: step.folder for step in before}
+    return Step(stage, chain, config, digest, folder, inputs, out.sub(ANSWERS))
+
+
 def _chains(config: Config) -> dict[str, Config]:
-    """Return the configs to run, the quick one first: its answer is there while the LLM works."""
+    """Return the configs to run, the quick one first: its results are there while the LLM works."""
     if not config.uses_llm:
         return {MAIN: config.with_keywords()}
     return {BASELINE: config.with_keywords(), MAIN: config}
 
 
-def _plan_data(config: Config, out: Folder) -> Step:
-    stage, digests = STAGES[0], fingerprints.input_digests(config, out)
-    digest = content_hash(stage.name, stage.decides(config), digests)
-    training = {name: digest for name, digest in digests.items() if not name.startswith("holdout/")}
-    texts_hash = content_hash("texts", fingerprints.training_texts(config), training)
-    folder = _stage_folder(out, stage, digest)
-    return Step(stage, MAIN, config, digest, folder, {}, out.sub(ANSWERS), texts_hash)
-
-
-def _plan_step(stage: Stage, chain: str, config: Config, before: list[Step], out: Folder) -> Step:
-    seen = {step.stage.name: step.texts_hash if stage.texts_only else step.hash for step in before}
-    digest = content_hash(stage.name, stage.decides(config), seen)
-    inputs = {step.stage.name: step.folder for step in before}
-    folder = _stage_folder(out, stage, digest)
-    return Step(stage, chain, config, digest, folder, inputs, out.sub(ANSWERS))
-
-
-def _stage_folder(out: Folder, stage: Stage, digest: str) -> Folder:
-    return out.sub("stages").sub(f"{stage.name}-{digest[:8]}")
-
-
 def run_steps(steps: Sequence[Step], out: Folder, console: Console) -> Iterator[Record]:
-    """Run every step that has no manifest yet, and yield each one's record as it is there.
+    """Run every step that has no manifest yet, and yield the record of each as soon as it is finished.
 
     Raises:
-        ConfigError: this machine, or the cluster, can never hold what a step asks for; nothing was computed.
-        HypsaeError: a stage cannot go on; what is finished stays, and the same call goes on from there.
+        ConfigError: this machine, or the cluster, can never hold what a step reserves; nothing was computed.
+        HypsaeError: a stage failed; what is finished is kept, and the same call resumes there.
     """
     _reopen(steps)
     left = [step for step in steps if finished(step) is None]
     with ExitStack() as stack:
         session: Session | None = None
         for step in steps:
-            manifest = finished(step)  # asked once more: a step of the other chain may have been the same
+            manifest = finished(step)  # again: a step of the other chain may be the same
             if manifest is not None:
                 yield Record(step, manifest, reused=True)
                 continue
             if session is None:
                 session = stack.enter_context(_session(out, console))
-            if step.stage.asks:  # all that is to come, as soon as the input is known to be good
-                session.check([later.stage.asks(later.config) for later in left if later.stage.asks])
+            if step.stage.model:  # all that follow too, as soon as the input is known to be good
+                session.check([later.stage.model(later.config) for later in left if later.stage.model])
             yield Record(step, _run_step(step, session, console), reused=False)
 
 
 def _session(out: Folder, console: Console) -> "Session":
-    from hypsae_ray.cluster.session import (
-        Session,  # here: with nothing to do, neither torch nor Ray is loaded
-    )
+    from hypsae_ray.cluster.session import Session  # here: with nothing to do, torch is not loaded
 
     return Session(out, console.say)
 
 
 def _reopen(steps: Sequence[Step]) -> None:
-    """Take the manifest from steps that set answers aside, and from those that read them."""
+    """Remove the manifest of steps with pending annotations, and of those that read them."""
     reopened: set[str] = set()
     for step in steps:
         manifest = finished(step)
@@ -215,60 +208,34 @@ def _reopen(steps: Sequence[Step]) -> None:
 
 
 def finished(step: Step) -> Manifest | None:
-    """Return the manifest of a step; None if it has none of this very content."""
+    """Return the manifest of a step; None if its folder has none with this hash."""
     manifest = Manifest.load(step.folder)
     return manifest if manifest is not None and manifest.hash == step.hash else None
 
 
 def _run_step(step: Step, session: "Session", console: Console) -> Manifest:
-    from hypsae_ray.stages import workspace
-
-    if step.stage.asks is None:
-        session.release()  # what another stage reserved is free for others, however long this one takes
-    inputs = {
-        name: workspace.Input(folder, _manifest(folder).outcome.facts) for name, folder in step.inputs.items()
-    }
-    decides = step.stage.decides(step.config)
-    work = workspace.Workspace(
-        step.config, inputs, decides, step.folder, step.answers, session, console.track, console.say
+    if step.stage.model is None:
+        session.release()  # others may use what an earlier stage reserved, however long this one takes
+    work = Workspace(
+        config=step.config,
+        inputs={name: _input(folder) for name, folder in step.inputs.items()},
+        decides=step.stage.fingerprint(step.config),
+        out=step.folder,
+        answers=step.answers,
+        engines=session,
+        track=console.track,
+        say=console.say,
     )
     with console.stage(step.label) as close:
         started = time.monotonic()
-        outcome = _functions()[step.stage.name](work)
+        outcome = step.stage.run(work)
         manifest = Manifest(step.stage.name, step.hash, time.monotonic() - started, outcome)
         manifest.save(step.folder)
-        close(f"{outcome.rows:,} {step.stage.makes}")
+        close(f"{outcome.rows:,} {step.stage.unit}")
     return manifest
 
 
-def _functions() -> "dict[str, Callable[[Workspace], Outcome]]":
-    """Return the function of each stage, by name; imported when one is to run, since they load torch."""
-    from hypsae_ray.stages import (
-        annotate,
-        data,
-        embed,
-        embed_holdout,
-        evaluate,
-        interpret,
-        score_fidelity,
-        select,
-        train_sae,
-    )
-
-    return {
-        "data": data.run,
-        "embed": embed.run,
-        "train_sae": train_sae.run,
-        "select": select.run,
-        "embed_holdout": embed_holdout.run,
-        "interpret": interpret.run,
-        "score_fidelity": score_fidelity.run,
-        "annotate": annotate.run,
-        "evaluate": evaluate.run,
-    }
-
-
-def _manifest(folder: Folder) -> Manifest:
+def _input(folder: Folder) -> Input:
     manifest = Manifest.load(folder)
     assert manifest is not None, f"{folder.path} is an input, so it is finished"
-    return manifest
+    return Input(folder, manifest.outcome.facts)

@@ -239,7 +239,7 @@ def foretell(step: Step, questions: Sequence[str | None], engines: Engines) -> s
     job = holdout_job(
         step.config,
         questions=questions,
-        labeller=step.stage.decides(step.config)["labeller"],
+        labeller=step.stage.fingerprint(step.config)["labeller"],
         rows=step.inputs["data"],
         answers=step.answers,
         out=step.folder,

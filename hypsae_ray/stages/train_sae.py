@@ -3,17 +3,22 @@
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from hypsae_ray.sae import model as saes
-from hypsae_ray.sae.training import Epoch, OnEpoch, Shard
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
+
+if (
+    TYPE_CHECKING
+):  # torch is loaded where a function needs it, so that a run with nothing to do starts quickly
+    from hypsae_ray.sae.model import SparseAutoencoder
+    from hypsae_ray.sae.training import Epoch, OnEpoch, Shard
 
 WEIGHTS, SHAPE = "sae.safetensors", "sae.json"
 
@@ -24,11 +29,13 @@ class LoadEmbeddings:
 
     embeddings: Folder
 
-    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+    def __call__(self, rank: int, world: int) -> "tuple[Shard, Shard]":
         """Return worker `rank`'s training rows and validation rows: each `world`-th row of all files."""
         return self._split("train", rank, world), self._split("val", rank, world)
 
-    def _split(self, split: str, rank: int, world: int) -> Shard:
+    def _split(self, split: str, rank: int, world: int) -> "Shard":
+        from hypsae_ray.sae.training import Shard
+
         own, total = [], 0
         for table in self.embeddings.tables(f"{split}-"):
             own.append(to_vectors(table)[(rank - total) % world :: world].copy())  # a view keeps all rows
@@ -60,19 +67,23 @@ def run(work: Workspace) -> Outcome:
     return Outcome(total, facts=facts)
 
 
-def save(sae: saes.SparseAutoencoder, folder: Folder) -> None:
+def save(sae: "SparseAutoencoder", folder: Folder) -> None:
     """Write an SAE as safetensors and JSON."""
+    from hypsae_ray.sae import model as saes
+
     weights, shape = saes.to_bytes(sae)
     folder.write_json(SHAPE, shape)
     folder.write_bytes(WEIGHTS, weights)
 
 
-def load(folder: Folder) -> saes.SparseAutoencoder:
+def load(folder: Folder) -> "SparseAutoencoder":
     """Read what `save` wrote.
 
     Raises:
         ModelError: the files do not hold an SAE.
     """
+    from hypsae_ray.sae import model as saes
+
     return saes.from_bytes(folder.read_bytes(WEIGHTS), folder.read_json(SHAPE))
 
 
@@ -87,20 +98,22 @@ def to_table(row_ids: np.ndarray, fired: sp.csr_matrix) -> pa.Table:
     return pa.table(columns, schema=schema.ACTIVATIONS)
 
 
-def write_activations(sae: saes.SparseAutoencoder, embeddings: Folder, name: str, out: Folder) -> int:
+def write_activations(sae: "SparseAutoencoder", embeddings: Folder, name: str, out: Folder) -> int:
     """Write the activations of one file of embeddings as `activations-<name>`; return its rows."""
+    from hypsae_ray.sae import model as saes
+
     table = embeddings.read_table(name)
     fired = saes.activations(sae, to_vectors(table))
     out.write_table(f"activations-{name}", to_table(table["row_id"].to_numpy(), fired))
     return len(table)
 
 
-def _report(work: Workspace) -> OnEpoch:
+def _report(work: Workspace) -> "OnEpoch":
     """Return a callback that moves a progress bar by one epoch at a time."""
     epochs = work.config.train_sae.max_epochs
     bar = work.track(itertools.count(), epochs, "epoch")
 
-    def on_epoch(_: Epoch) -> None:
+    def on_epoch(_: "Epoch") -> None:
         next(bar)
 
     return on_epoch
