@@ -24,11 +24,13 @@ demo: .venv/installed
 	$(BIN)/hypsae run --config jobs/configs/demo.yaml --out runs/demo $(CHOSEN)
 	$(BIN)/hypsae demo-recovery runs/demo demo-data
 
+# Two processes for what neither starts Ray nor loads an LLM, each with one thread; then one for the rest.
 test: check
-	$(BIN)/pytest -m "not slow" --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not (slow or cluster or llm)" -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/pytest -m "not slow and (cluster or llm)" --cov --cov-append --cov-report=term --durations=10
 
 test-cluster: .venv/installed
-	$(BIN)/pytest -m slow --durations=0
+	$(BIN)/pytest -m slow --cov --cov-append --cov-report=term --durations=10
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

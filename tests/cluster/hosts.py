@@ -14,10 +14,10 @@ from ray._common.test_utils import wait_for_condition
 from ray.cluster_utils import Cluster
 
 from tests.cluster.head import OUTSIDE, RAY, SETTINGS
+from tests.deadline import DEADLINE_S
 
 STARTS = 4  # a raylet allows its helpers 15 s to come up, which a busy machine may exceed
 RUNS = "Ray runtime started"
-DEADLINE_S = 180
 MEMORY = 100_000_000  # bytes of the object store
 HEALTH = {
     "health_check_initial_delay_ms": 1000,
@@ -89,7 +89,7 @@ def stop_all(place: Path) -> None:
             with suppress(psutil.NoSuchProcess):
                 below += node.children(recursive=True)
                 node.terminate()
-        _, left = psutil.wait_procs([*nodes, *below], timeout=20)
+        _, left = psutil.wait_procs([*nodes, *below], timeout=60)
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

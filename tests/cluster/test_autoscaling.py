@@ -26,7 +26,7 @@ from tests.cluster.head import ROOT, free_ports
 from tests.cluster.hosts import Driver, Log, environment, ray_start, start_head, started, temporary_place
 from tests.integration.openai_server import Server, serve
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 MOST = 3
 ROWS, SHARD = 240, 10

@@ -20,9 +20,10 @@ from hypsae_ray.labels.annotations import read_annotation_table
 from hypsae_ray.labels.read import find_annotations
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import nodes_of_one_cpu
+from tests.deadline import DEADLINE_S
 from tests.integration.openai_server import Server, serve
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROWS, SHARD = 240, 10
 AT_ONCE = 2 * 2  # replicas, and shards that each one has in hand
@@ -87,7 +88,7 @@ def test_driver_actor_and_node_die_and_nothing_is_lost_or_done_twice(cluster: Cl
         assert sum(again.values()) > shards
         here = ["--llm.replicas", "{min: 0, max: 0}"]
         undisturbed = start([*arguments, *here], tmp_path / "calm", "local", log)
-        assert undisturbed.wait(120) == 0, log.read_text()
+        assert undisturbed.wait(DEADLINE_S) == 0, log.read_text()
         np.testing.assert_array_equal(answers(out), answers(tmp_path / "calm"))
 
 
@@ -106,4 +107,4 @@ def kill_everything(server: Server, cluster: Cluster, arguments: list[str], out:
     server.wait_at_gate()
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     server.raise_gate(10**6)
-    assert driver.wait(240) == 0, log.read_text()
+    assert driver.wait(DEADLINE_S) == 0, log.read_text()

@@ -18,7 +18,7 @@ from hypsae_ray.config import loading
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import Driver, nodes_of_one_cpu, started
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 EPOCHS = 300  # enough to die in
 # Ray counts on the lost node for a while, and waits 60 s for a second worker before it goes on with one.

@@ -25,10 +25,9 @@ from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.models.protocols import Options
 from hypsae_ray.store.artifacts import Folder
+from tests.deadline import DEADLINE_S
 
-pytestmark = pytest.mark.cluster
-
-DEADLINE_S = 90
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 NODE: dict[str, Any] = {"num_cpus": 2, "num_gpus": 2}

@@ -30,7 +30,6 @@ from hypsae_ray.labels.read import find_annotations
 from hypsae_ray.models.protocols import ANNOTATION_ARRAYS
 from tests.cluster.head import ROOT
 from tests.cluster.hosts import (
-    DEADLINE_S,
     HEALTH,
     Driver,
     Log,
@@ -40,9 +39,10 @@ from tests.cluster.hosts import (
     started,
     temporary_place,
 )
+from tests.deadline import DEADLINE_S
 from tests.integration.openai_server import Server, serve
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROWS, SHARD = 240, 10
 REPLICAS = 2

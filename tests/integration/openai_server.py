@@ -25,6 +25,7 @@ import numpy as np
 
 from hypsae_ray.models.endpoint.chat import HARMLESS
 from hypsae_ray.models.endpoint.embeddings import HARMLESS_TEXT
+from tests.deadline import DEADLINE_S
 
 YES = {" Yes": 0.5, "yes": 0.25, "▁YES": 0.05, "No": 0.1, "Maybe": 0.1}  # P(yes) 0.8 / 0.9, neither 0.1
 NO = {"ĠNo": 0.4, "no": 0.2, "Yes": 0.2, "Perhaps": 0.2}  # P(yes) 0.2 / 0.8, neither 0.2
@@ -166,7 +167,7 @@ class Server:
     def wait_at_gate(self, waiting: int = 1) -> None:
         """Wait until so many requests stand before the gate."""
         with self._state:
-            assert self._state.wait_for(lambda: len(self.bodies) >= self.gate + waiting, 120)
+            assert self._state.wait_for(lambda: len(self.bodies) >= self.gate + waiting, DEADLINE_S)
 
     def raise_gate(self, more: int) -> None:
         """Let so many more requests in, counted from all that have come."""

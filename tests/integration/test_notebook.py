@@ -6,6 +6,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.deadline import DEADLINE_S
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -14,7 +16,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Texts and kinds of the outputs of each code cell of the notebook, run anew, by the cell's id."""
     notebook = nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4)
     folder = str(tmp_path_factory.mktemp("notebook"))
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(notebook, timeout=DEADLINE_S, resources={"metadata": {"path": folder}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return {cell.source: " ".join(map(str, cell.outputs)) for cell in code}
 

@@ -22,15 +22,9 @@ from hypsae_ray.cluster.replica import Replica, Skipped
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Llm, Replicas
 from hypsae_ray.errors import ConfigError, EngineDiedError, InputError, ModelError, StageError
+from tests.deadline import DEADLINE_S
 
-pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
 
 
 class Process(int):
@@ -239,7 +233,7 @@ def test_a_task_that_is_given_out_again_right_after_it_was_done_waits_for_no_oth
         return replica.__call__.remote(pa.table({"position": [position], "task": [tasks[position]]}))
 
     def result(call) -> object:
-        return pickle.loads(ray.get(call, timeout=60)["result"][0].as_py())[0]
+        return pickle.loads(ray.get(call, timeout=DEADLINE_S)["result"][0].as_py())[0]
 
     long = call(0)
     ray.get(latch.reached.remote())
@@ -299,7 +293,7 @@ def test_a_session_keeps_the_pool_of_the_model_in_use():
 
 
 @pytest.mark.parametrize(
-    ("replicas", "reason"), [({"cpus": 3}, "reserves 3 CPU on"), ({"gpus": 2}, r"1 CPU \+ 2 GPU on")]
+    ("replicas", "reason"), [({"cpus": 4}, "reserves 4 CPU on"), ({"gpus": 2}, r"1 CPU \+ 2 GPU on")]
 )
 def test_what_this_machine_cannot_give_is_refused(replicas: dict, reason: str):
     with Session() as session, pytest.raises(ConfigError, match=reason):

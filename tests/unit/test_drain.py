@@ -13,6 +13,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.deadline import DEADLINE_S
+
 DRAIN = Path(__file__).parents[2] / "cluster" / "drain.py"
 LOOKS = 3  # the notice stands from this look on
 
@@ -131,7 +133,7 @@ def test_a_hook_that_waits_returns_when_the_node_is_gone(
     ray.write_text(f"#!/bin/sh\nkill {raylet.pid}\n")
     assert "f00d" in drain.local_nodes()
     assert drain.main(["--wait", "--seconds", "3600", "--node-id", "f00d", "--command", str(ray)]) == 0
-    assert raylet.wait(10) != 0
+    assert raylet.wait(DEADLINE_S) != 0
 
 
 def test_a_hook_waits_no_longer_than_it_may(drain: ModuleType, raylet: subprocess.Popen, ray: Path):

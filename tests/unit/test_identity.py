@@ -17,6 +17,7 @@ from hypsae_ray.models.identity import content_of, pin
 from hypsae_ray.models.locate import locate
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.store.artifacts import Folder
+from tests.deadline import DEADLINE_S
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -178,6 +179,7 @@ RUN = """
 import sys
 from pathlib import Path
 from hypsae_ray.cli import main
+from tests.deadline import DEADLINE_S
 
 config, branch, *runs = sys.argv[1:]
 for out, commit in zip(runs[::2], runs[1::2]):
@@ -202,7 +204,7 @@ def test_a_run_loads_the_commit_that_it_began_with_though_the_branch_moves(no_hu
     runs = [str(word) for pair in ((one, OLD), (one, NEW), (two, NEW)) for word in pair]
     command = [sys.executable, "-c", RUN, str(tmp_path / "c.yaml"), str(branch), *runs]
     environment = os.environ | {"HF_HUB_CACHE": str(no_hub), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.lstrip().startswith("embed ")]
     assert ["done before" in line for line in lines] == [False, True, False]

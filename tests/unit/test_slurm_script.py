@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from ray._common.test_utils import wait_for_condition
 
+from tests.deadline import DEADLINE_S
+
 SBATCH = Path(__file__).parents[2] / "cluster" / "slurm" / "hypsae.sbatch"
-DEADLINE_S = 60
 
 RAY = """
 case "$1 $2" in

@@ -17,6 +17,7 @@ from hypsae_ray.config import AdvancedSae, TrainSae
 from hypsae_ray.errors import InputError, StageError
 from hypsae_ray.sae.model import activations
 from hypsae_ray.sae.training import Progress, Shard, Trained, permutation, train
+from tests.deadline import DEADLINE_S
 
 DIM = 8
 
@@ -83,7 +84,7 @@ class Team:
 
 
 def run_team(world: int, x: np.ndarray, val: np.ndarray, config: TrainSae) -> list[Trained]:
-    parts, barrier = [[] for _ in range(world)], threading.Barrier(world, timeout=60)
+    parts, barrier = [[] for _ in range(world)], threading.Barrier(world, timeout=DEADLINE_S)
     results: dict[int, Trained] = {}
 
     def work(rank: int) -> None:
