@@ -1,11 +1,14 @@
 """What several tests share: small demo data, and a config for it that needs no Ray."""
 
+import fcntl
 import os
+import pickle
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -51,11 +54,32 @@ def run_apart() -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Call a function with an empty folder, once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if hasattr(request.config, "workerinput") else base
+
+    def call(name: str, make: Callable[[Path], Any]) -> Any:
+        folder, result = shared / name, shared / f"{name}.pickle"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not result.exists():
+                folder.mkdir()
+                result.write_bytes(pickle.dumps(make(folder)))
+            return pickle.loads(result.read_bytes())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def demo_folder(once: Callable[..., Path]) -> Path:
     """400 training and 200 holdout reviews with planted concepts."""
-    folder = tmp_path_factory.mktemp("demo")
-    grammar.write(grammar.generate(n_train=400, n_holdout=200, seed=1), folder)
-    return folder
+
+    def write(folder: Path) -> Path:
+        grammar.write(grammar.generate(n_train=400, n_holdout=200, seed=1), folder)
+        return folder
+
+    return once("demo", write)
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +111,10 @@ def demo_config(demo_tree: dict) -> config.Config:
 
 @pytest.fixture(scope="session")
 def demo_said(
-    demo_tree: dict, run_apart: Callable[..., subprocess.CompletedProcess], tmp_path_factory
+    demo_tree: dict, run_apart: Callable[..., subprocess.CompletedProcess], once: Callable[..., Any]
 ) -> subprocess.CompletedProcess:
     """What a run of `demo_tree` by the command line said; its last argument is the run folder."""
-    return run_apart(demo_tree, tmp_path_factory.mktemp("runs") / "demo")
+    return once("demo-run", lambda folder: run_apart(demo_tree, folder / "demo"))
 
 
 @pytest.fixture(scope="session")

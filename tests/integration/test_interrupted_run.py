@@ -17,7 +17,7 @@ from hypsae_ray.cli import GOES_ON, INTERRUPTED
 from tests.conftest import NOISE, OURS
 from tests.integration.openai_server import Fault, Server, serve
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 KEY = "sk-5tRq-in-no-log-of-a-run"
 NAMED = pipeline.STAGE_NAMES.index("interpret") + 1
