@@ -7,8 +7,7 @@ import os
 import socket
 from urllib.parse import urlsplit
 
-from ray._private import services
-
+from hypsae_ray.cluster.ray_private import named_address
 from hypsae_ray.errors import ConfigError
 
 CONNECT_S, ANSWER_S = 4, 4
@@ -18,19 +17,22 @@ _ADVICE = "unset RAY_ADDRESS to start Ray on this machine"
 _FRAME_HEAD, _TYPE, _SETTINGS = 9, 3, 4
 
 
-def check_address() -> None:
+def check_address() -> bool:
     """Refuse a cluster that is not where RAY_ADDRESS, or the last `ray start` on this machine, says.
+
+    Returns:
+        Whether there is one; else Ray is to start on this machine alone.
 
     Raises:
         ConfigError: names the address, and what to do.
     """
     named = os.environ.get("RAY_ADDRESS", "")
     try:
-        address = services.get_ray_address_from_environment(named or None, None)  # type: ignore[arg-type]
+        address = named_address(named)
     except ConnectionError:
         raise ConfigError(f"RAY_ADDRESS is {named}, but no Ray runs on this machine: {_ADVICE}") from None
     if address is None or address == "local":
-        return
+        return False
     if address.startswith(("http://", "https://")):
         raise ConfigError(
             f"RAY_ADDRESS ({address}) is where jobs are submitted to, for `ray job submit`; Ray itself is at "
@@ -43,6 +45,7 @@ def check_address() -> None:
             f"no Ray cluster at {address}, where `ray start` began one on this machine: {reason}; `ray stop` "
             "forgets it, or set RAY_ADDRESS=local to start Ray for this job alone"
         )
+    return True
 
 
 def silent(address: str) -> str:

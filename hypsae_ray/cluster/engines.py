@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Engines(Protocol):
     """What a run computes with: pools of models, and SAE training (`cluster.session.Session`)."""
 
-    def check(self, wanted: Sequence[Options]) -> None:
+    def check(self, sections: Sequence[Options]) -> None:
         """Make sure, before anything is computed, that there is or can be what these sections ask for.
 
         Raises:

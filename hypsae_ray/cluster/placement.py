@@ -1,91 +1,136 @@
-"""Where a model stands that is split over several GPUs: a Ray placement group per replica.
+"""What a replica or a worker of training reserves, and on which nodes.
 
-Tensor parallel workers talk in every layer, so they want one node; pipeline stages talk once per stage, and
-may stand on several. vLLM's Ray executor puts one worker on each bundle of the group that its actor is in.
-
-PACK does its best only: on nodes whose free GPUs are no multiple of the tensor parallel size, a stage may
-stand on two of them. vLLM says so, and works more slowly.
+A model on one node is one actor that reserves its GPUs; where tensor parallelism splits the model over them,
+vLLM starts a process for each. Pipeline stages may stand on several nodes: a placement group has a bundle for
+each GPU, and vLLM's Ray executor puts a worker on each. PACK does its best only: on nodes whose free GPUs are
+no multiple of the tensor parallel size, a stage may stand on two of them. vLLM says so, and works more slowly.
 """
 
-import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from hypsae_ray.cluster.capacity import bundle_of
-from hypsae_ray.config import Llm, Replicas
+from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
+from hypsae_ray.models.protocols import Options
+
+ACCELERATOR = (
+    "accelerator_type:"  # Ray's resource for a kind of GPU; a node has 1 of it, a bundle takes 0.001
+)
+SHOWN = ("CPU", "GPU")
 
 
-@dataclass
-class Placement:
-    """Makes the options of each new actor of a pool; picklable before its first call.
+@dataclass(frozen=True)
+class Reservation:
+    """What must find room for a replica, or for training, to begin.
 
-    Args:
-        tensor: GPUs that one pipeline stage is split over.
-        pipeline: pipeline stages.
-        bundle: what the worker of each GPU reserves, by Ray's names.
-        labels: label selector of the nodes.
+    Attributes:
+        bundle: resources that must be on one node, by Ray's names.
+        count: bundles that must find room at the same time.
+        labels: label selector of their nodes.
     """
 
-    tensor: int
-    pipeline: int
     bundle: Mapping[str, float]
+    count: int = 1
     labels: Mapping[str, str] = field(default_factory=dict)
-    _groups: dict[str, PlacementGroup] = field(default_factory=dict)  # by the name of the actor
 
-    def __call__(self) -> dict[str, Any]:
-        """Return the options that put one more actor into a group that no other one is in."""
-        name = uuid.uuid4().hex
-        group = self._groups[name] = self._left() or self._reserve()
-        where = PlacementGroupSchedulingStrategy(
-            group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
-        )
-        return {"name": name, "num_cpus": 0, "num_gpus": 0, "scheduling_strategy": where}
+    def __str__(self) -> str:
+        times = f"{self.count} times " if self.count > 1 else ""
+        rules = "".join(f", {key} {rule}" for key, rule in self.labels.items())
+        return f"{times}{_amounts(self.bundle)} on one node{rules}"
 
-    def _left(self) -> PlacementGroup | None:
-        """Take back a group without an actor, if there is one.
+    def actor_options(self) -> dict[str, Any]:
+        """Return the options of an actor that reserves one bundle.
 
-        Ray Data also asks for options when it starts no actor (its memory detector, every 30 s), and ends
-        idle actors. A name tells which live: Ray knows a named actor before `remote` returns.
+        >>> Reservation({"GPU": 2}, labels={"zone": "a"}).actor_options()
+        {'num_cpus': 0, 'num_gpus': 2, 'resources': {}, 'label_selector': {'zone': 'a'}}
         """
-        living = set(ray.util.list_named_actors())
-        free = next((name for name in self._groups if name not in living), None)
-        return self._groups.pop(free) if free else None
+        others = {name: amount for name, amount in self.bundle.items() if name not in SHOWN}
+        cpus, gpus = (self.bundle.get(name, 0) for name in SHOWN)
+        return {
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "resources": others,
+            "label_selector": dict(self.labels),
+        }
 
-    def _reserve(self) -> PlacementGroup:
-        workers = self.tensor * self.pipeline
+    def group(self) -> PlacementGroup:
+        """Reserve all bundles; the nodes may be several."""
         return placement_group(
-            [dict(self.bundle)] * workers,
-            strategy="STRICT_PACK" if self.pipeline == 1 else "PACK",
-            bundle_label_selector=[dict(self.labels)] * workers,
+            [dict(self.bundle)] * self.count,
+            strategy="PACK",
+            bundle_label_selector=[dict(self.labels)] * self.count,
         )
 
-    def remove(self) -> None:
-        """Free all groups."""
-        while self._groups:
-            remove_placement_group(self._groups.popitem()[1])
+    def fits(self, node: Mapping[str, Any], count: int = 1) -> bool:
+        """Tell whether a node, as `ray.nodes()` describes it, could ever hold so many bundles.
+
+        >>> Reservation({"GPU": 2}).fits({"Resources": {"GPU": 2.0}, "Labels": {}}, count=2)
+        False
+        """
+        has, labels = node["Resources"], node["Labels"]
+        enough = all(has.get(name, 0) >= amount * count for name, amount in self.bundle.items())
+        return enough and all(_allows(rule, labels.get(key)) for key, rule in self.labels.items())
 
 
-def placement_of(llm: Llm) -> Placement | None:
-    """Return how a model must be placed; None if one actor's own reservation is enough."""
-    if not llm.is_split:
+def in_group(group: PlacementGroup) -> dict[str, Any]:
+    """Return the options of an actor in a group, whose bundles are for workers that the actor starts."""
+    strategy = PlacementGroupSchedulingStrategy(
+        group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
+    )
+    return {"num_cpus": 0, "num_gpus": 0, "scheduling_strategy": strategy}
+
+
+def reservation_of(options: Options) -> Reservation | None:
+    """Return what must find room for a model or a training to begin; None if it works in this process."""
+    replicas = options.replicas
+    if replicas.max == 0:
         return None
-    tensor, pipeline, replicas = llm.tensor_parallel_size, llm.pipeline_parallel_size, llm.replicas
-    bundle = bundle_of(replicas.cpus / (tensor * pipeline), 1, replicas.accelerator)
-    return Placement(tensor, pipeline, bundle, replicas.labels)
+    if isinstance(options, TrainSae):
+        bundle = bundle_of(replicas.cpus, replicas.gpus, replicas.accelerator)
+        return Reservation(bundle, replicas.min, replicas.labels)
+    stages = options.pipeline_parallel_size if isinstance(options, Llm) else 1
+    return reservation_of_replica(replicas, options.tensor_parallel_size, stages)
 
 
-def actor_options(replicas: Replicas, placement: Placement | None) -> dict[str, Any]:
-    """Return the arguments of `map_batches` that say what each actor of a pool reserves, and where."""
-    if placement is not None:
-        return {"ray_remote_args_fn": placement}
-    return {
-        "num_cpus": replicas.cpus,
-        "num_gpus": replicas.gpus,
-        **({"accelerator_type": replicas.accelerator} if replicas.accelerator else {}),
-        **({"label_selector": dict(replicas.labels)} if replicas.labels else {}),
-    }
+def reservation_of_replica(replicas: Replicas, tensor: int = 1, pipeline: int = 1) -> Reservation:
+    """Return what each replica reserves, whose model is split over `tensor` x `pipeline` GPUs."""
+    if pipeline > 1:
+        count = tensor * pipeline
+        return Reservation(bundle_of(replicas.cpus / count, 1, replicas.accelerator), count, replicas.labels)
+    gpus = tensor if tensor > 1 else replicas.gpus
+    return Reservation(bundle_of(replicas.cpus, gpus, replicas.accelerator), labels=replicas.labels)
+
+
+def bundle_of(cpus: float, gpus: float, accelerator: str | None) -> dict[str, float]:
+    """Return resources on one node by Ray's names, without those that are 0."""
+    kind = {f"{ACCELERATOR}{accelerator}": 0.001} if accelerator else {}
+    return {name: amount for name, amount in {"CPU": cpus, "GPU": gpus, **kind}.items() if amount}
+
+
+def section_of(options: Options) -> str:
+    """Return the name of the section of the config that options stand in."""
+    return {Embed: "embed", TrainSae: "train_sae", Llm: "llm"}[type(options)]
+
+
+def describe_nodes() -> str:
+    """Return what the nodes of the cluster have, those that are alike together."""
+    kinds = Counter(_amounts(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    return ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())) or "nothing"
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    parts = [f"{resources[name]:g} {name}" for name in SHOWN if resources.get(name)]
+    parts += [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
+    return " + ".join(parts) or "no CPU"
+
+
+def _allows(rule: str, value: str | None) -> bool:
+    """Tell whether the value of a node's label satisfies a rule of a label selector: a, !a, in(a, b)."""
+    bare = rule.removeprefix("!")
+    values = bare[len("in(") : -1].split(",") if bare.startswith("in(") else [bare]
+    return (value in [one.strip() for one in values]) != rule.startswith("!")

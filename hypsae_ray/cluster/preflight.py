@@ -1,30 +1,30 @@
 """What is asked of a cluster before anything is computed on it.
 
-1. Can each stage ever find room, on nodes that are there or that the autoscaler may launch?
-2. Each node is asked, where there is more than one: can it read and write the run folder, does it find the
-   models of the stages that may run there, and does it have the driver's versions of Python, Ray and this
-   package?
+Each node is asked, where there is more than one: can it read and write the run folder, does it find the
+models of the stages that may run there, and does it have the driver's versions of Python, Ray and this
+package? All that is missing is said at once.
 
-All that is missing is said at once.
+Room is Ray's to find: a pool or a training that waits for it says so. Where Ray was started on this machine
+alone, what it can never hold is refused here.
 """
 
 import hashlib
 import platform
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import ray
-from ray._private.label_utils import validate_label_selector
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import hypsae_ray
-from hypsae_ray.cluster.capacity import Kind, Need, kinds_of_nodes, lacking, need_of
+from hypsae_ray.cluster.placement import Reservation, describe_nodes, reservation_of, section_of
+from hypsae_ray.cluster.ray_private import draining_nodes
 from hypsae_ray.config import TrainSae
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.models.locate import lacking_model
@@ -33,7 +33,7 @@ from hypsae_ray.store.artifacts import Folder
 
 ANSWER_S = 180  # a node that was just launched unpacks its environment first
 CONNECT_S = 10
-Asked = tuple[Options, Need]
+Asked = tuple[Options, Reservation]
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,34 @@ class Look:
         return versions(), [reason for reason in [*lacks, *map(_lacking_model, self.options)] if reason]
 
 
-def check(wanted: Sequence[Options], folder: Folder | None) -> None:
-    """Refuse what the cluster can never do; Ray must be running.
+def check(sections: Sequence[Options], folder: Folder | None, only_here: bool = False) -> None:
+    """Refuse what the cluster cannot do; Ray must be running.
 
     Args:
-        wanted: options of the stages to come.
+        sections: options of the stages to come.
         folder: of the run; None: there is none.
+        only_here: no node will come to those that are there.
 
     Raises:
-        ConfigError: names what has no room, and what each node lacks.
+        ConfigError: names what each node lacks, or a section whose reservation is impossible.
     """
-    asked = [(options, need) for options in wanted if (need := need_of(options))]
-    needs = [need for _, need in asked]
-    for need in needs:
-        if wrong := validate_label_selector(dict(need.labels)):
-            raise ConfigError(f"{need.section}: labels: {wrong}")
-    kinds = kinds_of_nodes()
-    lacks = [lacking(need, kinds) for need in needs] if kinds is not None else []
-    reasons = [reason for reason in [*lacks, *_ask_nodes(asked, folder)] if reason]
-    if reasons:
+    asked = [(options, found) for options in sections if (found := reservation_of(options))]
+    never = [(section_of(options), _never(reservation, only_here)) for options, reservation in asked]
+    reasons = [f"{section}: {reason}" for section, reason in never if reason]
+    if reasons := reasons + _ask_nodes(asked, folder):
         lines = [f"  {reason}" for reason in dict.fromkeys(reasons)]
         raise ConfigError("\n".join(["this cluster cannot do what the config asks for:", *lines]))
+
+
+def _never(reservation: Reservation, only_here: bool) -> str:
+    """Return why there can never be room for a reservation, where that is certain."""
+    try:
+        ray.remote(_do).options(label_selector=dict(reservation.labels))
+    except ValueError as error:
+        return f"labels: {error}"
+    if only_here and not any(reservation.fits(node, reservation.count) for node in ray.nodes()):
+        return f"the config reserves {reservation}, but this machine has {describe_nodes()}"
+    return ""
 
 
 def versions() -> dict[str, str]:
@@ -95,7 +102,7 @@ def _digest() -> str:
 
 def _ask_nodes(asked: Sequence[Asked], folder: Folder | None) -> list[str]:
     """Return what the nodes lack; where the driver's node is the only one, it is not asked."""
-    leaving = ray._private.state.state.get_draining_nodes()  # type: ignore  # nothing public tells it
+    leaving = draining_nodes()
     nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
     if len(nodes) < 2:
         return []
@@ -103,19 +110,22 @@ def _ask_nodes(asked: Sequence[Asked], folder: Folder | None) -> list[str]:
     if folder is not None:
         folder.write_bytes(mark, b"")
     try:
-        return _gather([(node, _ask(node, Look(folder, mark, ()), asked)) for node in nodes])
+        return _gather([(node, _ask(node, Look(folder, mark, _fitting(node, asked)))) for node in nodes])
     finally:
         if folder is not None:
             folder.remove(mark)
 
 
-def _ask(node: Mapping[str, Any], look: Look, asked: Sequence[Asked]) -> Any:
-    """Begin to ask one node; about the models of those stages alone that may run there."""
-    here = Kind(node["Resources"], 1, node["Labels"])
-    fitting = tuple(options for options, need in asked if here.holds(replace(need, count=1)))
-    where: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    task: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(_do)
-    return task.remote(replace(look, options=fitting))
+def _fitting(node: Mapping[str, Any], asked: Sequence[Asked]) -> tuple[Options, ...]:
+    """Return the options of the stages that may run on a node, whose models it must have."""
+    return tuple(options for options, reservation in asked if reservation.fits(node))
+
+
+def _ask(node: Mapping[str, Any], look: Look) -> Any:
+    """Begin to ask one node."""
+    strategy: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    task: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(_do)
+    return task.remote(look)
 
 
 def _do(look: Look) -> tuple[dict[str, str], list[str]]:

@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 RAY_START_ATTEMPTS = 3
-# What Ray Data reads when it is imported. Its own requests for nodes begin only when a first task has ended,
-# and hold idle nodes while a pool is open; actors that wait for room ask for nodes anyway.
-RAY_DATA_ASKS_FOR_NO_NODES = {
-    f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{what}_UTIL_THRESHOLD": "1000000"
-    for what in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY")
-}
 
 
 class Session:
@@ -52,6 +45,7 @@ class Session:
         self._loaded: tuple[Any, Embed | Llm] | None = None
         self._pool: Any = None
         self._started_ray = False
+        self._only_here = False
 
     def __enter__(self) -> "Session":
         return self
@@ -59,15 +53,15 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def check(self, wanted: Sequence[Options]) -> None:
-        """Refuse, before anything is computed, what the cluster can never do; Ray is started if need be."""
-        asked = [options for options in wanted if _needs_ray(options) and options not in self._checked]
+    def check(self, sections: Sequence[Options]) -> None:
+        """Refuse, before anything is computed, what the cluster cannot do; Ray is started if need be."""
+        asked = [options for options in sections if _needs_ray(options) and options not in self._checked]
         if not asked:
             return
         from hypsae_ray.cluster import preflight
 
         self.start_ray()
-        preflight.check(asked, self._folder)
+        preflight.check(asked, self._folder, self._only_here)
         self._checked += asked
 
     def embedder(self, options: Embed) -> Pool[Embedder]:
@@ -95,7 +89,7 @@ class Session:
 
         self.check([options])
         storage = Storage(snapshots.path, snapshots.filesystem) if snapshots else None
-        return train_distributed(load, options, on_epoch, storage)
+        return train_distributed(load, options, on_epoch, storage, self._say)
 
     def publish(self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, float]]) -> None:
         """Show what a labelling job has done in Ray's metrics, while a pool in Ray is open."""
@@ -122,12 +116,10 @@ class Session:
                 self._say(remark)
             return LocalPool(model)
         self.check([options])
-        from hypsae_ray.cluster.placement import placement_of
-        from hypsae_ray.cluster.pool import RayPool
+        from hypsae_ray.cluster.actors import RayPool
+        from hypsae_ray.cluster.placement import reservation_of
 
-        split = (options if isinstance(options, Llm) else options.as_llm()) if options.is_split else None
-        placement = placement_of(split) if split else None
-        return RayPool(factory, options.replicas, placement, self._say)
+        return RayPool(factory, options.replicas, reservation_of(options), self._say)
 
     def release(self) -> None:
         """Close the pool in Ray, if one is open, and free what its actors reserve; a model here stays."""
@@ -154,12 +146,11 @@ class Session:
         """
         import ray
 
-        os.environ.update(RAY_DATA_ASKS_FOR_NO_NODES)
         if ray.is_initialized():
             return
         from hypsae_ray.cluster.address import check_address
 
-        check_address()
+        self._only_here = not check_address()
         for attempt in range(1, RAY_START_ATTEMPTS + 1):
             try:
                 ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)

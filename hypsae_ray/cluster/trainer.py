@@ -22,9 +22,9 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.util.queue import Queue
+from ray.util.queue import Empty, Queue
 
-from hypsae_ray.cluster.capacity import bundle_of
+from hypsae_ray.cluster.placement import bundle_of, describe_nodes, reservation_of
 from hypsae_ray.config import TrainSae
 from hypsae_ray.errors import StageError
 from hypsae_ray.sae import model as saes
@@ -34,6 +34,7 @@ from hypsae_ray.sae.training import Epoch, LoadShards, Progress, Trained, train
 # Ray Train chooses between two versions of its classes when it is imported, which its types do not tell.
 _train: Any = ray.train
 
+WARN_S = 60.0  # after so long without a worker that has begun, the user is told
 _STATE = "state.safetensors"
 
 
@@ -69,6 +70,7 @@ def train_distributed(
     options: TrainSae,
     on_epoch: Callable[[Epoch], None] | None = None,
     storage: Storage | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Trained:
     """Train an SAE with Ray Train on `options.replicas.max` workers; Ray must be running.
 
@@ -77,12 +79,13 @@ def train_distributed(
         options: as for `sae.training.train`; at least one worker.
         on_epoch: called in this process for each epoch that ends, epochs repeated after a restart included.
         storage: where snapshots go.
+        say: is given a line if no worker has begun after a while.
 
     Raises:
         StageError: workers failed more often than `storage.max_failures`, or at a cause that stays.
     """
     storage = storage or Storage()
-    with tempfile.TemporaryDirectory() as scratch, _listen(on_epoch) as epochs:
+    with tempfile.TemporaryDirectory() as scratch, _listen(options, on_epoch, say) as epochs:
         trainer = _train.torch.TorchTrainer(
             _work,
             train_loop_config={"job": _Job(load, options, storage.every_s, epochs)},
@@ -127,6 +130,8 @@ def _work(config: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[dict[str,
     """Train in one worker; rank 0 returns what `Trained` is rebuilt from."""
     job: _Job = config["job"]
     group = Collective.of_group(ray.train.torch.get_device())
+    if group.rank == 0 and job.epochs is not None:
+        job.epochs.put("begun")
     shard, val = job.load(group.rank, group.world)
     report = _Reporter(job, group)
     trained = train(shard, val, job.options, group, report, _last_snapshot())
@@ -179,14 +184,18 @@ class _Reporter:
 
 
 @contextmanager
-def _listen(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Queue | None]:
+def _listen(
+    options: TrainSae, on_epoch: Callable[[Epoch], None] | None, say: Callable[[str], None]
+) -> Iterator[Queue | None]:
     """Give a queue whose epochs reach `on_epoch` in this process as they come."""
     if on_epoch is None:
         yield None
         return
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # it is not to die with another node
     queue = Queue(actor_options={"num_cpus": 0, "label_selector": here})
-    listener = threading.Thread(target=_forward, args=(queue, on_epoch), daemon=True)
+    waits = f"no worker has begun yet: training reserves {reservation_of(options)}; the nodes have "
+    arguments = (queue, on_epoch, lambda: say(waits + describe_nodes()))
+    listener = threading.Thread(target=_forward, args=arguments, daemon=True)
     listener.start()
     try:
         yield queue
@@ -196,6 +205,14 @@ def _listen(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Queue | None]:
         queue.shutdown()
 
 
-def _forward(queue: Queue, on_epoch: Callable[[Epoch], None]) -> None:
-    while (epoch := queue.get()) is not None:
-        on_epoch(epoch)
+def _forward(queue: Queue, on_epoch: Callable[[Epoch], None], warn: Callable[[], None]) -> None:
+    """Hand epochs on until the queue ends; warn if nothing comes at first."""
+    try:
+        item = queue.get(timeout=WARN_S)
+    except Empty:
+        warn()
+        item = queue.get()
+    while item is not None:
+        if isinstance(item, Epoch):
+            on_epoch(item)
+        item = queue.get()

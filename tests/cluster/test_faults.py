@@ -58,7 +58,7 @@ def start(arguments: list[str], out: Path, address: str, log: Path) -> subproces
 def replicas() -> list[psutil.Process]:
     """The actors that Ray started below this process."""
     below = psutil.Process().children(recursive=True)
-    return [process for process in below if "MapWorker" in " ".join(process.cmdline())]
+    return [process for process in below if "ray::Replica" in " ".join(process.cmdline())]
 
 
 def answers(out: Path) -> np.ndarray:

@@ -78,7 +78,7 @@ def test_a_run_that_loses_nodes_in_embed_and_in_train_sae_equals_one_in_a_single
 
     with started([sys.executable, str(ROOT / "jobs" / "run.py"), *files], log, environment) as driver:
         driver.until(lambda: embedded() > 0)
-        kill_node_with(driver, cluster, "MapWorker")
+        kill_node_with(driver, cluster, "ray::Replica")
         before = embedded()
         driver.until(lambda: bool(re.search(rf"train_sae: [1-9]\d*/{EPOCHS}", log.read_text())))
         kill_node_with(driver, cluster, "RayTrainWorker")

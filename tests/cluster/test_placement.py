@@ -17,8 +17,8 @@ from ray._common.test_utils import wait_for_condition
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import get_current_placement_group, placement_group_table
 
+from hypsae_ray.cluster.actors import RayPool
 from hypsae_ray.cluster.placement import Placement, placement_of
-from hypsae_ray.cluster.pool import RayPool
 from hypsae_ray.cluster.replica import CALLS_AT_ONCE
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Llm, Replicas, TrainSae

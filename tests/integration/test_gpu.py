@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from hypsae_ray.cluster.pool import RayPool
+from hypsae_ray.cluster.actors import RayPool
 from hypsae_ray.cluster.trainer import train_distributed
 from hypsae_ray.commands import runner
 from hypsae_ray.config import AdvancedEmbed, Embed, Replicas, loading

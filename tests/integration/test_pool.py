@@ -1,8 +1,6 @@
 """The Ray pool with small models of our own, so that every count is exact."""
 
-import asyncio
 import os
-import pickle
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +8,12 @@ from pathlib import Path
 from threading import Event
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
-from ray import cloudpickle
 
+from hypsae_ray.cluster import preflight
+from hypsae_ray.cluster.actors import RayPool
 from hypsae_ray.cluster.address import silent
-from hypsae_ray.cluster.feed import Feed, Turn
-from hypsae_ray.cluster.pool import RayPool
-from hypsae_ray.cluster.replica import Replica, Skipped
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Llm, Replicas
 from hypsae_ray.errors import ConfigError, EngineDiedError, InputError, ModelError, StageError
@@ -72,8 +67,6 @@ def test_one_model_serves_call_after_call(pool: RayPool[int], said: list[str], t
     assert {pid for pid, _ in first} == {second[0][0]}
     assert len(list(tmp_path.iterdir())) == 1
     assert said == [Process.remark]
-    # The settings of the pool are not those of the user's own datasets.
-    assert (ray.data.DataContext.get_current().target_max_block_size or 0) > 1
 
 
 def fail(_: int, task: str) -> None:
@@ -176,76 +169,6 @@ def test_a_task_that_stood_beside_a_deadly_one_is_not_given_up_with_it(tmp_path:
     assert sorted(results) == [-1, 1, 2, 3]
 
 
-@ray.remote(num_cpus=0)
-class Latch:
-    """Holds what waits for it until it is opened."""
-
-    def __init__(self) -> None:
-        self._reached, self._opened = asyncio.Event(), asyncio.Event()
-
-    async def wait(self) -> None:
-        self._reached.set()
-        await self._opened.wait()
-
-    async def reached(self) -> None:
-        await self._reached.wait()
-
-    async def open(self) -> None:
-        self._opened.set()
-
-
-class Watched(Feed.__ray_metadata__.modified_class):  # type: ignore
-    """A feed that says when it has told a replica to begin a task alone."""
-
-    def __init__(self) -> None:
-        super().__init__(4)
-        self._told = asyncio.Event()
-
-    async def begin(self, *arguments):
-        turn = await super().begin(*arguments)
-        if turn is Turn.ALONE:
-            self._told.set()
-        return turn
-
-    async def told(self) -> None:
-        await self._told.wait()
-
-
-class Shared:
-    """A model that does two tasks at once."""
-
-    thread_safe = True
-
-
-def wait_or_square(_: Shared, task) -> int:
-    return task**2 if isinstance(task, int) else ray.get(task.wait.remote()) or 0
-
-
-def test_a_task_that_is_given_out_again_right_after_it_was_done_waits_for_no_other():
-    """Else it would keep all tasks of its replica waiting, and replicas without work would stay."""
-    latch, feed = Latch.remote(), ray.remote(num_cpus=0)(Watched).remote()
-    actor = ray.remote(max_concurrency=4, num_cpus=0)(Replica)
-    replica = actor.remote(cloudpickle.dumps(Shared), feed)
-    tasks = [pickle.dumps((0, latch)), pickle.dumps((0, 3))]
-    ray.get([feed.work.remote(0, pickle.dumps(wait_or_square)), feed.put.remote(0, tasks, [])])
-
-    def call(position: int):
-        return replica.__call__.remote(pa.table({"position": [position], "task": [tasks[position]]}))
-
-    def result(call) -> object:
-        return pickle.loads(ray.get(call, timeout=DEADLINE_S)["result"][0].as_py())[0]
-
-    long = call(0)
-    ray.get(latch.reached.remote())
-    assert result(call(1)) == 9
-    again = call(1)  # before the driver has said that it has the result
-    ray.get(feed.told.remote())
-    ray.get(feed.put.remote(2, [], [1]))
-    assert isinstance(result(again), Skipped)
-    ray.get(latch.open.remote())
-    assert result(long) == 0
-
-
 def test_processes_that_die_before_they_can_load_are_counted_too():
     pool = RayPool(DeadlyPickle(), Replicas(min=1, max=1))
     with pytest.raises(ModelError, match="4 processes in a row died while they loaded the model"):
@@ -293,11 +216,23 @@ def test_a_session_keeps_the_pool_of_the_model_in_use():
 
 
 @pytest.mark.parametrize(
-    ("replicas", "reason"), [({"cpus": 4}, "reserves 4 CPU on"), ({"gpus": 2}, r"1 CPU \+ 2 GPU on")]
+    ("replicas", "reason"),
+    [
+        ({"cpus": 3}, "llm: the config reserves 3 CPU on one node, but this machine has 1 x 2 CPU"),
+        ({"gpus": 2}, r"1 CPU \+ 2 GPU on"),
+        ({"labels": {"zone": "a"}}, "1 CPU on one node, zone a"),
+    ],
 )
-def test_what_this_machine_cannot_give_is_refused(replicas: dict, reason: str):
-    with Session() as session, pytest.raises(ConfigError, match=reason):
-        session.language_model(Llm(engine="keywords", replicas=Replicas(**replicas)))
+def test_what_this_machine_alone_cannot_give_is_refused(replicas: dict, reason: str):
+    asked = [Llm(engine="keywords", replicas=Replicas(**replicas))]
+    with pytest.raises(ConfigError, match=reason):
+        preflight.check(asked, None, only_here=True)
+    preflight.check(asked, None)  # nodes may come
+
+
+def test_a_label_selector_that_ray_does_not_understand_is_refused():
+    with pytest.raises(ConfigError, match="embed: labels: Invalid label selector"):
+        preflight.check([Embed(replicas=Replicas(labels={"zone": "!in(a"}))], None)
 
 
 def test_embeddings_from_actors_equal_those_of_this_process():

@@ -235,9 +235,16 @@ def engine_arguments(llm: Llm) -> dict[str, Any]:
         "enable_prefix_caching": True,
         "seed": 0,
         **on_cpu,
-        **({"distributed_executor_backend": "ray"} if llm.is_split and llm.replicas.max else {}),
+        **_executor(llm),
         **llm.engine_args,
     }
+
+
+def _executor(llm: Llm) -> dict[str, str]:
+    """Return what starts the workers of a split model in an actor: Ray only where they may span nodes."""
+    if not (llm.is_split and llm.replicas.max):
+        return {}
+    return {"distributed_executor_backend": "ray" if llm.pipeline_parallel_size > 1 else "mp"}
 
 
 def tokens_per_call(llm: Llm) -> int:
