@@ -1,10 +1,12 @@
-"""The tasks of one call of a pool: which one comes next, and which are tried again or given up."""
+"""The tasks of one call of a pool: which one comes next, which are tried again and which are given up."""
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from hypsae_ray.errors import StageError
 
 TRIES = 3
 CALLS_AT_ONCE = 2
@@ -12,7 +14,7 @@ CALLS_AT_ONCE = 2
 
 @dataclass(eq=False)
 class Attempt:
-    """A task, how often it was begun, and why its last replica died, where the replica said so."""
+    """A task, how often it was begun, and why its last replica died."""
 
     task: Any
     tries: int = 0
@@ -25,7 +27,7 @@ class Attempt:
 
 
 class Attempts:
-    """Tasks that are not done yet; those at work in replicas count.
+    """Tasks that are not done yet, those at work in replicas among them.
 
     A task that was at work when its replica died is done alone the next time: else one that is innocent
     would be given up with the one that kills its replicas.
@@ -33,10 +35,13 @@ class Attempts:
     Args:
         tasks: are drawn as they are needed.
         limit: of tasks that were drawn and are not done.
+        on_lost: makes the result of a task that is given up, from it and the reason; None: it is an error.
     """
 
-    def __init__(self, tasks: Iterable[Any], limit: int) -> None:
-        self._source: Iterator[Any] = iter(tasks)
+    def __init__(
+        self, tasks: Iterable[Any], limit: int, on_lost: Callable[[Any, str], Any] | None = None
+    ) -> None:
+        self._source, self._on_lost = iter(tasks), on_lost
         self._new = deque(Attempt(task) for task in itertools.islice(self._source, limit))
         self._again: deque[Attempt] = deque()
         self._undone = len(self._new)
@@ -48,12 +53,10 @@ class Attempts:
         """Return what a replica that holds these attempts is to begin now; None: nothing."""
         if len(held) == CALLS_AT_ONCE or any(attempt.is_alone for attempt in held):
             return None
-        if self._again and not held:
-            attempt = self._again.popleft()
-        elif self._new:
-            attempt = self._new.popleft()
-        else:
+        queue = self._again if self._again and not held else self._new
+        if not queue:
             return None
+        attempt = queue.popleft()
         attempt.tries += 1
         return attempt
 
@@ -63,13 +66,19 @@ class Attempts:
         self._new.extend(drawn)
         self._undone += len(drawn) - 1
 
-    def try_again(self, attempts: Iterable[Attempt]) -> list[Attempt]:
-        """Put attempts back whose replica died; return those that have no try left, which are finished."""
+    def try_again(self, attempts: Iterable[Attempt]) -> list[Any]:
+        """Put attempts back whose replica died; return the results of those that are given up.
+
+        Raises:
+            StageError: one is given up, and there is no `on_lost`.
+        """
         given_up = []
         for attempt in attempts:
             if attempt.tries < TRIES:
                 self._again.append(attempt)
+            elif self._on_lost is None:
+                raise StageError(f"a task cannot be done: {attempt.reason}")
             else:
-                given_up.append(attempt)
+                given_up.append(self._on_lost(attempt.task, attempt.reason))
                 self.finish()
         return given_up

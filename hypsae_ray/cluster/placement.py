@@ -2,13 +2,13 @@
 
 A model on one node is one actor that reserves its GPUs; where tensor parallelism splits the model over them,
 vLLM starts a process for each. Pipeline stages may stand on several nodes: a placement group has a bundle for
-each GPU, and vLLM's Ray executor puts a worker on each. PACK does its best only: on nodes whose free GPUs are
-no multiple of the tensor parallel size, a stage may stand on two of them. vLLM says so, and works more slowly.
+each GPU, and vLLM's Ray executor puts a worker on each. PACK does its best only: on nodes whose free GPUs
+are no multiple of the tensor parallel size, a stage may stand on two of them, and works more slowly.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -51,12 +51,8 @@ class Reservation:
         """
         others = {name: amount for name, amount in self.bundle.items() if name not in SHOWN}
         cpus, gpus = (self.bundle.get(name, 0) for name in SHOWN)
-        return {
-            "num_cpus": cpus,
-            "num_gpus": gpus,
-            "resources": others,
-            "label_selector": dict(self.labels),
-        }
+        labels = dict(self.labels)
+        return {"num_cpus": cpus, "num_gpus": gpus, "resources": others, "label_selector": labels}
 
     def group(self) -> PlacementGroup:
         """Reserve all bundles; the nodes may be several."""
@@ -85,25 +81,22 @@ def in_group(group: PlacementGroup) -> dict[str, Any]:
     return {"num_cpus": 0, "num_gpus": 0, "scheduling_strategy": strategy}
 
 
-def reservation_of(options: Options) -> Reservation | None:
-    """Return what must find room for a model or a training to begin; None if it works in this process."""
+def reservation_of(options: Options) -> Reservation:
+    """Return what must find room for a model or a training in Ray to begin."""
     replicas = options.replicas
-    if replicas.max == 0:
-        return None
     if isinstance(options, TrainSae):
-        bundle = bundle_of(replicas.cpus, replicas.gpus, replicas.accelerator)
-        return Reservation(bundle, replicas.min, replicas.labels)
+        return replace(reservation_of_replica(replicas), count=replicas.min)
     stages = options.pipeline_parallel_size if isinstance(options, Llm) else 1
     return reservation_of_replica(replicas, options.tensor_parallel_size, stages)
 
 
 def reservation_of_replica(replicas: Replicas, tensor: int = 1, pipeline: int = 1) -> Reservation:
     """Return what each replica reserves, whose model is split over `tensor` x `pipeline` GPUs."""
+    cpus, gpus, count = replicas.cpus, tensor if tensor > 1 else replicas.gpus, 1
     if pipeline > 1:
         count = tensor * pipeline
-        return Reservation(bundle_of(replicas.cpus / count, 1, replicas.accelerator), count, replicas.labels)
-    gpus = tensor if tensor > 1 else replicas.gpus
-    return Reservation(bundle_of(replicas.cpus, gpus, replicas.accelerator), labels=replicas.labels)
+        cpus, gpus = cpus / count, 1
+    return Reservation(bundle_of(cpus, gpus, replicas.accelerator), count, replicas.labels)
 
 
 def bundle_of(cpus: float, gpus: float, accelerator: str | None) -> dict[str, float]:

@@ -16,7 +16,7 @@ def draining_nodes() -> Collection[str]:
 
 
 def named_address(name: str) -> str | None:
-    """Return the cluster that RAY_ADDRESS, or the last `ray start` on this machine, names; None: there is none.
+    """Return the cluster that RAY_ADDRESS, or the last `ray start` on this machine, names; None: none.
 
     Raises:
         ConnectionError: `name` means a cluster of this machine, and there is none.

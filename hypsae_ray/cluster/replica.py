@@ -58,7 +58,7 @@ class Replica:
         return getattr(self._model, "remark", ""), None
 
     def do(self, work: bytes, task: bytes) -> bytes:
-        """Return the result of a task and the error that it raised, pickled: arrays from Ray are read-only."""
+        """Return the result of a task and its error, pickled by us: arrays from Ray would be read-only."""
         return pickle.dumps(self._do(work, task))
 
     def _do(self, work: bytes, task: bytes) -> tuple[Any, HypsaeError | None]:

@@ -116,10 +116,11 @@ class Session:
                 self._say(remark)
             return LocalPool(model)
         self.check([options])
-        from hypsae_ray.cluster.actors import RayPool
+        from hypsae_ray.cluster.actors import RayActors
         from hypsae_ray.cluster.placement import reservation_of
+        from hypsae_ray.cluster.pool import RayPool
 
-        return RayPool(factory, options.replicas, reservation_of(options), self._say)
+        return RayPool(RayActors(factory, reservation_of(options)), options.replicas, self._say)
 
     def release(self) -> None:
         """Close the pool in Ray, if one is open, and free what its actors reserve; a model here stays."""

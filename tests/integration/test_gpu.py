@@ -9,7 +9,9 @@ import pytest
 import ray
 import torch
 
-from hypsae_ray.cluster.actors import RayPool
+from hypsae_ray.cluster.actors import RayActors
+from hypsae_ray.cluster.placement import reservation_of_replica
+from hypsae_ray.cluster.pool import RayPool
 from hypsae_ray.cluster.trainer import train_distributed
 from hypsae_ray.commands import runner
 from hypsae_ray.config import AdvancedEmbed, Embed, Replicas, loading
@@ -82,7 +84,7 @@ def nothing() -> None:
 
 @pytest.mark.parametrize(("replicas", "gpus"), [(SHARED, 1), (Replicas(min=2, max=2), 0)])
 def test_replicas_share_a_gpu_and_those_that_reserve_none_see_none(replicas: Replicas, gpus: int):
-    pool = RayPool(nothing, replicas)
+    pool = RayPool[None](RayActors(nothing, reservation_of_replica(replicas)), replicas)
     assert set(pool.map(sees, range(8))) == {gpus}
     pool.close()
 

@@ -2,18 +2,21 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
 
 from hypsae_ray.cluster import preflight
-from hypsae_ray.cluster.actors import RayPool
+from hypsae_ray.cluster.actors import RayActors
 from hypsae_ray.cluster.address import silent
+from hypsae_ray.cluster.placement import reservation_of_replica
+from hypsae_ray.cluster.pool import RayPool
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Llm, Replicas
 from hypsae_ray.errors import ConfigError, EngineDiedError, InputError, ModelError, StageError
@@ -43,6 +46,12 @@ def test_the_address_of_a_living_cluster_answers():
     assert silent(ray.get_runtime_context().gcs_address) == ""
 
 
+def ray_pool(
+    factory: Callable[[], Any], replicas: Replicas, say: Callable[[str], None] = lambda _: None
+) -> RayPool[Any]:
+    return RayPool(RayActors(factory, reservation_of_replica(replicas)), replicas, say)
+
+
 def square(pid: int, task: int) -> tuple[int, int]:
     return pid, task**2
 
@@ -54,7 +63,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def pool(tmp_path: Path, said: list[str]) -> Iterator[RayPool[int]]:
-    pool = RayPool(Counter(str(tmp_path)), Replicas(min=1, max=1, cpus=2), say=said.append)
+    pool = ray_pool(Counter(str(tmp_path)), Replicas(min=1, max=1, cpus=2), said.append)
     yield pool
     pool.close()
 
@@ -106,7 +115,7 @@ def die_once(pid: int, task: tuple[str, int]) -> int:
 
 def test_a_task_whose_actor_dies_is_done_again(tmp_path: Path):
     (tmp_path / "made").mkdir()
-    pool = RayPool(Counter(str(tmp_path / "made")), Replicas(min=1, max=1))
+    pool = ray_pool(Counter(str(tmp_path / "made")), Replicas(min=1, max=1))
     numbers = list(pool.map(die_once, [(str(tmp_path / "flag"), i) for i in range(6)]))
     pool.close()
     assert sorted(numbers) == list(range(6))
@@ -128,7 +137,7 @@ def always_die(_: int, number: int) -> int:
 
 def test_an_engine_that_breaks_down_is_replaced_and_a_deadly_task_is_given_up(tmp_path: Path):
     (tmp_path / "made").mkdir()
-    pool = RayPool(Counter(str(tmp_path / "made")), Replicas(min=1, max=1))
+    pool = ray_pool(Counter(str(tmp_path / "made")), Replicas(min=1, max=1))
     (pid,) = pool.map(break_down_once, [str(tmp_path / "flag")])
     assert pid > 0
     assert len(list((tmp_path / "made").iterdir())) == 2
@@ -162,7 +171,7 @@ def die_beside_others(model: Parallel, task: tuple[str, int]) -> int:
 
 
 def test_a_task_that_stood_beside_a_deadly_one_is_not_given_up_with_it(tmp_path: Path):
-    pool = RayPool(Parallel, Replicas(min=1, max=1))
+    pool = ray_pool(Parallel, Replicas(min=1, max=1))
     tasks = [(str(tmp_path), number) for number in range(4)]
     results = list(pool.map(die_beside_others, tasks, on_lost=lambda task, reason: -1 - task[1]))
     pool.close()
@@ -170,7 +179,7 @@ def test_a_task_that_stood_beside_a_deadly_one_is_not_given_up_with_it(tmp_path:
 
 
 def test_processes_that_die_before_they_can_load_are_counted_too():
-    pool = RayPool(DeadlyPickle(), Replicas(min=1, max=1))
+    pool = ray_pool(DeadlyPickle(), Replicas(min=1, max=1))
     with pytest.raises(ModelError, match="4 processes in a row died while they loaded the model"):
         list(pool.map(square, [1]))
 
@@ -190,7 +199,7 @@ def die_while_loading() -> None:
 
 
 def test_processes_that_die_while_they_load_end_the_call():
-    pool = RayPool(die_while_loading, Replicas(min=1, max=1))
+    pool = ray_pool(die_while_loading, Replicas(min=1, max=1))
     with pytest.raises(ModelError, match="4 processes in a row died while they loaded the model"):
         list(pool.map(square, [1]))
 
@@ -200,7 +209,7 @@ def no_model() -> None:
 
 
 def test_a_model_that_does_not_load_is_told_once():
-    pool = RayPool(no_model, Replicas(min=1, max=1))
+    pool = ray_pool(no_model, Replicas(min=1, max=1))
     with pytest.raises(ModelError, match="no such weights"):
         list(pool.map(square, [1]))
     pool.close()

@@ -3,30 +3,23 @@
 `Machines` is a small cluster in this process: things happen in it one after the other, on a clock of its own.
 """
 
-import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RayError
 
 from hypsae_ray.cluster import pool as pools
+from hypsae_ray.cluster.actors import LOAD, NODE, Actor, Call
 from hypsae_ray.cluster.attempts import CALLS_AT_ONCE, TRIES, Attempt
-from hypsae_ray.cluster.pool import IDLE_S, WARN_S, Died, Done, Event, Loaded, Member, Placed, ReplicaPool
+from hypsae_ray.cluster.pool import IDLE_S, WARN_S, RayPool
 from hypsae_ray.config import Replicas
 from hypsae_ray.errors import EngineDiedError, HypsaeError, InputError, ModelError, StageError
 
-
-@dataclass(eq=False)
-class Replica:
-    """A replica, by its number; what it is at work on, and what is next to happen to it."""
-
-    number: int
-    node: str
-    at_work: list[Attempt] = field(default_factory=list)
-    events: deque[tuple[int, Callable[[], Event]]] = field(default_factory=deque)
+Event = tuple[Actor, Call, Callable[[], Any]]
 
 
 @dataclass
@@ -52,71 +45,58 @@ class Machines:
     now: float = 0.0
     stall_s: float = 0.0
     ahead: list[Callable[[], None]] = field(default_factory=list)
-    started: list[Replica] = field(default_factory=list)
-    living: list[Replica] = field(default_factory=list)
+    started: list[Actor] = field(default_factory=list)
+    living: list[Actor] = field(default_factory=list)
     begun: Counter[Any] = field(default_factory=Counter)
     most_at_work: int = 0
-    order: Iterator[int] = field(default_factory=itertools.count)
+    events: list[Event] = field(default_factory=list)
 
     def prepare(self, work: Callable[[Any, Any], Any]) -> Any:
         return work
 
-    def start(self) -> Replica:
-        replica = Replica(len(self.started), f"node{len(self.started)}")
+    def start(self) -> Actor:
+        actor = Actor(len(self.started))
         if len(self.living) < self.room:
-            self.place(replica)
-        self.started.append(replica)
-        self.living.append(replica)
-        return replica
+            self.place(actor)
+        self.started.append(actor)
+        self.living.append(actor)
+        return actor
 
-    def place(self, replica: Replica) -> None:
+    def place(self, actor: Actor) -> None:
         """Give a replica room, so that it loads its model."""
-        self._queue(replica, lambda: Placed(replica.node))
-        self._queue(replica, self._load)
+        self.events += [(actor, NODE, lambda: f"node{actor.handle}"), (actor, LOAD, self._load)]
 
-    def _queue(self, replica: Replica, event: Callable[[], Event]) -> None:
-        replica.events.append((next(self.order), event))
-
-    def _load(self) -> Event:
+    def _load(self) -> Any:
         self.fails -= 1
-        return Died("out of memory") if self.fails >= 0 else Loaded("a remark", self.load_error)
+        return RayError("out of memory") if self.fails >= 0 else ("a remark", self.load_error)
 
-    def begin(self, handle: Replica, work: Any, attempt: Attempt) -> None:
+    def begin(self, actor: Actor, work: Any, attempt: Attempt) -> None:
         self.begun[attempt.task] += 1
-        handle.at_work.append(attempt)
-        self.most_at_work = max(self.most_at_work, len(handle.at_work))
-        self._queue(handle, lambda: self._do(handle, work, attempt))
+        self.most_at_work = max(self.most_at_work, len(actor.held))
+        self.events.append((actor, attempt, lambda: self._do(actor, work, attempt.task)))
 
-    def _do(self, replica: Replica, work: Any, attempt: Attempt) -> Event:
-        replica.at_work.remove(attempt)
+    def _do(self, actor: Actor, work: Any, task: Any) -> Any:
         try:
-            return Done(attempt, work(replica.number, attempt.task), None)
+            return work(actor.handle, task), None
         except HypsaeError as error:
-            return Done(attempt, None, error)
+            return None, error
         except SystemExit:
-            return Died("its process ended")
+            return RayError("its process ended")
 
-    def wait(self, members: Sequence[Member], timeout_s: float) -> tuple[Member, Event] | None:
-        if self.stall_s > 0:
+    def wait(self, actors: Sequence[Actor], timeout_s: float) -> tuple[Actor, Call, Any] | None:
+        while self.ahead and self.stall_s <= 0:
+            self.ahead.pop()()
+        able = [event for event in self.events if event[0] in actors]
+        if self.stall_s > 0 or not able:
             self.stall_s -= timeout_s
             self.now += timeout_s
             return None
-        while self.ahead:
-            self.ahead.pop()()
-        able = sorted((member for member in members if member.handle.events), key=self._rank)
-        if not able:
-            self.now += timeout_s
-            return None
-        member = able[0]
-        _, event = member.handle.events.popleft()
-        return member, event()
+        event = min(able, key=lambda one: one[0].handle in self.slow and bool(one[0].held))
+        self.events.remove(event)
+        return event[0], event[1], event[2]()
 
-    def _rank(self, member: Member) -> tuple[bool, int]:
-        is_slow = member.handle.number in self.slow and bool(member.handle.at_work)
-        return is_slow, member.handle.events[0][0]
-
-    def end(self, handle: Replica) -> None:
-        self.living.remove(handle)
+    def end(self, actor: Actor) -> None:
+        self.living.remove(actor)
 
     def leaving_nodes(self) -> set[str]:
         return self.leaving
@@ -133,18 +113,21 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     return machines
 
 
-def pool_on(machines: Machines, least: int = 1, most: int = 1) -> ReplicaPool[int]:
-    said: list[str] = []
-    pool: Any = ReplicaPool(machines, Replicas(min=least, max=most), said.append)
-    pool.said = said
-    return pool
+@pytest.fixture
+def said() -> list[str]:
+    """What pools tell the user."""
+    return []
+
+
+def pool_on(machines: Any, least: int = 1, most: int = 1, said: list[str] | None = None) -> RayPool[int]:
+    return RayPool(machines, Replicas(min=least, max=most), (said if said is not None else []).append)
 
 
 def square(_: int, task: int) -> int:
     return task**2
 
 
-def test_each_task_is_done_once_and_drawn_when_it_is_needed(machines: Machines):
+def test_each_task_is_done_once_and_drawn_when_it_is_needed(machines: Machines, said: list[str]):
     drawn = 0
 
     def tasks() -> Iterator[int]:
@@ -153,7 +136,7 @@ def test_each_task_is_done_once_and_drawn_when_it_is_needed(machines: Machines):
             drawn = number
             yield number
 
-    pool = pool_on(machines, 3, 3)
+    pool = pool_on(machines, 3, 3, said)
     results = []
     for result in pool.map(square, tasks()):
         results.append(result)
@@ -162,7 +145,7 @@ def test_each_task_is_done_once_and_drawn_when_it_is_needed(machines: Machines):
     assert set(machines.begun.values()) == {1}
     assert machines.most_at_work == CALLS_AT_ONCE
     assert len(machines.started) == 3
-    assert pool.said == ["a remark"]
+    assert said == ["a remark"]
 
 
 def test_nothing_to_do_starts_nothing(machines: Machines):
@@ -194,12 +177,12 @@ def test_a_task_whose_replica_died_is_alone_the_next_time(machines: Machines):
     seen: list[tuple[int, int]] = []
 
     def work(number: int, task: int) -> None:
-        seen.append((task, len(machines.started[number].at_work)))
+        seen.append((task, len(machines.started[number].held)))
         if task == 0 and machines.begun[0] == 1:
             raise SystemExit
 
     list(pool_on(machines).map(work, range(4)))
-    assert [beside for task, beside in seen if machines.begun[task] == 2][1:] == [0, 0]
+    assert [beside for task, beside in seen if machines.begun[task] == 2][1:] == [1, 1]
 
 
 def test_a_lost_task_ends_the_call_with_the_reason_of_its_engine(machines: Machines):
@@ -229,7 +212,7 @@ def test_replicas_without_room_join_late_or_end_with_the_queue(machines: Machine
             machines.place(machines.started[2])
     assert len(machines.started) == 4
     assert 2 in late[20:] and 2 not in late[:20]
-    assert [replica.number for replica in machines.living] == [0, 1, 2], "the fourth would ask for a node"
+    assert [actor.handle for actor in machines.living] == [0, 1, 2], "the fourth would ask for a node"
 
 
 def test_replicas_above_the_least_end_when_they_are_idle_and_stay_loaded_between_calls(machines: Machines):
@@ -254,7 +237,7 @@ def test_a_replica_whose_node_is_told_to_go_finishes_what_it_has_begun(machines:
         machines.leaving = {"node0"}
     assert done_by == [0] * (1 + CALLS_AT_ONCE) + [1] * (19 - CALLS_AT_ONCE)
     assert set(machines.begun.values()) == {1}
-    assert [replica.number for replica in machines.living] == [1]
+    assert [actor.handle for actor in machines.living] == [1]
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -275,24 +258,24 @@ def test_a_model_that_does_not_load_is_tried_once(machines: Machines):
     assert len(machines.started) == 1
 
 
-def test_a_pool_that_waits_for_room_says_so_once(machines: Machines):
+def test_a_pool_that_waits_for_room_says_so_once(machines: Machines, said: list[str]):
     machines.room = 0
-    pool = pool_on(machines)
+    pool = pool_on(machines, said=said)
     tasks = pool.map(square, [3])
     machines.stall_s = 3 * WARN_S
     machines.ahead.append(lambda: machines.place(machines.started[0]))
     assert list(tasks) == [9]
-    assert pool.said == ["waits for room", "a remark"]
+    assert said == ["waits for room", "a remark"]
 
 
-def test_a_pool_with_one_replica_does_not_complain_about_the_others(machines: Machines):
+def test_a_pool_with_one_replica_does_not_complain_about_the_others(machines: Machines, said: list[str]):
     machines.room = 1
-    pool = pool_on(machines, 2, 2)
+    pool = pool_on(machines, 2, 2, said)
     tasks = pool.map(square, range(8))
     assert next(tasks) == 0
     machines.stall_s = 3 * WARN_S
     assert len(list(tasks)) == 7
-    assert pool.said == ["a remark"]
+    assert said == ["a remark"]
 
 
 def fail(_: int, task: int) -> int:
