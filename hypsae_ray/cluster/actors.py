@@ -1,6 +1,6 @@
 """Replicas as Ray actors: started, waited for, ended.
 
-Ray starts none of them again, and repeats no call: how many there are, and what they do, is the pool's matter.
+Ray starts none of them again, and repeats no call: how many there are, and what they do, the pool decides.
 """
 
 import pickle

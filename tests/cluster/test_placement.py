@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +17,13 @@ from ray._common.test_utils import wait_for_condition
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import get_current_placement_group, placement_group_table
 
-from hypsae_ray.cluster.actors import RayPool
-from hypsae_ray.cluster.placement import Placement, placement_of
-from hypsae_ray.cluster.replica import CALLS_AT_ONCE
+from hypsae_ray.cluster.actors import RayActors
+from hypsae_ray.cluster.attempts import CALLS_AT_ONCE
+from hypsae_ray.cluster.placement import reservation_of
+from hypsae_ray.cluster.pool import RayPool
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
-from hypsae_ray.errors import ConfigError
+from hypsae_ray.errors import ConfigError, StageError
 from hypsae_ray.models.protocols import Options
 from hypsae_ray.store.artifacts import Folder
 from tests.deadline import DEADLINE_S
@@ -55,34 +56,44 @@ def all_is_free() -> bool:
     return states <= {"REMOVED"} and ray.available_resources().get("GPU") == 4
 
 
-class Place(NamedTuple):
-    """A model that knows where it was loaded."""
+class Position(NamedTuple):
+    """A model that knows where it was loaded: its node, actor, GPUs, and placement group if it has one."""
 
     node: str
-    group: str
+    actor: str
+    gpus: int
+    group: str | None
 
 
-def load() -> Place:
+def load() -> Position:
     """Look for the group as vLLM does: in the actor, in a thread of its own."""
-    group = get_current_placement_group()
-    assert group is not None
-    return Place(ray.get_runtime_context().get_node_id(), group.id.hex())
+    group, context = get_current_placement_group(), ray.get_runtime_context()
+    gpus = len(ray.get_gpu_ids())
+    return Position(
+        context.get_node_id(), context.get_actor_id() or "", gpus, group.id.hex() if group else None
+    )
 
 
-def meet(place: Place, task: tuple[str, int]) -> Place:
-    """Return only when as many groups as given have got here."""
-    folder, groups = Path(task[0]), task[1]
-    (folder / place.group).touch()
-    wait_for_condition(lambda: len(list(folder.iterdir())) == groups, timeout=DEADLINE_S)
-    return place
+def meet(position: Position, task: tuple[str, int]) -> Position:
+    """Return only when as many replicas as given have got here."""
+    folder, replicas = Path(task[0]), task[1]
+    (folder / position.actor).touch()
+    wait_for_condition(lambda: len(list(folder.iterdir())) == replicas, timeout=DEADLINE_S)
+    return position
 
 
-def places(llm: Llm, folder: Path) -> dict[Place, list[str]]:
-    """Run a pool until all replicas are at work; return where each is, and the nodes of its GPUs."""
-    pool = RayPool(load, llm.replicas, placement_of(llm))
+def pool_of(
+    factory: Callable[[], Any], options: Options, say: Callable[[str], None] = lambda _: None
+) -> RayPool[Any]:
+    return RayPool(RayActors(factory, reservation_of(options)), options.replicas, say)
+
+
+def positions(llm: Llm, folder: Path) -> dict[Position, list[str]]:
+    """Run a pool until all replicas are at work; return where each is, and the nodes of its group."""
+    pool = pool_of(load, llm)
     seen = set(pool.map(meet, [(str(folder), llm.replicas.max)] * 8 * llm.replicas.max))
     table: Any = placement_group_table()
-    found = {place: list(table[place.group]["bundles_to_node_id"].values()) for place in seen}
+    found = {one: list(table[one.group]["bundles_to_node_id"].values()) if one.group else [] for one in seen}
     pool.close()
     return found
 
@@ -102,26 +113,32 @@ def test_a_session_lets_through_what_the_nodes_hold_and_leaves_nothing_in_the_ru
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("tensor", "pipeline"), [(4, 1), (3, 1), (2, 3), (1, 5)])
-def test_a_split_that_no_node_or_not_all_together_hold_is_refused(tensor: int, pipeline: int):
-    times = f"{pipeline} times " if pipeline > 1 else ""
-    assert f"reserves {times}" in (said := refusal(split(tensor, pipeline)))
-    assert f"{tensor} GPU on one node" in said
-    assert all_is_free()
+@pytest.mark.parametrize(
+    ("options", "need"),
+    [
+        (split(4, 1), "0.5 CPU + 4 GPU on one node"),
+        (split(1, 5), "5 times 0.1 CPU + 1 GPU on one node"),
+        (Embed(replicas=Replicas(gpus=1, accelerator="H100")), "1 CPU + 1 GPU + H100 on one node"),
+        (Llm(engine="keywords", replicas=Replicas(labels={"disk": "ssd"})), "1 CPU on one node, disk ssd"),
+    ],
+)
+def test_a_pool_that_finds_no_room_says_what_it_needs_and_what_there_is(
+    options: Options, need: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hypsae_ray.cluster.pool.WARN_S", 0.5)
 
+    def say(line: str) -> None:
+        raise StageError(line)
 
-def test_all_that_no_node_can_hold_is_said_at_once():
-    kinds = Embed(replicas=Replicas(gpus=1, accelerator="H100"))
-    labels = Llm(engine="keywords", replicas=Replicas(labels={"zone": "!in(a, b)", "disk": "ssd"}))
-    said = refusal(kinds, labels, TrainSae(replicas=Replicas(min=3, max=3, gpus=2))).splitlines()
-    assert said[1:] == [
-        "  embed: the config reserves 1 CPU + 1 GPU + H100 on one node, but the nodes have: "
-        "1 x 2 CPU + 2 GPU, 1 x 2 CPU + 2 GPU + L4",
-        "  llm: the config reserves 1 CPU on one node, zone !in(a, b), disk ssd, but the nodes have: "
-        "1 x 2 CPU + 2 GPU, zone not set, disk not set, 1 x 2 CPU + 2 GPU + L4, zone not set, disk not set",
-        "  train_sae: the config reserves 3 times 1 CPU + 2 GPU on one node, but the nodes have: "
-        "1 x 2 CPU + 2 GPU, 1 x 2 CPU + 2 GPU + L4",
-    ]
+    with Session() as session:
+        session.check([options])
+    with pytest.raises(StageError) as told:
+        list(pool_of(nothing, options, say).map(sees, [0]))
+    assert str(told.value) == (
+        f"waits for room for a replica, which reserves {need}; the nodes have 1 x 2 CPU + 2 GPU, "
+        "1 x 2 CPU + 2 GPU + L4; `ray status` tells what can be launched"
+    )
+    wait_for_condition(all_is_free, timeout=DEADLINE_S)
 
 
 def test_nodes_that_lack_the_model_are_named(tmp_path: Path):
@@ -144,51 +161,28 @@ def nothing() -> None:
 
 def test_replicas_stand_where_the_config_says_and_see_their_own_gpus_only():
     there = Replicas(cpus=0, gpus=1, accelerator="L4", labels=SPOT)
-    pool = RayPool(nothing, there)
+    pool = pool_of(nothing, Embed(replicas=there))
     [(node, visible)] = pool.map(sees, [0])
     pool.close()
     assert SPOT.items() <= next(n["Labels"] for n in ray.nodes() if n["NodeID"] == node).items()
     assert visible in ("0", "1")
-    pool = RayPool(nothing, Replicas(cpus=0))
+    pool = pool_of(nothing, Embed(replicas=Replicas(cpus=0)))
     [(_, visible)] = pool.map(sees, [0])
     pool.close()
     assert visible == ""
 
 
 def test_tensor_parallel_replicas_have_a_node_each_and_leave_nothing(tmp_path: Path):
-    found = places(split(2, 1, replicas=2), tmp_path)
-    assert len({place.node for place in found}) == 2
-    for place, nodes in found.items():
-        assert nodes == [place.node] * 2
+    found = positions(split(2, 1, replicas=2), tmp_path)
+    assert len({position.node for position in found}) == 2
+    assert {(position.gpus, position.group) for position in found} == {(2, None)}
     wait_for_condition(all_is_free, timeout=DEADLINE_S)
 
 
 def test_pipeline_stages_span_the_nodes_and_leave_nothing(tmp_path: Path):
-    [(place, nodes)] = places(split(2, 2), tmp_path).items()
-    assert place.node == nodes[0]
+    [(position, nodes)] = positions(split(2, 2), tmp_path).items()
+    assert position.node == nodes[0]
     assert sorted(nodes.count(node) for node in set(nodes)) == [2, 2]
-    wait_for_condition(all_is_free, timeout=DEADLINE_S)
-
-
-@ray.remote
-class Idle:
-    """An actor that only lives."""
-
-
-def test_a_group_is_reserved_only_where_every_other_one_has_an_actor():
-    actor_class: Any = Idle
-    placement = Placement(tensor=1, pipeline=2, bundle={"GPU": 1})
-
-    def group() -> Any:
-        return placement()["scheduling_strategy"].placement_group
-
-    first = group()
-    assert group() == first  # asked for, and no actor started
-    actor = actor_class.options(**placement()).remote()
-    assert group() != first
-    del actor
-    wait_for_condition(lambda: group() == first, timeout=DEADLINE_S)
-    placement.remove()
     wait_for_condition(all_is_free, timeout=DEADLINE_S)
 
 
@@ -219,7 +213,8 @@ def test_a_node_that_is_told_to_go_finishes_what_it_has_begun_and_begins_nothing
     added = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
     (leaving,) = (n["NodeID"] for n in ray.nodes() if SPOT.items() <= n["Labels"].items())
-    pool = RayPool(Parallel, Replicas(min=2, max=2, cpus=2, labels={"ray.io/node-id": f"!{driver_node()}"}))
+    elsewhere = Replicas(min=2, max=2, cpus=2, labels={"ray.io/node-id": f"!{driver_node()}"})
+    pool = pool_of(Parallel, Embed(replicas=elsewhere))
     drainer = threading.Thread(target=drain_when_busy, args=(leaving, tmp_path))
     drainer.start()
     nodes = list(pool.map(begin_and_wait, [(str(tmp_path), number) for number in range(30)]))

@@ -235,12 +235,12 @@ def engine_arguments(llm: Llm) -> dict[str, Any]:
         "enable_prefix_caching": True,
         "seed": 0,
         **on_cpu,
-        **_executor(llm),
+        **executor_arguments(llm),
         **llm.engine_args,
     }
 
 
-def _executor(llm: Llm) -> dict[str, str]:
+def executor_arguments(llm: Llm) -> dict[str, str]:
     """Return what starts the workers of a split model in an actor: Ray only where they may span nodes."""
     if not (llm.is_split and llm.replicas.max):
         return {}
