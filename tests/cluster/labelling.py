@@ -78,7 +78,7 @@ class Labelling:
     def look(self) -> None:
         """Note what can be seen of the job now."""
         commands = self.head.commands()
-        assert any("MapWorker" in command for command in commands)
+        assert any("ray::Replica" in command for command in commands)
         self.seen = json.dumps([commands, self.head.jobs()])
         wait_for_condition(self._is_told, timeout=DEADLINE_S)
 

@@ -28,7 +28,7 @@ def kill_actor(head: Head) -> None:
 
 def _is_replica(process: psutil.Process) -> bool:
     try:
-        return "MapWorker" in " ".join(process.cmdline())
+        return "ray::Replica" in " ".join(process.cmdline())
     except psutil.Error:  # it is ending
         return False
 

@@ -20,7 +20,6 @@ from hypsae_ray.cluster.pool import RayPool
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Embed, Llm, Replicas
 from hypsae_ray.errors import ConfigError, EngineDiedError, InputError, ModelError, StageError
-from tests.deadline import DEADLINE_S
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
 

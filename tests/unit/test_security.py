@@ -176,7 +176,7 @@ UNPICKLES = re.compile(
 )
 ALLOWED = {
     # What our own driver and actors send each other in Ray's memory; none of it lies in a file.
-    "cluster/pool.py": {"pickle.loads"},
+    "cluster/actors.py": {"pickle.loads"},
     "cluster/replica.py": {"pickle.loads"},
     # With weights_only=True: test_sae.py's test_no_checkpoint_is_ever_unpickled.
     "sae/model.py": {"torch.load"},
