@@ -1,8 +1,8 @@
-"""What functions for notebooks are given: containers read into columns and tables, values by their meaning.
+"""Arguments of functions for notebooks: containers read into columns and tables, values by their meaning.
 
-A function takes any list, Series or array, and refuses in one line what is none: with the name of the
-argument, the position (and the label of the index where it is another), the value seen, and what is wanted.
-Objects of pandas that belong to one set of rows are matched by their index, all others by position.
+A function takes any list, Series or array, and refuses anything else in one line: with the name of the
+argument, the position (and the label of the index where it differs), the value, and what is expected. Objects
+of pandas that belong to one set of rows are matched by their index, all others by position.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,13 +25,13 @@ VALUES = "a list, a Series or a 1-D array"
 UNFIT = "does not fit"
 
 
-def column(name: str, values: Any, wanted: str = VALUES) -> "pd.Series[Any]":
+def column(name: str, values: Any, expected: str = VALUES) -> "pd.Series[Any]":
     """Return the values of a sequence or iterator as a Series, with its index if it has one.
 
     Args:
         name: of the argument.
         values: what was given for it.
-        wanted: what it should be, in words.
+        expected: what it should be, in words.
 
     Raises:
         InputError: it is one text or number, bytes, a dict, a set, a table, an open file.
@@ -43,19 +43,19 @@ def column(name: str, values: Any, wanted: str = VALUES) -> "pd.Series[Any]":
     if isinstance(values, pd.Series):
         return cast("pd.Series[Any]", values)
     if seen := _no_column(values):
-        raise InputError(f"{name}: wanted is {wanted}, not {seen}")
+        raise InputError(f"{name}: wanted is {expected}, not {seen}")
     if isinstance(values, pd.Index | pd.api.extensions.ExtensionArray):
         return pd.Series(cast(Any, values))
     if hasattr(values, "__array__"):
         array = _unmasked(values)
         if array.ndim != 1:
-            raise InputError(f"{name}: wanted is {wanted}, not an array of shape {array.shape}")
+            raise InputError(f"{name}: wanted is {expected}, not an array of shape {array.shape}")
         return pd.Series(array)
     return pd.Series(list(values), dtype=object)  # as objects, or one None makes floats of whole numbers
 
 
 def _no_column(values: Any) -> str:
-    """Say what a value is that is no column; "" if it may be one."""
+    """Return in words what a value is that is no column; "" if it may be one."""
     kind = type(values).__name__
     if isinstance(values, str):
         return f"the text {columns.shown(values)}"
@@ -70,7 +70,7 @@ def _no_column(values: Any) -> str:
     return "" if isinstance(values, Iterable) else columns.shown(values)
 
 
-def table(name: str, values: Any, wanted: str) -> pd.DataFrame:
+def table(name: str, values: Any, expected: str) -> pd.DataFrame:
     """Return a DataFrame, 2-D array, sparse matrix or list of rows as a DataFrame.
 
     Raises:
@@ -81,15 +81,15 @@ def table(name: str, values: Any, wanted: str) -> pd.DataFrame:
     if sp.issparse(values):
         return pd.DataFrame(cast(Any, values).toarray())
     if isinstance(values, pd.Series):
-        raise InputError(f"{name}: wanted is {wanted}, not a Series: give series.to_frame()")
+        raise InputError(f"{name}: wanted is {expected}, not a Series: give series.to_frame()")
     if seen := _no_column(values):
-        raise InputError(f"{name}: wanted is {wanted}, not {seen}")
+        raise InputError(f"{name}: wanted is {expected}, not {seen}")
     try:
         array = _unmasked(values if hasattr(values, "__array__") else list(values))
     except ValueError:
-        raise InputError(f"{name}: wanted is {wanted}, not rows that differ in length") from None
+        raise InputError(f"{name}: wanted is {expected}, not rows that differ in length") from None
     if array.ndim != 2:
-        raise InputError(f"{name}: wanted is {wanted}, not values of shape {array.shape}")
+        raise InputError(f"{name}: wanted is {expected}, not values of shape {array.shape}")
     return pd.DataFrame(array)
 
 
@@ -117,7 +117,7 @@ def texts(name: str, values: Any) -> list[str]:
 def numbers(
     name: str,
     values: Any,
-    wanted: str = "a finite number",
+    expected: str = "a finite number",
     fits: Callable[[Floats], Bools] | None = None,
 ) -> Floats:
     """Return n numbers.
@@ -125,7 +125,7 @@ def numbers(
     Args:
         name: of the argument.
         values: what was given for it.
-        wanted: what each number should be, in words.
+        expected: what each number should be, in words.
         fits: which of n numbers are that; None: all.
 
     Raises:
@@ -136,7 +136,7 @@ def numbers(
     reasons = typed.reasons.to_numpy(object)
     if fits is not None:
         reasons = np.where(typed.usable & ~fits(typed.values), UNFIT, reasons)
-    refuse(name, given, reasons, f"wanted on each row is {wanted}")
+    refuse(name, given, reasons, f"wanted on each row is {expected}")
     return typed.values
 
 
@@ -167,15 +167,15 @@ def codes(name: str, values: Any) -> tuple[Ints, int]:
         InputError: some values are no names.
     """
     given = column(name, values)
-    places, distinct = np.arange(len(given)), given
+    positions, distinct = np.arange(len(given)), given
     if given.dtype != object:  # naming the distinct values only: a tenth of the time
-        places, found = pd.factorize(given)
+        positions, found = pd.factorize(given)
         distinct = pd.Series(found)
     typed = columns.names(distinct)
-    reasons = typed.reasons.reset_index(drop=True).reindex(places, fill_value=columns.MISSING)
+    reasons = typed.reasons.reset_index(drop=True).reindex(positions, fill_value=columns.MISSING)
     missing = reasons == columns.MISSING
     refuse(name, given, reasons.mask(missing, ""), "give one text or number a row")
-    return codes_of(pd.Series(typed.values, dtype=object).reindex(places)), int(missing.sum())
+    return codes_of(pd.Series(typed.values, dtype=object).reindex(positions)), int(missing.sum())
 
 
 def vectors(name: str, values: Any) -> npt.NDArray[Any]:
@@ -198,8 +198,8 @@ def vectors(name: str, values: Any) -> npt.NDArray[Any]:
 
 def refuse(name: str, given: "pd.Series[Any]", reasons: Any, advice: str) -> None:
     """Raise InputError with the `complaint` about the values of an argument, if there is one."""
-    if said := complaint(name, given, reasons, advice):
-        raise InputError(said)
+    if message := complaint(name, given, reasons, advice):
+        raise InputError(message)
 
 
 def complaint(name: str, given: "pd.Series[Any]", reasons: Any, advice: str) -> str:
@@ -208,8 +208,8 @@ def complaint(name: str, given: "pd.Series[Any]", reasons: Any, advice: str) -> 
     Args:
         name: of the argument.
         given: its values (n,).
-        reasons: (n,) in words, "" for none; UNFIT is said of the value.
-        advice: what to do, or what is wanted.
+        reasons: (n,) in words, "" for none; UNFIT follows the value.
+        advice: what to do, or what is expected.
     """
     reasons = np.asarray(reasons, dtype=object)
     bad = reasons != ""
@@ -244,7 +244,7 @@ def refuse_near_n(name: str, n_levels: int, n: int, advice: str) -> None:
 
 
 def where(index: "pd.Index[Any]", position: int) -> str:
-    """Say where a row is.
+    """Return in words where a row is.
 
     >>> where(pd.Index([7, 8, 9]), 1), where(pd.RangeIndex(3), 1)
     ('position 1 (index 8)', 'position 1')
@@ -262,7 +262,7 @@ def index_of(values: Any) -> "pd.Index[Any] | None":
 class Rows:
     """The n rows that all arguments of a call are about.
 
-    An index of 0 to n - 1 is what pandas gives to rows that nobody named. So rows 3, 1, 2, 0 beside rows
+    An index of 0 to n - 1 is what pandas gives to rows that nobody named. So rows 3, 1, 2, 0 and rows
     0, 1, 2, 3 may be the same ones shuffled, or others in the same order: only the user knows.
 
     Attributes:
@@ -281,10 +281,10 @@ class Rows:
         Args:
             name: of the argument.
             values: read from it.
-            index: the labels of its rows; None: it has none, and goes by position.
+            index: the labels of its rows; None: it has none, and is matched by position.
 
         Raises:
-            InputError: its rows are not these, or cannot be matched with them for sure.
+            InputError: its rows are not these, or cannot be matched with certainty.
         """
         if len(values) != self.n:
             raise InputError(f"{name}: {len(values):,} rows, but {self.owner} has {self.n:,}")

@@ -1,11 +1,11 @@
 """What a value of a user's column means, whatever file, container or dtype it came in.
 
 A CSV knows only texts, JSON only its few types, Parquet and pandas many; one null turns a column of whole
-numbers into floats. So values are compared and computed with by what they say, never by how they are stored:
+numbers into floats. So values are compared by what they mean, not by how they are stored:
 
-- missing: None, NaN, NaT, pandas' NA, and a text in which nothing can be seen;
+- missing: None, NaN, NaT, pandas' NA, and a text without a visible character;
 - a name (id, group, category): a text; 5, 5.0, Decimal(5) and "5.0" are one name, "5"; "007" is another;
-- a number: any finite number, or a text that reads as one for sure; True and yes are 1, False and no are 0;
+- a number: any finite number, or a text that is certainly one; True and yes are 1, False and no are 0;
 - a text: as it is.
 
 Every function gives values and, for each one that cannot be used, a reason that shows it. A missing value has
@@ -88,8 +88,8 @@ def numbers(column: "pd.Series[Any]", decimal: Decimals = ".") -> Typed:
     Args:
         column: any values.
         decimal: the decimal mark of numbers that are written as texts; the other mark may stand between
-            groups of three digits. None: a point, but 1,234 is doubtful and cannot be used; so it is beside
-            values such as 4,5.
+            groups of three digits. None: a point, but 1,234 is doubtful and cannot be used; so it is in a
+            column with values such as 4,5.
 
     >>> numbers(pd.Series([5, "1,234.5", True, None, "€ 3"], dtype=object)).values.tolist()
     [5.0, 1234.5, nan, nan, nan]

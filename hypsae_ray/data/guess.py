@@ -1,8 +1,8 @@
 """A first guess at which columns of a user's data are the text, the target, the group and the id.
 
-The text is the column with the most words. A target holds numbers, and a name such as "stars" or "label"
-comes before others; one with a name such as "likes" that holds whole numbers is a count. A group repeats over
-rows, and its name says that it is one, as that of an id does which repeats. Others are named too.
+The text is the column with the most words. A target holds numbers; names such as "stars" or "label" come
+first, and whole numbers under a name such as "likes" are counts. A group repeats over rows and has the name
+of one, or of an id.
 """
 
 import re
@@ -17,10 +17,10 @@ from hypsae_ray.data.values import Decimals
 from hypsae_ray.data.words import WORD
 from hypsae_ray.errors import InputError
 
-LEAST_WORDS = 3.0  # of a text, on average
-LEAST_GROUPS = 20
+MIN_WORDS = 3.0  # of a text, on average
+MIN_GROUPS = 20
 _DATES_READ = 100
-LARGEST_SHARE = 0.98  # of distinct values among the rows: above it, hardly any value repeats
+MAX_SHARE = 0.98  # of distinct values among the rows: above it, hardly any value repeats
 _TEXT = {
     "text", "review", "body", "content", "comment", "message", "post", "abstract", "description", "answer",
     "kommentar", "antwort", "beschreibung", "nachricht",
@@ -53,10 +53,10 @@ class Guess:
     Attributes:
         text: the texts.
         target: the numbers.
-        group: which rows belong together; None: no column says.
-        id: one name per row; None: no column holds one.
+        group: which rows belong together; None: no column.
+        id: one name per row; None: no column.
         decimal: the decimal mark that the target's numbers need; None: the default reads them.
-        counts: whether the target's name and numbers are those of counts.
+        counts: whether the target looks like counts.
         words: median words of a text.
         bad_rows: rows without a usable text or target.
         other_targets: other columns of numbers.
@@ -81,10 +81,10 @@ def guess(
     """Guess the columns of a dataset from some of its rows; a column that is given is taken.
 
     Args:
-        frame: rows, with all columns as they stand in the file.
-        text: column of the text, if it is known.
-        target: column of the target, if it is known.
-        group: column of the group, if it is known.
+        frame: rows, with all columns as the file has them.
+        text: its column, if it is known.
+        target: its column, if it is known.
+        group: its column, if it is known.
 
     Raises:
         InputError: no column holds texts, or none numbers; the message names the columns.
@@ -92,8 +92,11 @@ def guess(
     words = {str(name): _words(frame[name]) for name in frame if text in (None, name)}
     text = text or _best_text(words)
     rest = [str(name) for name in frame if name != text]
-    wanted = rest if target is None else [target]
-    read = {name: found for name in wanted if (found := _read_numbers(frame[name])) is not None}
+    read = {
+        name: found
+        for name in ([target] if target else rest)
+        if (found := _read_numbers(frame[name])) is not None
+    }
     ranks = {name: _target_rank(name, found.values) for name, (found, _) in read.items()}
     targets = [target] if target in read else sorted(read, key=lambda name: ranks[name])
     if not targets:
@@ -142,7 +145,7 @@ def _best_text(words: dict[str, np.ndarray]) -> str:
     mean = {name: float(np.nansum(counts)) / max(1, len(counts)) for name, counts in words.items()}
     likely = {name: count * (3 if _parts(name) & _TEXT else 1) for name, count in mean.items()}
     best = max(likely, key=lambda name: likely[name], default=None)
-    if best is None or mean[best] < LEAST_WORDS:
+    if best is None or mean[best] < MIN_WORDS:
         raise InputError(f"no column of texts among {', '.join(words)}; --text COLUMN names it")
     return best
 
@@ -181,13 +184,10 @@ def _repeats(column: "pd.Series[Any]") -> bool:
     if all(_DATE.fullmatch(name) for name in found.head(_DATES_READ)):
         return False
     of_names = numbers(column).bad.any() or _parts(str(column.name)) & (_GROUP | {"id"})
-    return bool(of_names and LEAST_GROUPS <= found.nunique() < LARGEST_SHARE * len(found))
+    return bool(of_names and MIN_GROUPS <= found.nunique() < MAX_SHARE * len(found))
 
 
 def _is_id(name: str, column: "pd.Series[Any]") -> bool:
     read = names(column)
-    return (
-        bool(_parts(name) & {"id", "nr", "uuid"})
-        and bool(read.usable.all())
-        and len(set(read.values)) == len(column)
-    )
+    distinct = bool(read.usable.all()) and len(set(read.values)) == len(column)
+    return distinct and bool(_parts(name) & {"id", "nr", "uuid"})

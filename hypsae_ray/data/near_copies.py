@@ -2,30 +2,30 @@
 
 1. A text is the set of its runs of three words in lower case, its shingles. In scripts that put no spaces
    between words (Chinese, Japanese, Thai), each character counts as a word.
-2. An odd sketch keeps, in 128 bytes, whether the number of shingles that hash to each of 1,024 places is odd.
-   In how many places two sketches differ tells how many shingles two texts do not share, and with the sizes
-   of the sets their Jaccard similarity: Mitzenmacher, Pagh and Pham, "Efficient estimation for high
-   similarities using odd sketches", 2014. Where d shingles are not shared it is exact, but for d^2 pairs in
-   2,048, which seem more alike; at a similarity of 0.8 its standard error is 0.02 at most, of long texts too.
-3. Which texts are compared, a forest decides: Bawa, Condie and Ganesan, "LSH forest: self-tuning indexes for
+2. An odd sketch of 1,024 bits keeps whether the number of shingles that hash to each bit is odd. The number
+   of bits in which two sketches differ, and the sizes of the sets, give a Jaccard similarity (Mitzenmacher,
+   Pagh and Pham, "Efficient estimation for high similarities using odd sketches", 2014). Where d shingles are
+   not shared it is exact, but for d^2 pairs in 2,048, which seem more alike; at a similarity of 0.8 its
+   standard error is 0.02 at most, of long texts too.
+3. A forest decides which texts are compared: Bawa, Condie and Ganesan, "LSH forest: self-tuning indexes for
    similarity search", 2005. A signature holds a byte of the least hash of a set under each of 128 random
    functions (Broder 1997; a byte of each: Li and Koenig 2010). In each entry two texts agree with their
    Jaccard similarity as probability. A tree is the order of all signatures from one entry on; a text is
    compared with its neighbours in each order, which agree with it on the longest run of entries.
 
-So a text takes the same time whatever the others are like, and what brought a pair together does not enter
-its similarity. One copy that is found is enough. Missed are copies that no tree brings near. Those that agree
-on three entries in some tree stand apart from millions of unrelated texts: of copies at a similarity of 0.8
-all but 1e-10 do, at 0.5 all but 1.4 %. Among 20,000 texts of one template, all just below the threshold, a
-text that has one or two copies is missed in 2 cases of 100, and 8 of 100 texts without any, the nearest at
-0.73 to 0.76, are taken for copies (`jobs/bench_near_copies.py`).
+So a text takes the same time whatever the others are like, and what brought a pair together does not affect
+its similarity. Copies that no tree brings near are missed. Those that agree on three entries in some tree are
+found among millions of unrelated texts: of copies at a similarity of 0.8 all but 1e-10 do, at 0.5 all but
+1.4 %. Among 20,000 texts of one template, all just below the threshold, a text that has one or two copies is
+missed in 2 cases of 100, and 8 of 100 texts without any, the nearest at 0.73 to 0.76, are taken for copies
+(`jobs/bench_near_copies.py`).
 
-A text of fewer than 8 words has fewer than 6 shingles. That is too little to go by: one changed word in the
-middle takes away three of them, and what short texts do share is often a set phrase. So such texts are near
-copies of nothing.
+A text of fewer than 8 words has fewer than 6 shingles, which is too little evidence: one changed word in the
+middle removes three of them, and what short texts share is often a set phrase. Such texts are near copies of
+nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -47,16 +47,16 @@ N_HASHES = 128
 _TREES = 32
 _DEPTH = 8  # entries that a tree goes by: those of one 64-bit number
 _NEIGHBOURS = 16  # texts that a tree brings near
-_PLACES = 1_024
+_BITS = 1_024
 _LARGEST = 1_024  # shingles of a set that is sketched whole
 _TEXTS = 1_000  # hashed at a time
 _QUERIES = 4_096  # compared at a time: 8 MiB of sketches on each side
 _WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}]+"
-# What is kept of a text, 264 bytes; with its place in each tree, 392.
+# What is kept of a text, 264 bytes; with its position in each tree, 392.
 _TEXT = np.dtype(
     [
         ("signature", np.uint8, N_HASHES),
-        ("sketch", np.uint64, _PLACES // 64),
+        ("sketch", np.uint64, _BITS // 64),
         ("size", np.int32),
         ("level", np.uint8),
     ],
@@ -102,8 +102,8 @@ class Hashes:
         n, hashed = sets.shape[0], self._hash(sets, N_HASHES)
         owners = np.repeat(np.arange(n), np.diff(sets.indptr))
         counted = hashed >> (32 - levels[owners]).astype(np.uint64) == 0
-        owners, places = owners[counted], (hashed[counted] % _PLACES).astype(np.int64)
-        odd = np.bincount(owners * _PLACES + places, minlength=n * _PLACES).reshape(n, _PLACES) % 2
+        owners, bits = owners[counted], (hashed[counted] % _BITS).astype(np.int64)
+        odd = np.bincount(owners * _BITS + bits, minlength=n * _BITS).reshape(n, _BITS) % 2
         return np.packbits(odd == 1, axis=1).view(np.uint64), np.bincount(owners, minlength=n)
 
     def _hash(self, sets: sp.csr_matrix, which: int) -> Keys:
@@ -112,18 +112,18 @@ class Hashes:
 
 
 def similarity(sketches: Keys, sizes: Ints, others: Keys, other_sizes: Ints) -> Floats:
-    """Return the estimated Jaccard similarity of each set and the other one at its place.
+    """Return the estimated Jaccard similarity (...) of pairs of sets.
 
     Args:
-        sketches: (..., 16).
+        sketches: (..., 16) of the first set of each pair.
         sizes: (...) shingles that each of them counts.
-        others: as sketches.
+        others: as sketches, of the second set.
         other_sizes: as sizes.
     """
     apart = np.bitwise_count(sketches ^ others).sum(axis=-1, dtype=np.int64)
-    share = np.minimum(2 * apart / _PLACES, 1 - 1e-9)
-    # Two shingles in one place hide each other, so that the number sought is `apart` plus an even one.
-    differing = apart + 2 * np.rint((-np.log1p(-share) * _PLACES / 2 - apart) / 2)
+    share = np.minimum(2 * apart / _BITS, 1 - 1e-9)
+    # Two shingles at one bit hide each other, so that the number sought is `apart` plus an even one.
+    differing = apart + 2 * np.rint((-np.log1p(-share) * _BITS / 2 - apart) / 2)
     differing = np.maximum(differing, np.abs(sizes - other_sizes))
     total = sizes + other_sizes
     return (total - differing) / np.maximum(total + differing, 1)
@@ -155,19 +155,12 @@ class CopyIndex:
     def __init__(self, threshold: float, rng: np.random.Generator) -> None:
         self._threshold = threshold
         self._hashes = Hashes.draw(rng)
-        self._parts: list[Texts] = [np.empty(0, dtype=_TEXT)]
+        self._known: list[Texts] = [np.empty(0, dtype=_TEXT)]
         self._trees: list[Orders] = []
 
     def add(self, texts: Sequence[str]) -> None:
         """Add texts; equal ones are best added once."""
-        for sets in _read(texts):
-            sets = sets[_enough(sets)]
-            part = np.empty(sets.shape[0], dtype=_TEXT)
-            part["signature"] = self._hashes.sign(sets)
-            levels = np.ceil(np.log2(np.maximum(np.diff(sets.indptr) / _LARGEST, 1))).astype(np.int64)
-            part["level"] = levels
-            part["sketch"], part["size"] = self._hashes.sketch(sets, levels)
-            self._parts.append(part)
+        self._known.append(self._read(texts)[1][0])
         self._trees = []
 
     def find(self, texts: Sequence[str]) -> Bools:
@@ -176,88 +169,59 @@ class CopyIndex:
         Each call reads all trees: give it thousands of texts, if there are as many.
         """
         found = np.zeros(len(texts), dtype=bool)
-        known, trees = self._grown()
+        known = self._grow()
         if len(known) and len(texts):
-            queries = _Queries.of(texts, self._hashes, np.unique(known["level"]).astype(np.int64))
-            found[queries.enough] = self._find(queries, known, trees)
+            levels = np.unique(known["level"])
+            enough, queries = self._read(texts, levels)
+            found[enough] = self._find(queries, levels, known)
         return found
 
-    def _find(self, queries: "_Queries", known: Texts, trees: Sequence[Orders]) -> Bools:
-        found = np.zeros(len(queries.signatures), dtype=bool)
-        for tree, order in enumerate(trees):
+    def _read(self, texts: Sequence[str], levels: Bytes | None = None) -> tuple[Bools, Texts]:
+        """Return which texts have enough shingles, (n,), and these m: (1, m), or (L, m) at given levels."""
+        n_levels = 1 if levels is None else len(levels)
+        enough, read = [np.zeros(0, dtype=bool)], [np.empty((n_levels, 0), dtype=_TEXT)]
+        for start in range(0, len(texts), _TEXTS):
+            sets = shingles(texts[start : start + _TEXTS])
+            enough.append(np.diff(sets.indptr) >= MIN_SHINGLES)
+            sets = sets[enough[-1]]
+            own_level = np.ceil(np.log2(np.maximum(np.diff(sets.indptr) / _LARGEST, 1)))
+            part = np.empty((n_levels, sets.shape[0]), dtype=_TEXT)
+            part["signature"] = self._hashes.sign(sets)
+            part["level"] = own_level if levels is None else levels[:, None]
+            for at_level in part:
+                sketches = self._hashes.sketch(sets, at_level["level"].astype(np.int64))
+                at_level["sketch"], at_level["size"] = sketches
+            read.append(part)
+        return np.concatenate(enough), np.concatenate(read, axis=1)
+
+    def _grow(self) -> Texts:
+        """Return all texts that were added; the trees are sorted once, when the first question comes."""
+        if not self._trees:
+            self._known = [np.concatenate(self._known)]
+            signatures = self._known[0]["signature"]
+            self._trees = [np.argsort(_keys(signatures, tree)).astype(np.int32) for tree in range(_TREES)]
+        return self._known[0]
+
+    def _find(self, queries: Texts, levels: Bytes, known: Texts) -> Bools:
+        """Return which of m texts, (L, m), are near copies of a known one, (m,)."""
+        found = np.zeros(queries.shape[1], dtype=bool)
+        for tree, order in enumerate(self._trees):
             rows = np.flatnonzero(~found)
-            wanted = _keys(queries.signatures[rows], tree)
-            middle = np.searchsorted(_keys(known["signature"], tree), wanted, sorter=order)
+            keys = _keys(queries["signature"][0, rows], tree)
+            middle = np.searchsorted(_keys(known["signature"], tree), keys, sorter=order)
             for start in range(0, len(rows), _QUERIES):
                 part = slice(start, start + _QUERIES)
-                beside = middle[part, None] + np.arange(-_NEIGHBOURS // 2, _NEIGHBOURS // 2)
-                near = order[np.clip(beside, 0, len(order) - 1)]
-                alike = queries.similarity(rows[part, None], known, near)
+                around = middle[part, None] + np.arange(-_NEIGHBOURS // 2, _NEIGHBOURS // 2)
+                near = order[np.clip(around, 0, len(order) - 1)]
+                at = (
+                    np.searchsorted(levels, known["level"][near]),
+                    rows[part, None],
+                )  # the level of the known text
+                alike = similarity(
+                    queries["sketch"][at], queries["size"][at], known["sketch"][near], known["size"][near]
+                )
                 found[rows[part]] = (alike >= self._threshold).any(axis=1)
         return found
-
-    def _grown(self) -> tuple[Texts, Sequence[Orders]]:
-        """Return all texts and their trees, which are sorted once, when the first question comes."""
-        if not self._trees:
-            self._parts = [np.concatenate(self._parts)]
-            signatures = self._parts[0]["signature"]
-            self._trees = [np.argsort(_keys(signatures, tree)).astype(np.int32) for tree in range(_TREES)]
-        return self._parts[0], self._trees
-
-
-@dataclass(frozen=True)
-class _Queries:
-    """Texts to be looked for.
-
-    Attributes:
-        enough: (n,) which have enough shingles; the others are left out below.
-        signatures: (m, N_HASHES).
-        levels: (L,) ascending.
-        sketches: (L, m, 16).
-        sizes: (L, m) shingles that each sketch counts.
-    """
-
-    enough: Bools
-    signatures: Bytes
-    levels: Ints
-    sketches: Keys
-    sizes: Ints
-
-    @classmethod
-    def of(cls, texts: Sequence[str], hashes: Hashes, levels: Ints) -> "_Queries":
-        enough: list[Bools] = []
-        signatures: list[Bytes] = []
-        sketches: list[Keys] = []
-        sizes: list[Ints] = []
-        for sets in _read(texts):
-            enough.append(_enough(sets))
-            sets = sets[enough[-1]]
-            signatures.append(hashes.sign(sets))
-            at_levels = [hashes.sketch(sets, np.full(sets.shape[0], level)) for level in levels]
-            sketches.append(np.stack([one for one, _ in at_levels]))
-            sizes.append(np.stack([one for _, one in at_levels]))
-        return cls(
-            np.concatenate(enough),
-            np.concatenate(signatures),
-            levels,
-            np.concatenate(sketches, axis=1),
-            np.concatenate(sizes, axis=1),
-        )
-
-    def similarity(self, rows: Ints, known: Texts, near: Orders) -> Floats:
-        """Return the similarity of some rows, (r, 1), and texts, (r, c), each at the level of the latter."""
-        level = np.searchsorted(self.levels, known["level"][near])
-        mine = self.sketches[level, rows], self.sizes[level, rows]
-        return similarity(*mine, known["sketch"][near], known["size"][near])
-
-
-def _read(texts: Sequence[str]) -> Iterator[sp.csr_matrix]:
-    for start in range(0, len(texts), _TEXTS):
-        yield shingles(texts[start : start + _TEXTS])
-
-
-def _enough(sets: sp.csr_matrix) -> Bools:
-    return np.diff(sets.indptr) >= MIN_SHINGLES
 
 
 def _keys(signatures: Bytes, tree: int) -> Keys:

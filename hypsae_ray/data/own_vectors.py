@@ -142,8 +142,8 @@ class VectorFiles:
 
         Args:
             path: a .npy file, or data files.
-            column: that holds the vectors, in data files.
-            id_column: that holds the id of the row that a vector belongs to, if the files have it.
+            column: of the vectors, in data files.
+            id_column: of the ids of the rows they belong to, if the files have it.
 
         Raises:
             InputError: a file cannot be read, holds no array of vectors, lacks a column, or an id is missing
@@ -174,10 +174,8 @@ class VectorFiles:
         known = (positions >= 0) & (positions < len(self.vectors.values))
         positions = np.where(known, positions, 0)
         reasons = np.where(known, self.vectors.reasons[positions], "it holds no vector for this row")
-        where = [
-            f"{self.path}, row {i + 1}" if there else self.path
-            for i, there in zip(positions, known, strict=True)
-        ]
+        rows_at = zip(positions, known, strict=True)
+        where = [f"{self.path}, row {i + 1}" if there else self.path for i, there in rows_at]
         return Vectors(self.vectors.values[positions], reasons), where
 
 
@@ -200,10 +198,8 @@ def _load(file: DataFile) -> Vectors:
         except ValueError as error:  # other formats, and arrays of Python objects
             raise InputError(f"{file.path}: cannot be read as an array of numpy: {error}") from None
     if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InputError(
-            f"{file.path}: an array (n, d) of numbers is needed, not one of shape {array.shape} and type "
-            f"{array.dtype}"
-        )
+        seen = f"one of shape {array.shape} and type {array.dtype}"
+        raise InputError(f"{file.path}: an array (n, d) of numbers is needed, not {seen}")
     return Vectors.from_array(array)
 
 
@@ -257,9 +253,8 @@ class OwnVectors:
             if (theirs := other.vectors.values.shape[1]) != length:
                 raise InputError(f"{other.path}: vectors of {theirs} numbers, but {path} has {length}")
         if (options.dimensions or 0) > length:
-            raise InputError(
-                f"{path}: vectors of {length} numbers, but embed.dimensions is {options.dimensions}"
-            )
+            too_short = f"vectors of {length} numbers, but embed.dimensions is {options.dimensions}"
+            raise InputError(f"{path}: {too_short}")
         return cls(options, length, stored)
 
     @property

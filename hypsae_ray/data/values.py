@@ -51,7 +51,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?[0-9.]*,[0-9]*")
 
 
 def is_missing(value: Any) -> bool:
-    r"""Tell whether a value says nothing.
+    r"""Tell whether a value is missing.
 
     >>> [is_missing(value) for value in (None, float("nan"), pd.NA, "", " \u200b", 0, False, "NA")]
     [True, True, True, True, True, False, False, False]
@@ -112,7 +112,7 @@ def read_text(value: Any) -> str:
     """Return a text as it is.
 
     Raises:
-        ValueError: it is none; the reason is the message.
+        ValueError: it is no text; the reason is the message.
     """
     _require(value)
     if not isinstance(value, str):
@@ -205,7 +205,7 @@ def read_number(value: Any, decimal: Decimals) -> float:
     """Return a finite number; `decimal` is explained in `columns.numbers`.
 
     Raises:
-        ValueError: it is none for sure; the reason is the message.
+        ValueError: it is not certainly one; the reason is the message.
     """
     if isinstance(value, str) and decimal != "," and _PLAIN.fullmatch(value):
         return _finite(float(value), value)
