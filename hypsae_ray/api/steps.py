@@ -427,7 +427,7 @@ def _name(
             naming=options,
             track=_untracked,
         )
-        tried = scoring.score_until_telling(candidates, setting)
+        tried = scoring.score_until_informative(candidates, setting)
     return scoring.choose(chosen, tried.candidates, tried.scored, settings.label.unplaced)
 
 

@@ -1,9 +1,8 @@
 """Labelling shard by shard: what an actor does with one, and how the driver follows all of them.
 
-An actor reads the texts of a shard, asks the model, and writes the answers; nothing but a short report comes
-back. What was answered is written even where other pairs of the shard were not; such a file says which pairs
-it holds. A failure that may pass makes a report too, and what is left of its shard is tried again when the
-others are done.
+An actor reads the texts of a shard, asks the model, and writes the annotations; only a short report comes
+back. What was annotated is written even where other pairs of the shard failed; the name of such a file tells
+which pairs it holds. After a failure that may pass, what is left of a shard is retried when the others are done.
 """
 
 import logging
@@ -34,25 +33,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one shard.
+    """The result of one shard.
 
     Attributes:
-        shard: which one.
-        answers: how many pairs that were asked have each status, by its name; empty if none was.
+        shard: after a failure, the pairs that are left to retry.
+        statuses: how many pairs that were asked have each status, by its name.
         usage: tokens and engine seconds.
         worker: machine and process.
-        started: when it was begun, in seconds since 1970.
-        ended: when it was written.
-        there: its file was there already: another job had written it meanwhile.
-        failure: why pairs of it are to be tried again, those that `shard` asks; "" if none is.
-        error: what kind of failure that is, a word; "" if there is none.
-        file: what was written; "" for nothing.
-        words: what answers without a yes or no begin with.
-        reason: why the last pair failed that did.
+        started, ended: seconds since 1970.
+        there: another job had written its file meanwhile.
+        failure: why pairs are to be retried; "" if none are.
+        error: the kind of failure, a word.
+        file: name of what was written; "" for nothing.
+        words, reason: see `Annotations`.
     """
 
     shard: Shard
-    answers: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, int] = field(default_factory=dict[str, int])
     usage: Usage = field(default_factory=Usage)
     worker: str = ""
     started: float = 0.0
@@ -67,15 +64,15 @@ class Report:
     @property
     def pairs(self) -> int:
         """Pairs that were asked."""
-        return sum(self.answers.values())
+        return sum(self.statuses.values())
 
     @property
     def counts(self) -> dict[str, Mapping[str, float]]:
-        """What there is to add up over all shards, by kind (see `cluster.engines.Engines.publish`)."""
+        """Metrics to add up over all shards (see `cluster.engines.Engines.publish`)."""
         usage = self.usage
         return {
             "shards": {"failed" if self.failure else "there" if self.there else "done": 1},
-            "answers": self.answers,
+            "answers": self.statuses,
             "tokens": {"prompt": usage.prompt, "cached": usage.cached, "generated": usage.generated},
             "errors": {self.error: 1} if self.error else {},
             "seconds": {"engine": usage.seconds, "shard": self.ended - self.started},
@@ -88,13 +85,13 @@ class LabelShards:
 
     Attributes:
         texts: folder of the distinct texts.
-        answers: folder of this labeller's answers.
+        store: folder of this labeller's annotations.
         label: how to ask.
         max_words: texts are cut after so many words.
     """
 
     texts: Folder
-    answers: Folder
+    store: Folder
     label: Label
     max_words: int
 
@@ -104,7 +101,7 @@ class LabelShards:
         Raises:
             HypsaeError: no shard can be computed or written.
         """
-        if self.answers.has(shard.name):
+        if self.store.has(shard.name):
             return Report(shard, there=True)
         _log.info("begins %s", shard.name)
         started = time.time()
@@ -122,11 +119,11 @@ class LabelShards:
         return report
 
     def _stopped(self, model: LanguageModel, shard: Shard, error: ModelError, started: float) -> Report:
-        """Keep what was answered before an error; return what is to be tried again, if that can help."""
+        """Write what was annotated before an error; report what is left to retry, if another try can help."""
         answered = error.answered
         report = Report(shard) if answered is None else self._keep(model, shard, answered, started)
         if not isinstance(error, TransientError):
-            error.answered = None  # it is kept, and no driver needs it
+            error.answered = None  # it is written, and the driver does not need it
             raise error
         if answered is not None:
             shard = shard.only(shard.pairs & (answered.status == Status.UNASKED))
@@ -140,39 +137,34 @@ class LabelShards:
         texts = self.texts.read_rows(shard.file.name, shard.start, shard.rows, ["text"])["text"].to_pylist()
         cut = [truncate_words(text, self.max_words) for text in texts]
         shortened = np.array([short != text for short, text in zip(cut, texts, strict=True)], dtype=bool)
+        asked = shard.pairs if shard.packed else None
         try:
-            scores = model.score(cut, shard.questions, self.label, shard.pairs if shard.packed else None)
+            return _mark_cut(model.score(cut, shard.questions, self.label, asked), shortened)
         except ModelError as error:
             if error.answered is not None:
                 _mark_cut(error.answered, shortened)
             raise
-        return _mark_cut(scores, shortened)
 
-    def _keep(self, model: LanguageModel, shard: Shard, scores: Annotations, started: float) -> Report:
-        """Write what was answered, as a shard of these pairs alone if it is not all that was asked."""
+    def _keep(self, model: LanguageModel, shard: Shard, found: Annotations, started: float) -> Report:
+        """Write what was annotated, as a shard of these pairs alone if it is not all that was asked."""
+        worker, ended = f"{socket.gethostname()} {os.getpid()}", time.time()
         report = Report(
-            shard,
-            count_answers(scores.status),
-            scores.usage,
-            _worker(),
-            started,
-            time.time(),
-            words=scores.words,
-            reason=scores.reason,
-        )
-        answered = ~np.isin(scores.status, UNANSWERED)
-        if not answered.any():
+            shard, count_statuses(found.status), found.usage, worker, started, ended,
+            words=found.words, reason=found.reason,
+        )  # fmt: skip
+        annotated = ~np.isin(found.status, UNANSWERED)
+        if not annotated.any():
             return report
-        kept = shard.only(answered)
-        stored = replace(scores, status=np.where(answered, scores.status, Status.UNASKED))
+        kept = shard.only(annotated)
+        stored = replace(found, status=np.where(annotated, found.status, Status.UNASKED))
         made = {
             "versions": getattr(model, "versions", {}),
-            "usage": vars(scores.usage),
-            "worker": report.worker,
+            "usage": vars(found.usage),
+            "worker": worker,
             "started": started,
-            "ended": report.ended,
+            "ended": ended,
         }
-        written = self.answers.write_table_once(kept.name, with_facts(pa.table(to_columns(stored)), made))
+        written = self.store.write_table_once(kept.name, with_facts(pa.table(to_columns(stored)), made))
         return replace(report, there=not written, file=kept.name if written else "")
 
 
@@ -181,15 +173,14 @@ class Tally:
     """The reports of a job, added up.
 
     Attributes:
-        failures_in_a_row: so many shards without any answer end the job.
+        failures_in_a_row: so many shards without any annotation end the job.
         usage: tokens and engine seconds.
         computed: shards that this job finished.
         there: shards that another job had written.
-        failed: reports of the shards that are to be tried again, by name.
-        answers: how many answers have each status.
-        words: what answers without a yes or no begin with.
-        reason: why the last pair failed that did.
-        files: what was written as long as no answer has a label.
+        failed: reports of the shards that are to be retried, by name.
+        statuses: how many annotations have each status, by its name.
+        words, reason: see `Annotations`; the reason of the last pair that failed.
+        files: what was written as long as no annotation has a label.
     """
 
     failures_in_a_row: int = FAILURES_IN_A_ROW
@@ -197,7 +188,7 @@ class Tally:
     computed: int = 0
     there: int = 0
     failed: dict[str, Report] = field(default_factory=dict)
-    answers: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     reason: str = ""
     files: list[str] = field(default_factory=list)
@@ -210,7 +201,7 @@ class Tally:
         """Count one report.
 
         Raises:
-            StageError: too many shards failed one after the other for another one to be worth a try.
+            StageError: `failures_in_a_row` shards failed.
         """
         self._count(report)
         self._in_a_row = self._in_a_row + 1 if report.failure and not report.pairs else 0
@@ -228,7 +219,7 @@ class Tally:
     def _count(self, report: Report) -> None:
         if report.there or not report.pairs:
             return
-        self.answers.update(report.answers)
+        self.statuses.update(report.statuses)
         self.words.update(report.words)
         self.reason = report.reason or self.reason
         self.files = [] if self.usable else [*self.files, report.file]
@@ -241,18 +232,18 @@ class Tally:
 
     @property
     def usable(self) -> int:
-        """Answers with a label."""
-        return sum(self.answers[status.name.lower()] for status in USABLE)
+        """Annotations with a label."""
+        return sum(self.statuses[status.name.lower()] for status in USABLE)
 
     def is_barren(self, least: int) -> bool:
-        """Whether at least so many answers came and none of them has a label; `files` holds them then."""
-        return not self.usable and self.answers.total() >= least
+        """Whether at least so many annotations came and none has a label; `files` holds them then."""
+        return not self.usable and self.statuses.total() >= least
 
     @property
     def why_no_label(self) -> list[str]:
-        """What is known of answers without a label, a line each."""
+        """What is known about annotations without a label, a line each."""
         lines: list[str] = []
-        unsure = sum(self.answers[status.name.lower()] for status in (Status.UNSURE, Status.UNPARSABLE))
+        unsure = sum(self.statuses[status.name.lower()] for status in (Status.UNSURE, Status.UNPARSABLE))
         if unsure and self.words:
             shares = [f"{word!r} ({n / unsure:.0%})" for word, n in self.words.most_common(WORDS_KEPT)]
             lines.append(f"answers without a yes or no begin with {', '.join(shares)}")
@@ -266,7 +257,7 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Time from the first shard that was begun to the last one that ended, whoever computed them."""
+        """Time from the begin of the first shard to the end of the last one."""
         return 0.0 if self._since is None else self._last - self._since
 
     @property
@@ -286,31 +277,22 @@ class Tally:
             "busy_share": busy,
         }
 
-    @property
-    def last_failure(self) -> str:
-        """Why the last shard failed that did."""
-        return list(self.failed.values())[-1].failure
-
     def retry(self) -> list[Shard]:
-        """Return what is left of the shards that failed, to be tried again; they count as failed no more."""
+        """Return what is left of the failed shards, to be retried; they no longer count as failed."""
         failed, self.failed, self._in_a_row = self.failed, {}, 0
         return [report.shard for report in failed.values()]
 
 
-def count_answers(status: np.ndarray) -> dict[str, int]:
-    """Return how many answers have each status, by its name; pairs that were not asked have none.
+def count_statuses(status: np.ndarray) -> dict[str, int]:
+    """Return how many annotations have each status, by its name; pairs that were not asked have none.
 
-    >>> count_answers(np.array([[Status.OK, Status.UNASKED], [Status.OK, Status.CUT]]))
+    >>> count_statuses(np.array([[Status.OK, Status.UNASKED], [Status.OK, Status.CUT]]))
     {'ok': 2, 'cut': 1}
     """
     codes, counts = np.unique(status[status != Status.UNASKED], return_counts=True)
     return {Status(code).name.lower(): n for code, n in zip(codes.tolist(), counts.tolist(), strict=True)}
 
 
-def _mark_cut(scores: Annotations, shortened: np.ndarray) -> Annotations:
-    scores.status[shortened[:, None] & (scores.status == Status.OK)] = Status.CUT
-    return scores
-
-
-def _worker() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"
+def _mark_cut(found: Annotations, shortened: np.ndarray) -> Annotations:
+    found.status[shortened[:, None] & (found.status == Status.OK)] = Status.CUT
+    return found

@@ -1,8 +1,7 @@
 """Stage `score_fidelity`: score each candidate on texts its author never saw; the best is the hypothesis.
 
-A candidate whose labels are a yes on nearly every text tells nothing. A neuron with no other is asked about
-again, from other texts and with other seeds, and the new candidates are scored on texts that these were not
-written from either.
+A candidate whose labels are yes on nearly every text is not informative. A neuron with no other is named
+again, from other texts and with other seeds. No candidate is scored on texts that it was written from.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,14 @@ from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.fidelity import best_candidate
 from hypsae_ray.stages import interpret
-from hypsae_ray.stages.trials import Scored, describe, dump_scores, load_scores, plan, score_candidates
+from hypsae_ray.stages.trials import (
+    Scored,
+    describe,
+    dump_annotations,
+    load_annotations,
+    plan,
+    score_candidates,
+)
 from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Outcome, content_hash
@@ -35,16 +41,13 @@ OTHER_TEXTS = AdvancedInterpret(sampling="percentile", percentiles=(50, 100))
 
 @dataclass(frozen=True)
 class Setting:
-    """What candidates are scored with, and written with where none of a neuron's tells anything.
+    """What candidates are scored with, and written with where none of a neuron's is informative.
 
     Attributes:
         corpus: the training texts.
         read: returns their texts by row id.
-        labeller: opens the model that labels; the one that was open before may be closed.
-        namer: the same for the model that names.
-        options: texts to score on.
-        label: how they are labelled.
-        naming: how candidates are written.
+        labeller, namer: open the model that labels, or names; the one that was open before may be closed.
+        options, label, naming: sections of the config.
         track: progress.
     """
 
@@ -63,11 +66,11 @@ class Tried:
     """Candidates that were scored.
 
     Attributes:
-        candidates: the candidates table, in which those that are true of nearly every text have that status.
+        candidates: the candidates table, with the status of those that are true of nearly every text.
         scored: fidelities.
         texts: that they were scored on, by row id.
-        usage: tokens of scoring, and of writing again.
-        asked_again: neurons that were asked about again.
+        usage: tokens of scoring, and of naming again.
+        asked_again: neurons that were named again.
     """
 
     candidates: pd.DataFrame
@@ -79,9 +82,7 @@ class Tried:
     def __add__(self, other: "Tried") -> "Tried":
         candidates = pd.concat([self.candidates, other.candidates], ignore_index=True)
         scored, texts = [*self.scored, *other.scored], {**self.texts, **other.texts}
-        asked_again = max(
-            self.asked_again, other.asked_again
-        )  # of one round; later ones ask about some of them
+        asked_again = max(self.asked_again, other.asked_again)  # later rounds name some of the same neurons
         return Tried(candidates, scored, texts, self.usage + other.usage, asked_again)
 
     @property
@@ -89,20 +90,21 @@ class Tried:
         """How many candidates are true of nearly every text."""
         return sum(one.true_of_all for one in self.scored)
 
-    def untelling(self) -> list[int]:
-        """Return the neurons with a sentence, of which each is true of nearly every text."""
-        told: dict[int, set[int]] = {}
+    def uninformative(self) -> list[int]:
+        """Return the neurons all of whose sentences are true of nearly every text."""
+        seen: dict[int, set[int]] = {}
         for neuron, status in self.candidates[["neuron_idx", "status"]].to_numpy(np.int64).tolist():
-            told.setdefault(neuron, set()).add(status)
-        return [n for n, seen in told.items() if Status.TRUE_OF_ALL in seen and Status.OK not in seen]
+            seen.setdefault(neuron, set()).add(status)
+        return [n for n, of in seen.items() if Status.TRUE_OF_ALL in of and Status.OK not in of]
 
 
 def run(work: Workspace) -> Outcome:
     """Write the fidelity of every candidate, and one hypothesis per selected neuron, named or not."""
     candidates = work.inputs["interpret"].folder.read_table("candidates.parquet").to_pandas()
-    tried = score_until_telling(candidates, _setting(work))
-    for name, table in (("fidelity", to_table(tried.scored)), ("candidates", _candidates(tried.candidates))):
-        work.out.write_table(f"{name}.parquet", table)
+    tried = score_until_informative(candidates, _setting(work))
+    work.out.write_table("fidelity.parquet", to_table(tried.scored))
+    all_candidates = pa.Table.from_pandas(tried.candidates, schema=schema.CANDIDATES, preserve_index=False)
+    work.out.write_table("candidates.parquet", all_candidates)
     shape = work.inputs["train_sae"].facts
     selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
     chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
@@ -112,8 +114,10 @@ def run(work: Workspace) -> Outcome:
     unnamed = int(hypotheses["interpretation"].isna().sum())
     if tried.true_of_all:
         again = f"; {tried.asked_again} neurons had no other, and were asked about again"
-        told = f"{tried.true_of_all} candidates are true of nearly every text, and tell nothing"
-        work.say(f"score_fidelity: {told}{again if tried.asked_again else ''}")
+        work.say(
+            f"score_fidelity: {tried.true_of_all} candidates are true of nearly every text, and tell nothing"
+            f"{again if tried.asked_again else ''}"
+        )
     if unnamed:
         work.say(f"score_fidelity: {unnamed} neurons have no usable sentence; they stay, marked")
     facts = {
@@ -133,7 +137,7 @@ def _setting(work: Workspace) -> Setting:
     def labeller() -> Pool[LanguageModel]:
         llm = config.llm
         pool = RetryingPool(engines.language_model(llm), work.say, describe, llm.replicas.max)
-        return KeepingPool(pool, labels, dump_scores, load_scores)
+        return KeepingPool(pool, labels, dump_annotations, load_annotations)
 
     def namer() -> Pool[LanguageModel]:
         llm = config.interpreter
@@ -152,16 +156,11 @@ def _setting(work: Workspace) -> Setting:
     )
 
 
-def score_until_telling(candidates: pd.DataFrame, setting: Setting) -> Tried:
-    """Score candidates; where all of a neuron are true of nearly every text, it gets new ones, ROUNDS times.
-
-    Args:
-        candidates: the candidates table.
-        setting: what they are scored and written with.
-    """
+def score_until_informative(candidates: pd.DataFrame, setting: Setting) -> Tried:
+    """Score a candidates table; a neuron with no informative candidate gets new ones, up to ROUNDS times."""
     tried = _score(candidates, setting)
     for turn in range(1, ROUNDS + 1):
-        if neurons := tried.untelling():
+        if neurons := tried.uninformative():
             written, usage = _write_again(neurons, turn, setting)
             again = _score(written, setting)
             tried += replace(again, usage=again.usage + usage, asked_again=len(neurons))
@@ -175,15 +174,14 @@ def _score(candidates: pd.DataFrame, setting: Setting) -> Tried:
         setting.labeller(), trials, texts, setting.options, setting.label, setting.track
     )
     failed = {(one.neuron_idx, one.candidate) for one in scored if one.true_of_all}
-    is_failed = [
-        pair in failed for pair in zip(candidates["neuron_idx"], candidates["candidate"], strict=True)
-    ]
-    status = candidates["status"].mask(np.array(is_failed, dtype=bool), int(Status.TRUE_OF_ALL))
+    pairs = zip(candidates["neuron_idx"], candidates["candidate"], strict=True)
+    is_failed = np.array([pair in failed for pair in pairs], dtype=bool)
+    status = candidates["status"].mask(is_failed, int(Status.TRUE_OF_ALL))
     return Tried(candidates.assign(status=status), scored, texts, usage)
 
 
 def _write_again(neurons: Sequence[int], turn: int, setting: Setting) -> tuple[pd.DataFrame, Usage]:
-    """Return new candidates of some neurons, numbered on, and the tokens they took."""
+    """Return new candidates of some neurons, numbered after the others, and the tokens they took."""
     options = setting.naming.model_copy(update={"advanced": OTHER_TEXTS, "seed": setting.naming.seed + turn})
     asks = [
         replace(ask, candidate=ask.candidate + turn * options.n_candidates)
@@ -191,10 +189,6 @@ def _write_again(neurons: Sequence[int], turn: int, setting: Setting) -> tuple[p
     ]
     texts = setting.read({i for ask in asks for i in (*ask.positives, *ask.negatives)})
     return interpret.write_candidates(setting.namer(), asks, texts, options, setting.track)
-
-
-def _candidates(table: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(table, schema=schema.CANDIDATES, preserve_index=False)
 
 
 def to_table(scored: Sequence[Scored]) -> pa.Table:
@@ -253,14 +247,8 @@ def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, objec
     best = mine[winner]
     sentence = named.loc[named["candidate"] == best.candidate, "interpretation"].iloc[0]
     measures = best.reporting.columns()
-    f1 = measures.pop("f1")
-    return {
-        "interpretation": sentence,
-        "status": "ok",
-        "threshold": best.threshold,
-        "f1_fidelity_score": f1,
-        **measures,
-    }
+    measures["f1_fidelity_score"] = measures.pop("f1")
+    return {"interpretation": sentence, "status": "ok", "threshold": best.threshold, **measures}
 
 
 def ranked(selection: pd.DataFrame, source_sae: str, method: str) -> pd.DataFrame:

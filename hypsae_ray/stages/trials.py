@@ -1,15 +1,14 @@
-"""Candidates on trial: the texts that each neuron's are scored on, their labels, and what these are worth.
+"""Trials of candidates: the texts that each neuron's are scored on, their labels, and the fidelity.
 
 Where a neuron has several candidates, they compete on half of the texts, and the measures of the other half
-are reported: on the texts it was chosen by, the best of several looks better than it is. The same texts place
-the threshold of P(yes): each half is measured at the one that the other half places, and labels have the one
-of both.
+are reported: on the texts it was chosen by, the best of several looks better than it is. The same texts set
+the threshold of p_yes: each half is measured at that of the other half, and labels have the one of both.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
@@ -72,18 +71,14 @@ class Scored:
     reporting: Fidelity
 
 
-@dataclass(frozen=True)
-class AskTrial:
-    """Labels the texts of one neuron for each of its candidates."""
+Task = tuple[int, list[str], tuple[str, ...]]
+"""A neuron, the texts of its trial, and the sentences."""
 
-    label: Label
 
-    def __call__(
-        self, model: LanguageModel, task: tuple[int, list[str], tuple[str, ...]]
-    ) -> tuple[int, Annotations]:
-        """Return the neuron of a task (neuron, texts, sentences), and its scores."""
-        neuron, texts, sentences = task
-        return neuron, model.score(texts, sentences, self.label)
+def annotate_trial(model: LanguageModel, task: Task, label: Label) -> tuple[int, Annotations]:
+    """Return the neuron of a task, and the annotations (texts, sentences)."""
+    neuron, texts, sentences = task
+    return neuron, model.score(texts, sentences, label)
 
 
 def plan(corpus: Corpus, candidates: pd.DataFrame, options: ScoreFidelity) -> list[Trial]:
@@ -117,7 +112,7 @@ def score_candidates(
 ) -> tuple[list[Scored], Usage]:
     """Have a model label the texts of every trial; return each candidate's fidelity and the tokens used.
 
-    A neuron whose task failed each time has no labels, and its candidates no fidelity.
+    A neuron all of whose tries failed has no labels, and its candidates no fidelity.
     """
     by_neuron = {trial.neuron_idx: trial for trial in trials}
     tasks = [
@@ -126,57 +121,66 @@ def score_candidates(
         if trial.rows
     ]
     scored, usages = [], [Usage()]
-    for neuron, scores in track(
-        pool.map(AskTrial(label), tasks, _pending) if tasks else (), len(tasks), "neuron"
+    for neuron, annotations in track(
+        pool.map(partial(annotate_trial, label=label), tasks, _pending) if tasks else (), len(tasks), "neuron"
     ):
-        scored += score_trial(by_neuron[neuron], scores.p_yes, options, label)
-        usages.append(scores.usage)
+        scored += score_trial(by_neuron[neuron], annotations.p_yes, options, label)
+        usages.append(annotations.usage)
     return sorted(scored, key=lambda one: (one.neuron_idx, one.candidate)), reduce(add, usages)
 
 
-def dump_scores(done: tuple[int, Annotations]) -> bytes | None:
-    """Return the scores of a task as JSON; None if pairs got no answer: the next run asks again."""
-    neuron, scores = done
-    if np.isin(scores.status, UNANSWERED).any():
+def dump_annotations(done: tuple[int, Annotations]) -> bytes | None:
+    """Return the annotations of a task as JSON; None if some are pending: the next run asks again."""
+    neuron, annotations = done
+    if np.isin(annotations.status, UNANSWERED).any():
         return None
-    arrays = {name: getattr(scores, name).tolist() for name in ANNOTATION_ARRAYS}
-    return json.dumps({"neuron": neuron, "usage": vars(scores.usage), **arrays}).encode()
+    arrays = {name: getattr(annotations, name).tolist() for name in ANNOTATION_ARRAYS}
+    return json.dumps({"neuron": neuron, "usage": vars(annotations.usage), **arrays}).encode()
 
 
-def load_scores(content: bytes) -> tuple[int, Annotations]:
-    """Return what `dump_scores` wrote."""
+def load_annotations(content: bytes) -> tuple[int, Annotations]:
+    """Return what `dump_annotations` wrote."""
     saved = json.loads(content)
     p_yes, p_neither = (np.array(saved[name], dtype=np.float32) for name in ("p_yes", "p_neither"))
     status = np.array(saved["status"], dtype=np.int8)
     return saved["neuron"], Annotations(p_yes, p_neither, status, Usage(**saved["usage"]))
 
 
-def _pending(task: tuple[int, list[str], tuple[str, ...]], _reason: str) -> tuple[int, Annotations]:
+def _pending(task: Task, _reason: str) -> tuple[int, Annotations]:
     neuron, texts, sentences = task
     return neuron, Annotations.empty(len(texts), len(sentences), Status.PENDING)
 
 
-def describe(task: tuple[int, list[str], tuple[str, ...]]) -> str:
-    """Return a task's name, for people."""
+def describe(task: Task) -> str:
+    """Return a task's name for messages."""
     return f"neuron {task[0]}"
 
 
 def score_trial(trial: Trial, p_yes: np.ndarray, options: ScoreFidelity, label: Label) -> list[Scored]:
-    """Return the fidelity of each candidate of a trial from P(yes), (texts, candidates)."""
+    """Return the fidelity of each candidate of a trial from p_yes (texts, candidates)."""
     labelled = np.any(~np.isnan(p_yes), axis=1)
     first, second = halves(trial.fires, labelled, 2)
     is_choice = len(set(trial.sentences)) > 1
     scored = []
-    for number, chance in zip(trial.candidates, p_yes.T, strict=True):
-        final, early, others = _thresholds(trial, chance, (labelled, first, second), label)
-        whole = _score(trial, number, chance, labelled, others, options)
-        parts = (whole, whole)
+    for number, column in zip(trial.candidates, p_yes.T, strict=True):
+        final, early, others = _thresholds(trial, column, (labelled, first, second), label)
+        fidelity = partial(_fidelity, trial, column, [options.seed, trial.neuron_idx, number])
+        choosing = reporting = whole = fidelity(labelled, others)
         if is_choice:
-            choosing = _score(trial, number, chance, first, np.full(len(others), early), options)
-            parts = (choosing, _score(trial, number, chance, second, others, options))
-        empty = is_true_of_all(trial.fires, chance, label.unplaced, placed=label.threshold == "auto")
-        scored.append(Scored(trial.neuron_idx, number, final, empty, whole, *parts))
+            choosing, reporting = fidelity(first, np.full(len(others), early)), fidelity(second, others)
+        empty = is_true_of_all(trial.fires, column, label.unplaced, placed=label.threshold == "auto")
+        scored.append(Scored(trial.neuron_idx, number, final, empty, whole, choosing, reporting))
     return scored
+
+
+def _fidelity(
+    trial: Trial, p_yes: np.ndarray, seed: list[int], part: np.ndarray, thresholds: np.ndarray
+) -> Fidelity:
+    """Return the fidelity on a part of the texts of a trial, a mask (n,)."""
+    rng = np.random.default_rng(seed)
+    return score_fidelity(
+        trial.fires[part], p_yes[part], thresholds[part], prevalence=trial.prevalence, rng=rng
+    )
 
 
 def _thresholds(
@@ -198,17 +202,3 @@ def _thresholds(
         place_threshold(trial.fires[part], p_yes[part], trial.prevalence) or UNPLACED for part in parts
     )
     return final, early, np.where(first, late, early)
-
-
-def _score(
-    trial: Trial,
-    number: int,
-    p_yes: np.ndarray,
-    part: np.ndarray,
-    thresholds: np.ndarray,
-    options: ScoreFidelity,
-) -> Fidelity:
-    rng = np.random.default_rng([options.seed, trial.neuron_idx, number])
-    return score_fidelity(
-        trial.fires[part], p_yes[part], thresholds[part], prevalence=trial.prevalence, rng=rng
-    )

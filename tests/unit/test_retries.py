@@ -182,7 +182,7 @@ def test_labels_that_were_paid_for_are_not_asked_again_and_other_sentences_are(t
 
     def score(model: Counter, some: list[trials.Trial], label: Label = DEFAULT_LABEL):
         pool = RetryingPool(LocalPool(model))
-        kept = KeepingPool(pool, Folder.at(tmp_path), trials.dump_scores, trials.load_scores)
+        kept = KeepingPool(pool, Folder.at(tmp_path), trials.dump_annotations, trials.load_annotations)
         return trials.score_candidates(kept, some, TEXTS, SCORING, label, untracked)
 
     broken = Counter(fails=9, on="odd", error=TransientError("503"))

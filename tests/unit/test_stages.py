@@ -237,7 +237,7 @@ def tried(model: Evasive, label: Label) -> tuple[score_fidelity.Tried, pd.DataFr
     setting = score_fidelity.Setting(
         CORPUS, lambda _: TEXTS, lambda: pool, lambda: pool, ScoreFidelity(), label, OPTIONS, untracked
     )
-    found = score_fidelity.score_until_telling(first, setting)
+    found = score_fidelity.score_until_informative(first, setting)
     table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [2, 0]}), found.candidates, found.scored)
     return found, table
 
