@@ -310,7 +310,7 @@ def _inspect(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _plot(options: argparse.Namespace, _: list[str]) -> int:
-    from hypsae_ray.report.plot_file import plot_run
+    from hypsae_ray.report.plots import plot_run
 
     plot_run(options.run, options.out, keywords=options.keywords, most=options.most)
     print(f"figure: {options.out}")

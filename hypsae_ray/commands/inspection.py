@@ -48,29 +48,31 @@ def describe_neurons(path: str, neurons: str = "selected", examples: int = 3, se
     return "\n\n".join(parts)
 
 
-def choose_neurons(wish: str, n_neurons: int, selected: list[int], seed: int) -> list[int]:
-    """Return the numbers of the neurons that a wish names.
+def choose_neurons(neurons: str, n_neurons: int, selected: list[int], seed: int) -> list[int]:
+    """Return the numbers of the neurons that `--neurons` names.
 
     >>> choose_neurons("3,1", 8, [], 0)
     [3, 1]
 
     Raises:
-        ConfigError: the wish is not understood, or names a neuron that does not exist.
+        ConfigError: it is not understood, or names a neuron that does not exist.
     """
-    if wish == "selected":
+    if neurons == "selected":
         if not selected:
             raise ConfigError("--neurons selected: this run has selected none yet; try random:5")
         return selected
-    kind, _, count = wish.partition(":")
+    kind, _, count = neurons.partition(":")
     try:
         if kind == "random":
             rng = np.random.default_rng(seed)
             return rng.choice(n_neurons, size=min(int(count), n_neurons), replace=False).tolist()
-        numbers = [int(part) for part in wish.split(",")]
+        numbers = [int(part) for part in neurons.split(",")]
     except ValueError:
-        raise ConfigError(f"--neurons {wish}: expected selected, random:N, or numbers such as 3,17") from None
+        raise ConfigError(
+            f"--neurons {neurons}: expected selected, random:N, or numbers such as 3,17"
+        ) from None
     if bad := [number for number in numbers if not 0 <= number < n_neurons]:
-        raise ConfigError(f"--neurons {wish}: no neuron {bad[0]}; they run from 0 to {n_neurons - 1}")
+        raise ConfigError(f"--neurons {neurons}: no neuron {bad[0]}; they run from 0 to {n_neurons - 1}")
     return numbers
 
 

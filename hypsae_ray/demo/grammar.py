@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,7 +88,10 @@ def read() -> Grammar:
         max_filler=tree["max_filler"],
         fillers=tuple(tree["fillers"]),
         filler_slots=shared | tree["filler_slots"],
-        concepts=tuple(_concept(entry, shared) for entry in tree["concepts"]),
+        concepts=tuple(
+            Concept(**entry | {"templates": tuple(entry["templates"]), "slots": shared | entry["slots"]})
+            for entry in tree["concepts"]
+        ),
     )
 
 
@@ -162,17 +164,6 @@ def rate(grammar: Grammar, present: np.ndarray, rng: np.random.Generator) -> np.
     return np.clip(np.rint(raw), 1, 5).astype(np.int64)
 
 
-def _concept(entry: Mapping[str, Any], shared: dict[str, list[str]]) -> Concept:
-    return Concept(
-        concept=entry["concept"],
-        description=entry["description"],
-        prevalence=entry["prevalence"],
-        effect=entry["effect"],
-        templates=tuple(entry["templates"]),
-        slots=shared | entry["slots"],
-    )
-
-
 def _table(grammar: Grammar) -> pd.DataFrame:
     rows = [(c.concept, c.description, c.prevalence, c.effect) for c in grammar.concepts]
     return pd.DataFrame(rows, columns=pd.Index(["concept", "description", "prevalence", "effect"]))
@@ -180,8 +171,8 @@ def _table(grammar: Grammar) -> pd.DataFrame:
 
 def _filler_count(grammar: Grammar, n_written: int, rng: np.random.Generator) -> int:
     least = max(1, grammar.min_sentences - n_written)
-    wanted = rng.integers(least, max(least, grammar.max_filler) + 1)
-    return int(min(wanted, max(0, grammar.max_sentences - n_written)))
+    drawn = rng.integers(least, max(least, grammar.max_filler) + 1)
+    return int(min(drawn, max(0, grammar.max_sentences - n_written)))
 
 
 def _sentences(templates: Sequence[str], slots: Slots, count: int, rng: np.random.Generator) -> list[str]:

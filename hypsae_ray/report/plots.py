@@ -1,20 +1,26 @@
 """Figures for notebooks and papers, drawn with matplotlib (`pip install 'hypsae-ray[plot]'`)."""
 
+import io
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from hypsae_ray.errors import ConfigError, InputError
+from hypsae_ray.pipeline import BASELINE
+from hypsae_ray.report.run_folder import EVALUATION, RunFolder
 from hypsae_ray.stats.evaluate import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FORMATS = ("svg", "png", "pdf")
 UP, DOWN, GREY = "#1f6f8b", "#b5482f", "#8a8a8a"
 _ROW_INCHES, _LINE_INCHES, _WIDTH_INCHES = 0.18, 0.17, 9.0
+_DOTS_PER_INCH = 150  # of a PNG
 _NEEDED = ("regression_coef", "regression_ci_low", "regression_ci_high", "significant")
 
 
@@ -70,12 +76,48 @@ def _rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def _draw(axes: "Axes", rows: pd.DataFrame) -> None:
-    places = np.arange(len(rows))
+    positions = np.arange(len(rows))
     colours = np.where(rows["significant"], np.where(rows["effect"] > 0, UP, DOWN), GREY)
     axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.hlines(places, rows["low"], rows["high"], colors=colours.tolist(), linewidth=1.6)
+    axes.hlines(positions, rows["low"], rows["high"], colors=colours.tolist(), linewidth=1.6)
     fills = np.where(rows["significant"], colours, "white")
-    axes.scatter(rows["effect"], places, s=36, c=fills.tolist(), edgecolors=colours.tolist(), zorder=3)
+    axes.scatter(rows["effect"], positions, s=36, c=fills.tolist(), edgecolors=colours.tolist(), zorder=3)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
+
+
+def plot_run(path: str, out: str, *, keywords: bool = False, most: int = 20) -> None:
+    """Draw the hypotheses of a finished run into a file; the same run gives the same bytes.
+
+    Args:
+        path: run folder or URI.
+        out: the file, on this machine; its ending says the format: svg, png or pdf.
+        keywords: draw the keyword baseline, not the run's own chain; where there is no LLM they are one.
+        most: hypotheses drawn at the most.
+
+    Raises:
+        InputError: the folder holds no run, or one without an evaluation.
+        ConfigError: the format is none of these, `most` is no number of hypotheses, matplotlib is not
+            installed, or the file cannot be written.
+    """
+    if (kind := Path(out).suffix.lstrip(".").lower()) not in FORMATS:
+        raise ConfigError(f"{out}: a figure can be {', '.join(FORMATS)}: let its name end in one of these")
+    if most < 1:
+        raise ConfigError(f"--most {most}: at least one hypothesis must be drawn")
+    run = RunFolder.at(path)
+    baseline = f"{BASELINE}_{EVALUATION}"
+    name = baseline if baseline in run.tables() and keywords else EVALUATION
+    table = pd.read_csv(io.BytesIO(run.folder.read_bytes(name)))
+    _save(forest_plot(table, target=run.saved["config"]["data"]["target"], most=most), out, kind)
+
+
+def _save(figure: "Figure", out: str, kind: str) -> None:
+    from matplotlib import rc_context
+
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    try:
+        with rc_context({"svg.hashsalt": "hypsae"}):  # else each file has ids of its own
+            figure.savefig(out, format=kind, dpi=_DOTS_PER_INCH, metadata=undated)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None

