@@ -135,11 +135,11 @@ def _sample(
     if "weights" in given:
         values["weights"] = arguments.numbers("weights", given["weights"], "a number above 0", _positive)
     rows = _rows(labels, index, given)
-    placed: dict[str, Any] = {
+    ordered: dict[str, Any] = {
         name: rows.take(name, one, index_of(given[name])) for name, one in values.items()
     }
-    effects = placed.pop("fixed_effects", None)
-    return Sample(labels, covariate_names=names, effects=effects, **placed), notes
+    effects = ordered.pop("fixed_effects", None)
+    return Sample(labels, covariate_names=names, effects=effects, **ordered), notes
 
 
 def _rows(labels: Labels, index: pd.Index | None, given: Mapping[str, Any]) -> Rows:
@@ -187,9 +187,9 @@ def _effects(effects: Any, notes: list[str]) -> np.ndarray:
     else:
         frame = arguments.column("fixed_effects", effects).to_frame()
     parts = []
-    for place, name in enumerate(frame.columns):
+    for i, name in enumerate(frame.columns):
         which = f"fixed_effects, column {columns.shown(name)}"
-        codes, missing = arguments.codes(which, frame.iloc[:, place])
+        codes, missing = arguments.codes(which, frame.iloc[:, i])
         parts.append(codes)
         if missing:
             notes.append(f"{which}: {missing:,} rows have no level, and count as levels of their own")
@@ -210,9 +210,9 @@ def _held(annotations: Any, task: str) -> tuple[StoredLabels | np.ndarray, pd.In
     unfit = ~(fits | np.isnan(values))
     if unfit.any():
         row, column = divmod(int(np.argmax(unfit)), unfit.shape[1])
-        place = f"column {columns.shown(frame.columns[column])}, {arguments.where(frame.index, row)}"
-        wanted = "-1, 0, 1 or NaN" if task == "pairwise" else "within 0 and 1, or NaN"
-        raise InputError(f"annotations, {place}: {values[row, column]:g}, but labels must be {wanted}")
+        cell = f"column {columns.shown(frame.columns[column])}, {arguments.where(frame.index, row)}"
+        expected = "-1, 0, 1 or NaN" if task == "pairwise" else "within 0 and 1, or NaN"
+        raise InputError(f"annotations, {cell}: {values[row, column]:g}, but labels must be {expected}")
     return values, index_of(annotations), frame.columns if frame is annotations else None
 
 
@@ -229,14 +229,14 @@ def _labels(
 
 def _thresholds(given: Any, hypotheses: Any, order: np.ndarray) -> np.ndarray | None:
     """Return the threshold of each column of the annotations, (H,); None: none is known."""
-    wanted = "a number above 0 and below 1"
+    expected = "a number above 0 and below 1"
     if given is None:
         if not isinstance(hypotheses, pd.DataFrame) or "threshold" not in hypotheses:
             return None
-        placed = hypotheses["threshold"].fillna(UNPLACED)
-        return arguments.numbers("hypotheses, column 'threshold'", placed, wanted, _within)[order]
+        cuts = hypotheses["threshold"].fillna(UNPLACED)
+        return arguments.numbers("hypotheses, column 'threshold'", cuts, expected, _within)[order]
     each = [given] * len(order) if isinstance(given, float | int) else given
-    cuts = arguments.numbers("threshold", each, wanted, _within)
+    cuts = arguments.numbers("threshold", each, expected, _within)
     if len(cuts) != len(order):
         raise InputError(f"threshold: {len(cuts)} numbers, but annotations has {len(order)} columns")
     return cuts
@@ -264,19 +264,19 @@ def _sentences(names: pd.Index | None, hypotheses: Any, n: int) -> tuple[list[st
         order = Rows("the columns of annotations", n, names).take("hypotheses", order, index_of(hypotheses))
     else:
         order = _by_name(sentences, [str(name).strip() for name in names])
-    return [sentences[place] for place in order], order
+    return [sentences[i] for i in order], order
 
 
 def _by_name(sentences: list[str | None], names: list[str]) -> np.ndarray:
     """Return which sentence each column has, if columns are named by them; other names say nothing."""
-    misplaced = [place for place, one in enumerate(sentences) if one in names and names[place] != one]
+    misplaced = [i for i, one in enumerate(sentences) if one in names and names[i] != one]
     if not misplaced:
         return np.arange(len(names))
     if len(set(names)) == len(names) and set(names) == set(sentences):
         return np.array([sentences.index(name) for name in names])
-    one, place = str(sentences[misplaced[0]]), misplaced[0]
+    one = str(sentences[misplaced[0]])
     raise InputError(
-        f"hypotheses: {columns.shown(one)} stands at position {place}, but is the name of column "
+        f"hypotheses: {columns.shown(one)} stands at position {misplaced[0]}, but is the name of column "
         f"{names.index(one)} of annotations: give them in one order"
     )
 
@@ -285,9 +285,9 @@ def _name_classes(found: Evaluation, classes: np.ndarray) -> None:
     """Put the values of the target in place of the codes of classes, in tables and notes."""
     for table in (found.table, found.details["classes"]):
         table["target_class"] = classes[table["target_class"].to_numpy(np.int64)]
-    for place, note in enumerate(found.notes):
+    for i, note in enumerate(found.notes):
         if code := re.match(r"class (\d+): ", note):
-            found.notes[place] = f"class {classes[int(code[1])]}: {note[code.end() :]}"
+            found.notes[i] = f"class {classes[int(code[1])]}: {note[code.end() :]}"
 
 
 def _options(fields: dict[str, Any]) -> Evaluate:

@@ -38,9 +38,9 @@ def encode(frame: pd.DataFrame) -> Controls:
             as rows.
     """
     names = [str(name) for name in frame.columns]
-    if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+    if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
         raise InputError(f"covariates: two columns are called {repeated[0]!r}: rename one")
-    parts = [_encode_one(name, frame.iloc[:, place]) for place, name in enumerate(names)]
+    parts = [_encode_one(name, frame.iloc[:, i]) for i, name in enumerate(names)]
     return Controls(
         np.column_stack([part.values for part in parts]) if parts else np.zeros((len(frame), 0)),
         tuple(name for part in parts for name in part.names),

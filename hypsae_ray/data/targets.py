@@ -11,7 +11,7 @@ from hypsae_ray.data import arguments, columns
 from hypsae_ray.data.arrays import Floats
 from hypsae_ray.errors import InputError
 
-_WANTED = {
+_EXPECTED = {
     "classification": "0 or 1 in classification",
     "count": "a whole number of 0 or more",
     "pairwise": "1 where the first text of a pair was chosen, else 0; or a difference",
@@ -43,9 +43,9 @@ def read_target(values: Any, task: str) -> Target:
     given = arguments.column("target", values)
     if task == "multiclass":
         return _read_classes(given)
-    wanted = _WANTED.get(task, "a finite number")
+    expected = _EXPECTED.get(task, "a finite number")
     try:
-        numbers = arguments.numbers("target", given, wanted, lambda values: _fits(values, task))
+        numbers = arguments.numbers("target", given, expected, lambda values: _fits(values, task))
     except InputError as error:
         raise InputError(f"{error}{_recoding(given, task)}") from None
     return Target(numbers, notes=_pair_notes(numbers) if task == "pairwise" else ())
@@ -90,8 +90,8 @@ def _pair_notes(values: Floats) -> tuple[str, ...]:
             f"give 1 where the first text was chosen, else 0 (target == {low}, if that means the first)"
         )
     if len(distinct) == 2:
-        said = f"the target of pairs is {low} and {high}: taken as a difference, by least squares"
-        return (f"{said}; a choice is 1 and 0",)
+        note = f"the target of pairs is {low} and {high}: taken as a difference, by least squares"
+        return (f"{note}; a choice is 1 and 0",)
     if one_sided:
         return (f"all differences of pairs have one sign, from {low} to {high}: is it no rank or code?",)
     return ()

@@ -1,6 +1,7 @@
 """All that is estimated of one target, before p-values are adjusted; and the table of it."""
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -12,11 +13,12 @@ from hypsae_ray.stats.multiplicity import Corrected
 from hypsae_ray.stats.prediction.cross_fit import deal_folds
 from hypsae_ray.stats.redundancy import Agreement, agreement
 from hypsae_ray.stats.regression.algebra import inverse
-from hypsae_ray.stats.regression.design import Design, find_independent, make_design
-from hypsae_ray.stats.regression.estimates import Estimates, Fit, select
+from hypsae_ray.stats.regression.collinear import find_independent
+from hypsae_ray.stats.regression.design import Design, make_design
+from hypsae_ray.stats.regression.estimates import Estimates, Fit
 from hypsae_ray.stats.regression.glm import fit_glm
 from hypsae_ray.stats.regression.likelihood import LOGIT, POISSON, Family
-from hypsae_ray.stats.regression.linear import CovType, Moments, add_moments, fit_linear, sum_moments
+from hypsae_ray.stats.regression.linear import CovType, Moments, fit_linear, sum_moments, variation
 from hypsae_ray.stats.sample import Sample
 from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, Sides, separations, sum_sides
 
@@ -98,20 +100,18 @@ class Analysis:
     @property
     def total(self) -> Moments:
         """Sums over all folds."""
-        return add_moments(self.moments)
+        return reduce(Moments.__add__, self.moments)
 
-    def place(self, values: Floats) -> Floats:
-        """Spread values (k,) of the columns that were estimated over all hypotheses, (H,); else NaN."""
-        spread = np.full(self.sample.n_hypotheses, np.nan)
+    def by_hypothesis(self, values: Floats) -> Floats:
+        """Return values (k,) of the estimated columns by hypothesis, (H,); NaN for those without one."""
+        result = np.full(self.sample.n_hypotheses, np.nan)
         which = self.design.hypotheses[self.fit.columns]
-        spread[which[which >= 0]] = values[which >= 0]
-        return spread
+        result[which[which >= 0]] = values[which >= 0]
+        return result
 
     def reasons(self) -> dict[int, str]:
         """Return why hypotheses have no coefficient, by position."""
-        n_labels = self.n_labels
-        which = self.design.hypotheses
-        reasons = {int(which[column]): why for column, why in self.fit.reasons.items() if which[column] >= 0}
+        n_labels, reasons = self.n_labels, self._of_hypotheses(self.fit.reasons)
         for j in sorted(set(range(len(n_labels))) - set(self.design.live.tolist())):
             few = f"it has a label on {n_labels[j]} of {self.sample.n} rows, fewer than half"
             reasons[j] = few if n_labels[j] else "it has no usable label"
@@ -119,8 +119,11 @@ class Analysis:
 
     def unsure(self) -> dict[int, str]:
         """Return why coefficients of hypotheses have no standard error, by position."""
+        return self._of_hypotheses(self.fit.unsure)
+
+    def _of_hypotheses(self, by_column: dict[int, str]) -> dict[int, str]:
         which = self.design.hypotheses
-        return {int(which[column]): why for column, why in self.fit.unsure.items() if which[column] >= 0}
+        return {int(which[column]): why for column, why in by_column.items() if which[column] >= 0}
 
 
 def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
@@ -139,7 +142,7 @@ def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
     folds = deal_folds(sample.target, sample.groups, n_folds, dealt)
     design = make_design(sample, live, centred=kind.family is None)
     moments = sum_moments(design, folds, n_folds)
-    fit = fit_joint(design, add_moments(moments), kind)
+    fit = fit_joint(design, reduce(Moments.__add__, moments), kind)
     return Analysis(sample, kind, sides, separated, agreed, folds, design, moments, fit)
 
 
@@ -151,27 +154,24 @@ def fit_joint(design: Design, moments: Moments, kind: Kind) -> Fit:
 
 
 def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: float) -> pd.DataFrame:
-    """Return one row per hypothesis.
+    """Return one row per hypothesis; significant is an adjusted p-value of the joint model below alpha.
 
     Args:
         analysis: of one target.
         joint: adjusted p-values (H,) of the joint model, and the level of its adjusted intervals.
         alone: adjusted p-values (H,) of the separations.
-        alpha: level of significance.
+        alpha: error level.
     """
-    H = analysis.sample.n_hypotheses
-    columns: dict[str, object] = {"hypothesis_id": np.arange(H)}
-    columns |= _alone(analysis, alone)
-    columns |= _jointly(analysis, joint)
-    groups = analysis.agreement.groups()
-    columns["unique_r2"] = unique_shares(analysis)
-    columns["redundancy_group"] = pd.arrays.IntegerArray(groups, groups == 0)
-    columns["significant"] = joint.pval < alpha
-    reasons = analysis.reasons()
-    unsure = analysis.unsure()
-    columns["note"] = [
-        _note(one.note, reasons.get(j), unsure.get(j)) for j, one in enumerate(analysis.separations)
-    ]
+    groups, reasons, unsure = analysis.agreement.groups(), analysis.reasons(), analysis.unsure()
+    columns: dict[str, object] = {
+        "hypothesis_id": np.arange(analysis.sample.n_hypotheses),
+        **_alone(analysis, alone),
+        **_jointly(analysis, joint),
+        "unique_r2": unique_shares(analysis),
+        "redundancy_group": pd.arrays.IntegerArray(groups, groups == 0),
+        "significant": joint.pval < alpha,
+        "note": [_note(s.note, reasons.get(j), unsure.get(j)) for j, s in enumerate(analysis.separations)],
+    }
     return pd.DataFrame(columns)
 
 
@@ -194,9 +194,9 @@ def _jointly(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
     columns = _estimated("regression", "coef", analysis, analysis.fit.estimates)
     columns["regression_pval_adj"] = corrected.pval
     ends = analysis.fit.estimates.interval(corrected.level)
-    columns["regression_adj_ci_low"] = analysis.place(ends[:, 0])
-    columns["regression_adj_ci_high"] = analysis.place(ends[:, 1])
-    columns["regression_std"] = analysis.place(_standardised(analysis))
+    columns["regression_adj_ci_low"] = analysis.by_hypothesis(ends[:, 0])
+    columns["regression_adj_ci_high"] = analysis.by_hypothesis(ends[:, 1])
+    columns["regression_std"] = analysis.by_hypothesis(_standardised(analysis))
     if analysis.fit.effects is not None:
         columns |= _estimated("average_effect", "", analysis, analysis.fit.effects)
     return columns
@@ -205,11 +205,11 @@ def _jointly(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
 def _estimated(name: str, value: str, analysis: Analysis, found: Estimates) -> dict[str, object]:
     ends = found.interval(0.95)
     return {
-        f"{name}_{value}" if value else name: analysis.place(found.value),
-        f"{name}_se": analysis.place(found.se),
-        f"{name}_ci_low": analysis.place(ends[:, 0]),
-        f"{name}_ci_high": analysis.place(ends[:, 1]),
-        f"{name}_pval": analysis.place(found.pval),
+        f"{name}_{value}" if value else name: analysis.by_hypothesis(found.value),
+        f"{name}_se": analysis.by_hypothesis(found.se),
+        f"{name}_ci_low": analysis.by_hypothesis(ends[:, 0]),
+        f"{name}_ci_high": analysis.by_hypothesis(ends[:, 1]),
+        f"{name}_pval": analysis.by_hypothesis(found.pval),
     }
 
 
@@ -223,12 +223,7 @@ def _standardised(analysis: Analysis) -> Floats:
     standardised = analysis.fit.estimates.value * spread
     if analysis.kind.family is not None:
         return standardised
-    return standardised / np.sqrt(max(_variation(analysis.design, total) / total.weight, 1e-300))
-
-
-def _variation(design: Design, total: Moments) -> float:
-    """Sum of squares of the target around its mean, or around the means of the levels of fixed effects."""
-    return total.square - (total.total**2 / total.weight if design.levels is None else 0.0)
+    return standardised / np.sqrt(max(variation(analysis.design, total) / total.weight, 1e-300))
 
 
 def unique_shares(analysis: Analysis) -> Floats:
@@ -243,8 +238,8 @@ def unique_shares(analysis: Analysis) -> Floats:
     shares = np.full(analysis.sample.n_hypotheses, np.nan)
     if total.n <= len(kept):
         return shares
-    variation = _variation(analysis.design, total)
-    if not variation > 1e-12 * total.square:
+    around_mean = variation(analysis.design, total)
+    if not around_mean > 1e-12 * total.square:
         return shares
     bread = inverse(total.gram[np.ix_(kept, kept)])
     coefficients = bread @ total.cross[kept]
@@ -252,7 +247,7 @@ def unique_shares(analysis: Analysis) -> Floats:
     which = analysis.design.hypotheses
     for j, column in enumerate(kept.tolist()):
         if which[column] >= 0:
-            unique = float(coefficients[j] ** 2 / (bread[j, j] * variation))
+            unique = float(coefficients[j] ** 2 / (bread[j, j] * around_mean))
             shares[which[column]] = 0.0 if column in made_up else unique
     for column, partners in found.partners.items():
         if partners and which[column] >= 0:
@@ -264,23 +259,22 @@ def inflation(analysis: Analysis) -> Floats:
     """Return the variance inflation factor of each hypothesis in the joint model, (H,)."""
     total, columns = analysis.total, analysis.fit.columns
     if not len(columns):
-        return analysis.place(np.zeros(0))
+        return analysis.by_hypothesis(np.zeros(0))
     gram = total.gram[np.ix_(columns, columns)]
     mean = gram[0] / total.weight if analysis.design.names[:1] == ("constant",) else 0.0
     squares = np.diag(gram) - total.weight * mean**2
-    return analysis.place(squares * np.diag(inverse(gram)))
+    return analysis.by_hypothesis(squares * np.diag(inverse(gram)))
 
 
 def covariate_table(analysis: Analysis) -> pd.DataFrame:
     """Return the coefficients of the covariates: name, coef, se, ci_low, ci_high, pval."""
     design, columns = analysis.design, analysis.fit.columns
     names = np.array(design.names, dtype=object)[columns]
-    places = np.flatnonzero((design.hypotheses[columns] < 0) & (names != "constant"))
-    found = select(analysis.fit.estimates, places)
-    ends = found.interval(0.95)
-    table: dict[str, object] = {"name": names[places], "coef": found.value, "se": found.se}
-    table |= {"ci_low": ends[:, 0], "ci_high": ends[:, 1], "pval": found.pval}
-    return pd.DataFrame(table)
+    which = np.flatnonzero((design.hypotheses[columns] < 0) & (names != "constant"))
+    found = analysis.fit.estimates.take(which)
+    low, high = found.interval(0.95).T
+    table = {"name": names[which], "coef": found.value, "se": found.se, "ci_low": low, "ci_high": high}
+    return pd.DataFrame({**table, "pval": found.pval})
 
 
 def _note(alone: str, no_coefficient: str | None, no_error: str | None) -> str:

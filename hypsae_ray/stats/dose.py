@@ -24,7 +24,7 @@ _LEAST = 3 * BINS
 def dose_response(
     activations: sp.csc_matrix, target: Floats, groups: Ints | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Describe how the target goes with the strength of each hypothesis's neuron.
+    """Describe how the target changes with the activation of each hypothesis's neuron.
 
     Args:
         activations: (n, H), above 0 where the neuron of a hypothesis fires.
@@ -56,14 +56,14 @@ def _ranks(values: Floats) -> Floats:
 
 def _bins(j: int, fired: Floats, target: Floats, groups: Ints | None) -> list[dict[str, float]]:
     firing = fired > 0
-    part = np.zeros(len(fired), dtype=np.int64)
-    part[firing] = 1 + np.minimum((_ranks(fired[firing]) * BINS).astype(np.int64), BINS - 1)
+    number = np.zeros(len(fired), dtype=np.int64)
+    number[firing] = 1 + np.minimum((_ranks(fired[firing]) * BINS).astype(np.int64), BINS - 1)
     rows: list[dict[str, float]] = []
-    for number in np.unique(part).tolist():
-        inside = part == number
+    for one in np.unique(number).tolist():
+        inside = number == one
         mean, low, high = _mean(target[inside], None if groups is None else groups[inside])
         strength = fired[inside]
-        row = {"hypothesis_id": j, "bin": number, "low": float(strength.min()), "high": float(strength.max())}
+        row = {"hypothesis_id": j, "bin": one, "low": float(strength.min()), "high": float(strength.max())}
         rows.append({**row, "n": int(inside.sum()), "mean": mean, "ci_low": low, "ci_high": high})
     return rows
 

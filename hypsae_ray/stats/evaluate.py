@@ -29,10 +29,10 @@ import pandas as pd
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.data.arrays import Floats
-from hypsae_ray.stats import notes as diagnostics
 from hypsae_ray.stats.analysis import Analysis, Task, analyse, covariate_table, fit_joint, kind_of, table_of
 from hypsae_ray.stats.dose import dose_response
 from hypsae_ray.stats.multiplicity import Corrected, correct
+from hypsae_ray.stats.notes import dependence_notes, notes_of
 from hypsae_ray.stats.prediction.chain import Value, predictive_value
 from hypsae_ray.stats.prediction.signal import signal_test
 from hypsae_ray.stats.sample import Sample
@@ -50,7 +50,7 @@ class Evaluation:
             regression_ + se, ci_low, ci_high, pval, pval_adj, adj_ci_low, adj_ci_high, regression_std
             (target and hypothesis in standard deviations; in logit and Poisson the hypothesis only);
             average_effect, average_effect_ + se, ci_low, ci_high, pval (logit and Poisson: change of the mean
-            target that comes with the property); unique_r2 (share of the target's variance that it alone
+            target with the property); unique_r2 (share of the target's variance that it alone
             explains); redundancy_group (near-copies have the same number); significant; note (why values are
             NaN).
         metrics: numbers and words about all of them: task, model, link, errors, correction, alpha, n_tests,
@@ -89,17 +89,16 @@ def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
     value = predictive_value(analysis, sample.features, options)
     metrics: dict[str, Any] = {
         "task": task,
-        **_counts(analysis, joint[0], options, len(table)),
-        "n_significant": int(table["significant"].sum()),
+        **_counts(analysis, table, joint[0], options),
         **analysis.fit.metrics,
         **value.metrics,
         **_signal(analysis, options),
     }
     dependence = _dependence(analysis, options)
-    notes = [*diagnostics.notes_of(analysis), *value.notes]
-    notes += diagnostics.dependence_notes(dependence, metrics["n_significant"])
+    notes = [*notes_of(analysis), *value.notes]
+    notes += dependence_notes(dependence, metrics["n_significant"])
     details = _details(analysis, value) | {"dependence": dependence}
-    return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
+    return Evaluation(table, metrics, notes, _filled(details))
 
 
 def note_mask(found: Evaluation, unasked: int) -> Evaluation:
@@ -118,7 +117,7 @@ def note_mask(found: Evaluation, unasked: int) -> Evaluation:
         "that were asked; if the choice of pairs has to do with the target or the property, every estimate "
         "is biased, and nothing here corrects for it"
     )
-    marks = [f"{said}; {_MASKED}" if said else _MASKED for said in found.table["note"]]
+    marks = [f"{note}; {_MASKED}" if note else _MASKED for note in found.table["note"]]
     metrics = {**found.metrics, "n_pairs": pairs, "n_pairs_asked": pairs - unasked}
     return replace(found, table=found.table.assign(note=marks), metrics=metrics, notes=[note, *found.notes])
 
@@ -128,7 +127,7 @@ _MASKED = "pairs were chosen by a mask: biased if the choice has to do with the 
 
 def _correct(analyses: list[Analysis], options: Evaluate) -> tuple[list[Corrected], list[Corrected]]:
     """Adjust the p-values of all analyses together: of their joint models, and of their separations."""
-    joint = [analysis.place(analysis.fit.estimates.pval) for analysis in analyses]
+    joint = [analysis.by_hypothesis(analysis.fit.estimates.pval) for analysis in analyses]
     alone = [np.array([one.pval for one in analysis.separations]) for analysis in analyses]
     return _split(joint, options), _split(alone, options)
 
@@ -139,24 +138,26 @@ def _split(parts: list[Floats], options: Evaluate) -> list[Corrected]:
     return [Corrected(part, whole.level) for part in np.split(whole.pval, ends)]
 
 
-def _counts(analysis: Analysis, joint: Corrected, options: Evaluate, n_tests: int) -> dict[str, Any]:
+def _counts(analysis: Analysis, table: pd.DataFrame, joint: Corrected, options: Evaluate) -> dict[str, Any]:
+    fit, sample, design = analysis.fit, analysis.sample, analysis.design
     counts: dict[str, Any] = {
-        "model": analysis.fit.model,
-        "link": analysis.fit.link,
-        "errors": analysis.fit.errors,
+        "model": fit.model,
+        "link": fit.link,
+        "errors": fit.errors,
         "correction": options.correction,
         "alpha": options.alpha,
-        "n_tests": n_tests,
+        "n_tests": len(table),
         "adjusted_level": joint.level,
-        "n": analysis.sample.n,
-        "n_regression": analysis.design.n,
-        "n_hypotheses": analysis.sample.n_hypotheses,
-        "n_measured": len(analysis.design.live),
+        "n": sample.n,
+        "n_regression": design.n,
+        "n_hypotheses": sample.n_hypotheses,
+        "n_measured": len(design.live),
+        "n_significant": int(table["significant"].sum()),
     }
     if options.correction == "bonferroni":
-        counts["alpha_per_test"] = options.alpha / max(n_tests, 1)
-    if analysis.sample.groups is not None:
-        counts["n_groups"] = len(np.unique(analysis.sample.groups))
+        counts["alpha_per_test"] = options.alpha / max(len(table), 1)
+    if sample.groups is not None:
+        counts["n_groups"] = len(np.unique(sample.groups))
     return counts
 
 
@@ -184,21 +185,19 @@ def _details(analysis: Analysis, value: Value) -> dict[str, pd.DataFrame]:
 
 
 def _dependence(analysis: Analysis, options: Evaluate) -> pd.DataFrame:
-    """What the joint model would say if rows belonged together by other groupings."""
+    """How standard errors and significance change if rows belong together by other groupings."""
     rows: list[dict[str, Any]] = []
-    usual = analysis.place(analysis.fit.estimates.se)
+    usual = analysis.by_hypothesis(analysis.fit.estimates.se)
     for name, groups in analysis.sample.groupings.items():
         design = replace(analysis.design, sample=replace(analysis.sample, groups=groups))
         fit = fit_joint(design, analysis.total, replace(analysis.kind, cov_type="cluster"))
         other = replace(analysis, fit=fit)
-        ratios = other.place(fit.estimates.se) / usual
+        ratios = other.by_hypothesis(fit.estimates.se) / usual
         if np.isnan(ratios).all():
             continue
-        ratio = float(np.nanmedian(ratios))
-        adjusted = correct(other.place(fit.estimates.pval), options.correction, options.alpha).pval
-        significant = int((adjusted < options.alpha).sum())
-        n_groups = len(np.unique(groups))
-        rows.append({"grouping": name, "n_groups": n_groups, "se_ratio": ratio, "n_significant": significant})
+        pval = correct(other.by_hypothesis(fit.estimates.pval), options.correction, options.alpha).pval
+        row = {"grouping": name, "n_groups": len(np.unique(groups)), "se_ratio": float(np.nanmedian(ratios))}
+        rows.append({**row, "n_significant": int((pval < options.alpha).sum())})
     return pd.DataFrame(rows)
 
 
@@ -212,20 +211,16 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
         check(one, "classification", options)
     analyses = [analyse(one, kind_of("classification", one, options.cov_type), options) for one in samples]
     joint, alone = _correct(analyses, options)
-    tables = [
-        table_of(analysis, jointly, by_itself, options.alpha)
-        for analysis, jointly, by_itself in zip(analyses, joint, alone, strict=True)
-    ]
-    for one, table in zip(classes, tables, strict=True):
-        table.insert(1, "target_class", one)
+    tables = [table_of(*parts, options.alpha) for parts in zip(analyses, joint, alone, strict=True)]
+    for one, part in zip(classes, tables, strict=True):
+        part.insert(1, "target_class", one)
     table = pd.concat(tables, ignore_index=True)
     by_class = [_class_row(one, a, options) for one, a in zip(classes, analyses, strict=True)]
     summary = pd.DataFrame(by_class)
     metrics = {
         "task": "multiclass",
-        **_counts(analyses[0], joint[0], options, len(table)),
+        **_counts(analyses[0], table, joint[0], options),
         "n_classes": len(classes),
-        "n_significant": int(table["significant"].sum()),
         "auc": float(np.mean([a.fit.metrics.get("auc", np.nan) for a in analyses])),
         **{f"{name}_cross_fitted": _mean_of(summary, f"{name}_cross_fitted") for name in ("auc", "auprc")},
     }
@@ -233,12 +228,14 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     if p_values:  # of so many tests, by Bonferroni
         metrics["signal_pval"] = min(1.0, min(p_values) * len(p_values))
     notes = [
-        f"class {one:g}: {note}"
-        for one, a in zip(classes, analyses, strict=True)
-        for note in diagnostics.notes_of(a)
+        f"class {one:g}: {note}" for one, a in zip(classes, analyses, strict=True) for note in notes_of(a)
     ]
     details = {"classes": summary, "redundancy": analyses[0].agreement.pairs()}
-    return Evaluation(table, metrics, notes, {name: one for name, one in details.items() if len(one)})
+    return Evaluation(table, metrics, notes, _filled(details))
+
+
+def _filled(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    return {name: table for name, table in tables.items() if len(table)}
 
 
 def _mean_of(table: pd.DataFrame, column: str) -> float:
@@ -246,11 +243,9 @@ def _mean_of(table: pd.DataFrame, column: str) -> float:
 
 
 def _class_row(one: float, analysis: Analysis, options: Evaluate) -> dict[str, Any]:
-    value = predictive_value(analysis, {}, options)
-    n = int(analysis.sample.target.sum())
-    return {"target_class": one, "n": n, "model": analysis.fit.model, **value.metrics} | _signal(
-        analysis, options
-    )
+    value, n = predictive_value(analysis, {}, options), int(analysis.sample.target.sum())
+    row = {"target_class": one, "n": n, "model": analysis.fit.model}
+    return {**row, **value.metrics, **_signal(analysis, options)}
 
 
 def check(sample: Sample, task: Task, options: Evaluate) -> None:

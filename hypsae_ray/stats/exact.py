@@ -25,11 +25,10 @@ _ALL_FLIPS = 12
 # Signs at once, 80 MB as numbers, and of one test: about 20 seconds.
 _SIGNS_AT_ONCE = 10_000_000
 _MOST_SIGNS = 2_000_000_000
-_BISECTIONS = 60
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Result:
     """A p-value, and a 95 % interval, which may have no end (infinite) or not be known (NaN)."""
 
     pval: float
@@ -55,7 +54,7 @@ class _Draws:
 
 def permutation_test(
     yes: Floats, no: Floats, rng: np.random.Generator, draws: int, level: float = 0.95
-) -> Outcome:
+) -> Result:
     """Test whether two sides differ in the mean of their target.
 
     Args:
@@ -67,16 +66,16 @@ def permutation_test(
     """
     if len(yes) > len(no):
         turned = permutation_test(no, yes, rng, draws, level)
-        return Outcome(turned.pval, -turned.ci_high, -turned.ci_low)
+        return Result(turned.pval, -turned.ci_high, -turned.ci_low)
     pool = np.concatenate([yes, no])
     pool = pool - pool.mean()
     drawn = _draw(pool, len(yes), rng, draws)
     if len(yes) < 2:
-        return Outcome(_p_of_shift(pool, drawn, 0.0))
+        return Result(_p_of_shift(pool, drawn, 0.0))
     score = float(yes.mean() - no.mean())
     scale = abs(score) + 10 * float(pool.std()) + 1e-300
     ends = [_last_not_rejected(pool, drawn, score, direction * scale, 1 - level) for direction in (-1.0, 1.0)]
-    return Outcome(_p_of_shift(pool, drawn, 0.0), ends[0], ends[1])
+    return Result(_p_of_shift(pool, drawn, 0.0), ends[0], ends[1])
 
 
 def _draw(pool: Floats, size: int, rng: np.random.Generator, draws: int) -> _Draws:
@@ -87,14 +86,8 @@ def _draw(pool: Floats, size: int, rng: np.random.Generator, draws: int) -> _Dra
     else:
         chosen = _subsets(n, size, rng, draws)
     picked, own = pool[chosen], chosen < size  # the first `size` of the pool are the smaller side
-    return _Draws(
-        size,
-        complete,
-        picked.sum(axis=1),
-        (picked**2).sum(axis=1),
-        own.sum(axis=1).astype(np.float64),
-        (picked * own).sum(axis=1),
-    )
+    sums = (picked.sum(axis=1), (picked**2).sum(axis=1), own.sum(axis=1).astype(np.float64))
+    return _Draws(size, complete, *sums, (picked * own).sum(axis=1))
 
 
 def _subsets(n: int, size: int, rng: np.random.Generator, draws: int) -> npt.NDArray[np.int64]:
@@ -145,27 +138,23 @@ def _last_not_rejected(pool: Floats, drawn: _Draws, score: float, reach: float, 
     if _p_of_shift(pool, drawn, score + reach) > alpha:
         return math.copysign(math.inf, reach)
     inside, outside = score, score + reach
-    for _ in range(_BISECTIONS):
+    while abs(outside - inside) >= 1e-6 * abs(reach):
         middle = (inside + outside) / 2
-        if _p_of_shift(pool, drawn, middle) > alpha:
-            inside = middle
-        else:
-            outside = middle
-        if abs(outside - inside) < 1e-6 * abs(reach):
-            break
+        rejected = _p_of_shift(pool, drawn, middle) <= alpha
+        inside, outside = (inside, middle) if rejected else (middle, outside)
     return (inside + outside) / 2
 
 
-def fisher_test(ones_yes: int, n_yes: int, ones_no: int, n_no: int) -> Outcome:
+def fisher_test(ones_yes: int, n_yes: int, ones_no: int, n_no: int) -> Result:
     """Compare two shares, ones_yes / n_yes and ones_no / n_no; neither n is 0."""
     table = np.array([[ones_yes, n_yes - ones_yes], [ones_no, n_no - ones_no]])
     low, high = confint_proportions_2indep(ones_yes, n_yes, ones_no, n_no, method="newcomb", compare="diff")
-    return Outcome(float(stats.fisher_exact(table).pvalue), float(low), float(high))
+    return Result(float(stats.fisher_exact(table).pvalue), float(low), float(high))
 
 
 def flip_test(
     effect: float, scores: Floats, slopes: Floats, rng: np.random.Generator, draws: int, level: float = 0.95
-) -> Outcome:
+) -> Result:
     """Compare an effect with what comes of flipping the signs of groups at random.
 
     Args:
@@ -190,7 +179,7 @@ def flip_test(
     roots[:, np.abs(B) > 1 - 1e-9] = [[-np.inf], [np.inf]]
     rejected = int((1 - level) * len(A))  # where so many sums, and no more, are as far out
     low, high = np.sort(roots.min(axis=0)), np.sort(roots.max(axis=0))
-    return Outcome(float(as_far.mean()), float(low[rejected]), float(high[-1 - rejected]))
+    return Result(float(as_far.mean()), float(low[rejected]), float(high[-1 - rejected]))
 
 
 def _flipped_sums(values: Floats, rng: np.random.Generator, draws: int) -> Floats:

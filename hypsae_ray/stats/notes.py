@@ -3,15 +3,16 @@
 Each note is one sentence per reason, however many hypotheses it concerns.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from hypsae_ray.data.arrays import Floats
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.analysis import Analysis, inflation
 from hypsae_ray.stats.regression.covariance import FEW, FEW_OF_GROUPS, FEW_OF_ROWS, is_few
-from hypsae_ray.stats.regression.likelihood import LOGIT, POISSON
+from hypsae_ray.stats.regression.likelihood import LOGIT
+from hypsae_ray.stats.separation import SMALL_CELL
 
 _MISSING = 0.05
 _INFLATED = 10.0
@@ -23,11 +24,8 @@ _ALIKE = 0.01
 def notes_of(analysis: Analysis) -> list[str]:
     """Return the notes on one analysis."""
     return [
-        *_missing(analysis),
-        *_absorbed(analysis),
-        *_reasons(analysis.reasons()),
-        *_controls(analysis),
-        *_unsure(analysis),
+        *_rows(analysis),
+        *_columns(analysis),
         *analysis.fit.notes,
         *_small_cells(analysis),
         *_groups(analysis),
@@ -43,59 +41,42 @@ def _names(positions: Iterable[int]) -> str:
     return ", ".join(f"#{j}" for j in positions)
 
 
-def _missing(analysis: Analysis) -> list[str]:
-    notes: list[str] = []
-    left_out = analysis.sample.n - analysis.design.n - _alone(analysis)
-    if left_out:
-        notes.append(f"{left_out} rows with a missing label are left out of the regression")
-    if left_out > _MISSING * analysis.sample.n:
+def _rows(analysis: Analysis) -> list[str]:
+    """Rows that the joint model leaves out, and fixed effects that it absorbs."""
+    notes, n, levels = list[str](), analysis.sample.n, analysis.design.levels
+    missing = n - analysis.design.n - (levels.alone if levels else 0)
+    if missing:
+        notes.append(f"{missing} rows with a missing label are left out of the regression")
+    if missing > _MISSING * n:
         notes.append(
-            f"that is {left_out / analysis.sample.n:.0%} of the rows: the results hold if what is missing "
-            "has nothing to do with the target; look at which texts have no label"
+            f"that is {missing / n:.0%} of the rows: the results hold if what is missing has nothing to do "
+            "with the target; look at which texts have no label"
+        )
+    if levels:
+        notes.append(f"{levels.df} levels of fixed effects are absorbed; R2 is that within levels")
+    if levels and levels.alone:
+        notes.append(
+            f"{levels.alone} rows are the only one of their level, and say nothing about differences within"
         )
     return notes
 
 
-def _alone(analysis: Analysis) -> int:
-    return 0 if analysis.design.levels is None else analysis.design.levels.alone
-
-
-def _absorbed(analysis: Analysis) -> list[str]:
-    if analysis.design.levels is None:
-        return []
-    alone = _alone(analysis)
-    notes = [
-        f"{analysis.design.levels.freedom} levels of fixed effects are absorbed; R2 is that within levels"
-    ]
-    if alone:
-        notes.append(
-            f"{alone} rows are the only one of their level, and say nothing about differences within"
-        )
-    return notes
-
-
-def _reasons(reasons: Mapping[int, str]) -> list[str]:
+def _columns(analysis: Analysis) -> list[str]:
+    """Columns of the joint model without a coefficient, or without a standard error."""
+    names, fit, which = analysis.design.names, analysis.fit, analysis.design.hypotheses
     concerned: dict[str, list[int]] = {}
-    for j, reason in sorted(reasons.items()):
+    for j, reason in sorted(analysis.reasons().items()):
         concerned.setdefault(reason, []).append(j)
-    return [f"no coefficient for {_names(js)}: {why}" for why, js in concerned.items()]
-
-
-def _unsure(analysis: Analysis) -> list[str]:
-    names, unsure = analysis.design.names, analysis.fit.unsure
-    who = [names[column] for column in sorted(unsure) if names[column] != "constant"]
-    if not who:
-        return []
-    why = next(iter(unsure.values()))
-    return [f"no standard error for {', '.join(who)}: {why}; read the separation score and its test"]
-
-
-def _controls(analysis: Analysis) -> list[str]:
-    which, names = analysis.design.hypotheses, analysis.design.names
-    left_out = {
-        names[j]: why for j, why in analysis.fit.reasons.items() if which[j] < 0 and names[j] != "constant"
-    }
-    return [f"covariate {name} is left out: {why}" for name, why in left_out.items()]
+    notes = [f"no coefficient for {_names(js)}: {why}" for why, js in concerned.items()]
+    covariates = [j for j in fit.reasons if which[j] < 0 and names[j] != "constant"]
+    notes += [f"covariate {names[j]} is left out: {fit.reasons[j]}" for j in covariates]
+    unsure = [names[j] for j in sorted(fit.unsure) if names[j] != "constant"]
+    if unsure:
+        why = next(iter(fit.unsure.values()))
+        notes.append(
+            f"no standard error for {', '.join(unsure)}: {why}; read the separation score and its test"
+        )
+    return notes
 
 
 _INSTEAD = {
@@ -107,20 +88,20 @@ _INSTEAD = {
 
 
 def _small_cells(analysis: Analysis) -> list[str]:
-    notes: list[str] = []
-    for test, why in _INSTEAD.items():
-        concerned = [j for j, one in enumerate(analysis.separations) if one.test == test]
-        if concerned:
-            notes.append(f"{_names(concerned)}: {why}")
-    return notes
+    tests = [one.test for one in analysis.separations]
+    return [
+        f"{_names(j for j, one in enumerate(tests) if one == test)}: {why}"
+        for test, why in _INSTEAD.items()
+        if test in tests
+    ]
 
 
 def _groups(analysis: Analysis) -> list[str]:
     if analysis.sample.groups is None:
         return []
-    notes: list[str] = []
+    notes = list[str]()
     n, G = analysis.sample.n, len(np.unique(analysis.sample.groups))
-    alike, size = _intraclass(analysis)
+    alike, size = _intraclass(analysis.sample.target, analysis.sample.groups)
     if alike > _ALIKE and size > 1.05:
         effective = n / (1 + (size - 1) * alike)
         notes.append(
@@ -142,34 +123,27 @@ def _few(analysis: Analysis) -> list[str]:
         return []
     design, grouped = analysis.design, analysis.kind.cov_type == "cluster"
     n, share = (design.n_groups, FEW_OF_GROUPS) if grouped else (design.n, FEW_OF_ROWS)
-    spread = analysis.place(analysis.fit.effective)
-    spread[list(analysis.unsure())] = np.nan
-    few = np.flatnonzero(is_few(spread, n, share)).tolist()
+    effective = analysis.by_hypothesis(analysis.fit.effective)
+    effective[list(analysis.unsure())] = np.nan
+    few = np.flatnonzero(is_few(effective, n, share)).tolist()
     if not few:
         return []
-    least = f"as few as {np.nanmin(spread):.0f} effective ones"
+    least = f"as few as {np.nanmin(effective):.0f} effective ones"
     if grouped:
-        return [
-            f"{_names(few)}: held by few groups ({least}), so that joint errors and p-values are those of as "
-            "many groups; texts of more would help"
-        ]
-    return [
-        f"{_names(few)}: few texts hold it, or do not ({least}), so that joint p-values are those of as many "
-        "texts; more would help"
-    ]
+        why = f"held by few groups ({least}), so that joint errors and p-values are those of as many groups"
+        return [f"{_names(few)}: {why}; texts of more would help"]
+    why = f"few texts hold it, or do not ({least}), so that joint p-values are those of as many texts"
+    return [f"{_names(few)}: {why}; more would help"]
 
 
-def _intraclass(analysis: Analysis) -> tuple[float, float]:
+def _intraclass(y: Floats, groups: Ints) -> tuple[float, float]:
     """Intraclass correlation of the target by analysis of variance (Donner 1986); mean group size."""
-    y, groups = analysis.sample.target, analysis.sample.groups
-    assert groups is not None
-    size = np.bincount(groups).astype(np.float64)
-    size = size[size > 0]
+    counts = np.bincount(groups)
+    size = counts[counts > 0].astype(np.float64)
     n, G = len(y), len(size)
     if G < 2 or n <= G:
         return 0.0, 1.0
     sums = np.bincount(groups, y - y.mean())
-    counts = np.bincount(groups)
     between = float((sums[counts > 0] ** 2 / size).sum())
     within = float(((y - y.mean()) ** 2).sum()) - between
     usual = (n - float((size**2).sum()) / n) / (G - 1)
@@ -185,19 +159,16 @@ def _weights(analysis: Analysis) -> list[str]:
         return []
     effective = float(w.sum()) ** 2 / float((w**2).sum())
     notes = [f"weights: {len(w)} rows count as {effective:.0f} of equal weight (Kish)"]
-    small = [j for j in range(analysis.sample.n_hypotheses) if 0 < _smaller(analysis)[j] < 10]
+    smaller = np.minimum(analysis.sides.yes.n, analysis.sides.no.n)
+    small = np.flatnonzero((smaller > 0) & (smaller < SMALL_CELL)).tolist()
     if small:
         notes.append(f"{_names(small)}: fewer than 10 texts on one side, and with weights no exact test")
     return notes
 
 
-def _smaller(analysis: Analysis) -> Floats:
-    return np.minimum(analysis.sides.yes.n, analysis.sides.no.n)
-
-
 def _overlap(analysis: Analysis) -> list[str]:
     factors = inflation(analysis)
-    high = [j for j in range(len(factors)) if factors[j] > _INFLATED]
+    high = np.flatnonzero(factors > _INFLATED).tolist()
     if not high:
         return []
     return [
@@ -208,22 +179,21 @@ def _overlap(analysis: Analysis) -> list[str]:
 
 
 def _events(analysis: Analysis) -> list[str]:
-    coefficients = max(len(analysis.fit.columns) - 1, 1)
-    y = analysis.sample.target[analysis.design.complete]
     if analysis.kind.family is not LOGIT or not len(analysis.fit.columns):
         return []
-    rarer = float(min(y.sum(), len(y) - y.sum()))
-    if rarer / coefficients >= _EVENTS:
+    y = analysis.sample.target[analysis.design.complete]
+    events = float(min(y.sum(), len(y) - y.sum())) / max(len(analysis.fit.columns) - 1, 1)
+    if events >= _EVENTS:
         return []
     return [
-        f"only {rarer / coefficients:.1f} outcomes of the rarer kind per coefficient (10 are usual): the "
-        "logit's coefficients tend away from 0; fewer hypotheses or more texts would help"
+        f"only {events:.1f} outcomes of the rarer kind per coefficient (10 are usual): the logit's "
+        "coefficients tend away from 0; fewer hypotheses or more texts would help"
     ]
 
 
 def _dispersion(analysis: Analysis) -> list[str]:
-    dispersion = analysis.fit.metrics.get("dispersion", np.nan)
-    if analysis.kind.family is not POISSON or not dispersion > _DISPERSED:
+    dispersion = analysis.fit.metrics.get("dispersion", 0.0)
+    if not dispersion > _DISPERSED:
         return []
     return [
         f"counts vary {dispersion:.1f} times as much as a Poisson model says; the robust errors allow for it"

@@ -84,6 +84,6 @@ def agreement(sample: Sample, values: Sequence[int]) -> Agreement:
         covariance = xy / n - (x / n) * (x.T / n)
         variance = np.maximum(xx / n - (x / n) ** 2, 0)
         phi = covariance / np.sqrt(variance * variance.T)
-        chance = sum((share / n) * (share.T / n) for share in by_value)
-        kappa = (same / n - chance) / (1 - chance)
+        by_chance = sum((share / n) * (share.T / n) for share in by_value)
+        kappa = (same / n - by_chance) / (1 - by_chance)
     return Agreement(n, np.where(np.isfinite(phi), phi, np.nan), np.where(np.isfinite(kappa), kappa, np.nan))

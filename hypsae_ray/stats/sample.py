@@ -138,7 +138,7 @@ class GroupSums:
         if not len(groups):
             return
         # Only the groups of this block: a sparse product over all of them would cost G x k per block.
-        present, place = np.unique(groups, return_inverse=True)
+        present, code = np.unique(groups, return_inverse=True)
         shape = (len(present), len(groups))
-        member = sp.csr_matrix((np.ones(len(groups)), (place, np.arange(len(groups)))), shape=shape)
+        member = sp.csr_matrix((np.ones(len(groups)), (code, np.arange(len(groups)))), shape=shape)
         self.total[present] += member @ values

@@ -2,8 +2,8 @@
 
 For pairs of texts, where a label is 1 if only the first has the property and -1 if only the second has, the
 score is half the difference between the mean targets of these two. With a target that says which one was
-chosen, that is by how much the property moves the chance, whatever the habit of choosing the first one (the
-reference compares with pairs without a difference, and that habit enters its score).
+chosen, that is by how much the property moves the probability of being chosen, free of any habit of choosing
+the first one (which enters the score of the reference: it compares with pairs without a difference).
 
 Tests, two-sided:
 
@@ -107,24 +107,21 @@ class _Test:
 
     name: str = ""
     se: float = math.nan
-    freedom: float = math.nan
+    df: float = math.nan
     fewest_groups: int = 0
 
 
 def separations(
     sample: Sample, contrast: Contrast, sides: Sides, rng: np.random.Generator, draws: int = 9_999
 ) -> list[Separation]:
-    """Compare the target between the texts on both sides of every hypothesis.
+    """Compare the target between the texts on both sides of each of the H hypotheses.
 
     Args:
-        sample: labels, target, groups, weights; covariates are of no concern here.
+        sample: labels, target, groups, weights; covariates are not used.
         contrast: which labels are compared.
         sides: what `sum_sides` returned for these.
         rng: decides the permutations.
         draws: permutations where a cell is under 10.
-
-    Returns:
-        (H,) separations.
     """
     if sample.groups is not None:
         return _grouped(sample, contrast, sides, rng, draws)
@@ -190,10 +187,10 @@ class _GroupCells:
                 total.add(groups[rows], values)
         return cls(*(one.total for one in sums))
 
-    def side(self, side: int, place: int) -> tuple[Floats, Floats]:
-        """Weight and weighted target of each group, (G,), on side 0 (yes) or 1 (no) of one column."""
-        weight, target = (self.weight_yes, self.target_yes) if side == 0 else (self.weight_no, self.target_no)
-        return weight[:, place], target[:, place]
+    def sides(self, column: int) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+        """Weight and weighted target of each group, (G,), on the yes and the no side of one column."""
+        yes = self.weight_yes[:, column], self.target_yes[:, column]
+        return yes, (self.weight_no[:, column], self.target_no[:, column])
 
 
 def _grouped(
@@ -202,13 +199,13 @@ def _grouped(
     found: list[Separation] = []
     for columns in _batches(sample):
         cells = _GroupCells.of(sample, contrast, columns, sides.centre)
-        for place, j in enumerate(range(columns.start, columns.stop)):
-            test = _clustered(sides, j, cells, place)
+        for column, j in enumerate(range(columns.start, columns.stop)):
+            test = _clustered(sides, j, cells, column)
             one = _separation(sides, j, contrast, test)
             if one.test and test.fewest_groups < SMALL_CELL:
-                scores = _null_scores(sides, j, cells, place)
-                outcome = exact.flip_test(one.score / contrast.scale, *scores, rng, draws)
-                one = _exactly(one, outcome, contrast.scale, "sign flips")
+                scores = _null_scores(sides, j, cells, column)
+                result = exact.flip_test(one.score / contrast.scale, *scores, rng, draws)
+                one = _exactly(one, result, contrast.scale, "sign flips")
             found.append(one)
     return found
 
@@ -249,13 +246,12 @@ def _test_small_cells(
         return
     small = np.flatnonzero((smallest > 0) & (smallest < SMALL_CELL) & (sample.n > 2))
     for j, yes, no in _targets(sample, contrast, small):
-        outcome = exact.permutation_test(yes, no, rng, draws)
-        found[j] = _exactly(found[j], outcome, contrast.scale, "permutation")
+        result = exact.permutation_test(yes, no, rng, draws)
+        found[j] = _exactly(found[j], result, contrast.scale, "permutation")
 
 
-def _exactly(one: Separation, outcome: exact.Outcome, scale: float, test: str) -> Separation:
-    ends = (scale * outcome.ci_low, scale * outcome.ci_high)
-    return Separation(one.score, one.se, ends[0], ends[1], outcome.pval, test)
+def _exactly(one: Separation, found: exact.Result, scale: float, test: str) -> Separation:
+    return Separation(one.score, one.se, scale * found.ci_low, scale * found.ci_high, found.pval, test)
 
 
 def _targets(
@@ -277,8 +273,8 @@ def _targets(
 
 
 def _by_t(score: float, se: float, test: _Test, level: float = 0.95) -> Separation:
-    margin = float(stats.t.ppf((1 + level) / 2, test.freedom)) * se
-    pval = 2 * float(stats.t.sf(abs(score) / se, test.freedom))
+    margin = float(stats.t.ppf((1 + level) / 2, test.df)) * se
+    pval = 2 * float(stats.t.sf(abs(score) / se, test.df))
     return Separation(score, se, score - margin, score + margin, pval, test.name)
 
 
@@ -294,7 +290,7 @@ def _welch(sides: Sides, j: int) -> _Test:
     return _Test("Welch", math.sqrt(variance), variance**2 / below if below else math.inf)
 
 
-def _clustered(sides: Sides, j: int, cells: _GroupCells, place: int) -> _Test:
+def _clustered(sides: Sides, j: int, cells: _GroupCells, column: int) -> _Test:
     """CR2 and its degrees of freedom for the difference of two means.
 
     A group's share h of a side's weight is its leverage there, and 1 / sqrt(1 - h) what its residuals count.
@@ -304,8 +300,8 @@ def _clustered(sides: Sides, j: int, cells: _GroupCells, place: int) -> _Test:
     shape = len(cells.weight_yes)
     scores, own, uv = np.zeros(shape), np.zeros(shape), np.zeros((2, shape))
     held: list[int] = []
-    for k, (sign, side) in enumerate(((1, sides.yes), (-1, sides.no))):
-        weight, target = cells.side(k, place)
+    by_side = zip((1, -1), (sides.yes, sides.no), cells.sides(column), strict=True)
+    for k, (sign, side, (weight, target)) in enumerate(by_side):
         total, mean = float(side.weight[j]), float(side.mean[j])
         if not total or weight.max() > (1 - 1e-12) * total:
             return _Test()
@@ -318,11 +314,11 @@ def _clustered(sides: Sides, j: int, cells: _GroupCells, place: int) -> _Test:
     entries = uv @ uv.T
     off_diagonal = (entries**2).sum() - ((uv**2).sum(axis=0) ** 2).sum()
     below = float((own**2).sum() + off_diagonal)
-    freedom = float(own.sum()) ** 2 / below if below > 0 else math.inf
-    return _Test("cluster-robust", math.sqrt(float((scores**2).sum())), freedom, min(held))
+    df = float(own.sum()) ** 2 / below if below > 0 else math.inf
+    return _Test("cluster-robust", math.sqrt(float((scores**2).sum())), df, min(held))
 
 
-def _null_scores(sides: Sides, j: int, cells: _GroupCells, place: int) -> tuple[Floats, Floats]:
+def _null_scores(sides: Sides, j: int, cells: _GroupCells, column: int) -> tuple[Floats, Floats]:
     """What each group adds to the difference of the means, (G,), all targets around one mean.
 
     And by how much less for each unit that is taken off the target of the yes side, (G,). Both count
@@ -332,7 +328,7 @@ def _null_scores(sides: Sides, j: int, cells: _GroupCells, place: int) -> tuple[
     total_yes, total_no = float(sides.yes.weight[j]), float(sides.no.weight[j])
     total = total_yes + total_no
     mean = (total_yes * float(sides.yes.mean[j]) + total_no * float(sides.no.mean[j])) / total
-    (weight_yes, target_yes), (weight_no, target_no) = (cells.side(side, place) for side in (0, 1))
+    (weight_yes, target_yes), (weight_no, target_no) = cells.sides(column)
     inflate = 1 / np.sqrt(1 - (weight_yes + weight_no) / total)
     scores = (target_yes - mean * weight_yes) / total_yes - (target_no - mean * weight_no) / total_no
     slopes = (total_no * weight_yes / total_yes + total_yes * weight_no / total_no) / total

@@ -4,7 +4,8 @@ import pytest
 import statsmodels.api as sm
 
 from hypsae_ray.data.arrays import BLOCK_ROWS
-from hypsae_ray.stats.regression.design import Design, find_independent, make_design
+from hypsae_ray.stats.regression.collinear import find_independent
+from hypsae_ray.stats.regression.design import Design, make_design
 from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
 
@@ -271,7 +272,7 @@ def test_levels_of_one_row_are_left_out_until_none_is_left():
     design = design_of(sample)
     np.testing.assert_array_equal(np.flatnonzero(design.complete), [0, 1, 2, 3])
     assert design.levels is not None
-    assert design.levels.freedom == 2  # one first level, two second ones, less the mean that they share
+    assert design.levels.df == 2  # one first level, two second ones, less the mean that they share
 
 
 def test_a_missing_label_may_leave_a_row_alone_in_its_level():
@@ -289,7 +290,7 @@ def test_levels_count_as_many_coefficients_as_their_dummies_have_rank():
     design = design_of(Sample(LabelArray(coins(120, 1)), rng.normal(size=120), effects=effects))
     assert design.levels is not None and design.complete.all()
     both = np.column_stack([dummies(effects[:, 0]), dummies(effects[:, 1])])
-    assert design.levels.freedom == np.linalg.matrix_rank(both) == 12 + 10 - 2
+    assert design.levels.df == np.linalg.matrix_rank(both) == 12 + 10 - 2
 
 
 def test_what_fixed_effects_explain_is_dropped_and_said():

@@ -313,7 +313,8 @@ def test_folds_keep_groups_whole_and_are_seeded():
 
 
 def judge_of(target: np.ndarray, folds: np.ndarray, **other) -> Judge:
-    known = {"groups": None, "weights": np.ones(len(target)), "classes": False, "draws": 200, "seed": 0}
+    known = {"groups": None, "weights": np.ones(len(target)), "classes": False}
+    known |= {"n_bootstrap": 200, "random_state": 0}
     return Judge(target, folds, **(known | other))
 
 
@@ -359,7 +360,7 @@ def test_rows_that_stand_ten_times_in_one_group_count_once(classes):
 
 def test_no_bootstrap_leaves_the_value_alone():
     _, target, folds = draw()
-    found = judge_of(target, folds, draws=0).judge(target)["r2"]
+    found = judge_of(target, folds, n_bootstrap=0).judge(target)["r2"]
     assert found.value == 1
     assert math.isnan(found.low) and math.isnan(found.high)
 
@@ -371,7 +372,7 @@ def test_the_interval_of_r2_covers_the_performance_of_the_fitted_models():
         rng = np.random.default_rng(seed)
         labels = (rng.random((n, h)) < p).astype(float)
         target, folds = labels @ effects + rng.normal(size=n), np.arange(n) % FOLDS
-        found = judge_of(target, folds, seed=seed).judge(linear(labels, target, folds))["r2"]
+        found = judge_of(target, folds, random_state=seed).judge(linear(labels, target, folds))["r2"]
         error, nothing = 0.0, 0.0
         for fold in range(FOLDS):
             train = folds != fold

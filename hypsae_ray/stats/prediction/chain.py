@@ -33,7 +33,7 @@ _LAST = ("keywords",)
 class Value:
     """How well the hypotheses predict: metrics, the chain (empty without features), and notes."""
 
-    metrics: dict[str, Any]
+    metrics: dict[str, float]
     chain: pd.DataFrame
     notes: list[str]
 
@@ -56,9 +56,11 @@ def predictive_value(analysis: Analysis, features: Mapping[str, Features], optio
     predicted = _by_hypotheses(analysis, design, moments, options)
     inside = np.isfinite(predicted)
     if not _can_judge(analysis, inside, options):
-        return Value(_blank(analysis), pd.DataFrame(), [])
+        measures = ("auc", "auprc") if analysis.kind.classes else ("r2",)
+        unknown = Measured(np.nan, np.nan, np.nan)
+        return Value(_numbers(dict.fromkeys(measures, unknown), "_cross_fitted"), pd.DataFrame(), [])
     found = _judge(analysis, inside, options).judge(predicted[inside])
-    metrics = _metrics(found)
+    metrics = _numbers(found, "_cross_fitted")
     chain, notes = _chain(analysis, features, predicted, options)
     if len(chain) and CEILING in set(chain["features"]):
         metrics["share_of_ceiling"] = _share(chain, analysis.kind.classes)
@@ -91,17 +93,12 @@ def _can_judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evalu
     return not analysis.kind.classes or min(target.sum(), len(target) - target.sum()) >= options.folds
 
 
-def _blank(analysis: Analysis) -> dict[str, Any]:
-    measures = ("auc", "auprc") if analysis.kind.classes else ("r2",)
-    return _metrics({name: Measured(np.nan, np.nan, np.nan) for name in measures})
-
-
-def _metrics(found: Mapping[str, Measured]) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
+def _numbers(found: Mapping[str, Measured], suffix: str = "") -> dict[str, float]:
+    """Return each measure, its name followed by `suffix`, with its interval."""
+    numbers: dict[str, float] = {}
     for name, one in found.items():
-        metrics[f"{name}_cross_fitted"] = float(one.value)
-        metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = one.low, one.high
-    return metrics
+        numbers |= {f"{name}{suffix}": one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
+    return numbers
 
 
 def _judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate) -> Judge:
@@ -138,15 +135,9 @@ def _chain(
             # Nearly always all of the first rows: a slice of an array is no copy.
             values = features[name][slice(first) if inside[:first].all() else np.flatnonzero(inside)]
             width = int(values.shape[1])
-            guess = cross_fit_features(
-                values,
-                judge.target,
-                judge.folds,
-                classes=classes,
-                groups=judge.groups,
-                weights=judge.weights,
-            )
-        rows.append({"features": name, "n_features": width, **_row(judge.judge(guess))})
+            known = {"groups": judge.groups, "weights": judge.weights}
+            guess = cross_fit_features(values, judge.target, judge.folds, classes=classes, **known)
+        rows.append({"features": name, "n_features": width, **_numbers(judge.judge(guess))})
     left = int(np.isfinite(predicted).sum() - inside.sum())
     notes = [f"embedding and neurons are compared on the first {inside.sum()} rows: more do not fit memory"]
     return pd.DataFrame(rows), notes if left else []
@@ -154,13 +145,6 @@ def _chain(
 
 def _dense_width(values: Features) -> int:
     return 0 if sp.issparse(values) else int(values.shape[1])
-
-
-def _row(found: Mapping[str, Measured]) -> dict[str, float]:
-    row: dict[str, float] = {}
-    for name, one in found.items():
-        row |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
-    return row
 
 
 def _share(chain: pd.DataFrame, classes: bool) -> float:

@@ -14,15 +14,17 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.prediction.measures import Ranking, percentile_interval
 from hypsae_ray.stats.regression.algebra import solve
-from hypsae_ray.stats.regression.design import Design, find_independent
+from hypsae_ray.stats.regression.collinear import find_independent
+from hypsae_ray.stats.regression.design import Design
 from hypsae_ray.stats.regression.likelihood import LOGIT, Family, Problem, maximise
-from hypsae_ray.stats.regression.linear import Moments, add_moments
+from hypsae_ray.stats.regression.linear import Moments
 
 # Weights of a bootstrap that are held at once, in numbers: 16 MB, as often as there are copies of them.
 _AT_ONCE = 2_000_000
@@ -54,10 +56,10 @@ def cross_fit_linear(design: Design, folds: Ints, moments: list[Moments]) -> Flo
         folds: (n,).
         moments: of each fold.
     """
-    total = add_moments(moments)
+    total = reduce(Moments.__add__, moments)
     coefficients = np.zeros((len(design.kept), len(moments)))
     for fold, own in enumerate(moments):
-        others = total.minus(own)
+        others = total - own
         kept = list(find_independent(others.gram, design.kept_names, others.weight).kept)
         coefficients[kept, fold] = solve(others.gram[np.ix_(kept, kept)], others.cross[kept])
     return design.centre + _predict(design, coefficients, folds)
@@ -109,8 +111,8 @@ class Judge:
         groups: (n,) codes from 0; None: rows are independent.
         weights: (n,).
         classes: the target is 0 or 1.
-        draws: bootstrap samples.
-        seed: of the bootstrap, the same for every prediction.
+        n_bootstrap: samples of the bootstrap.
+        random_state: seed of the bootstrap, the same for every prediction.
     """
 
     target: Floats
@@ -118,8 +120,8 @@ class Judge:
     groups: Ints | None
     weights: Floats
     classes: bool
-    draws: int
-    seed: int
+    n_bootstrap: int
+    random_state: int
 
     def judge(self, predicted: Floats) -> dict[str, Measured]:
         """Return r2, or auc and auprc, of predictions (n,) of the left-out rows."""
@@ -135,12 +137,12 @@ class Judge:
 
     def _drawn(self, n_units: int, width: int) -> Iterator[Floats]:
         """Yield how often each unit was drawn, (units, B) for some draws at a time."""
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(self.random_state)
         step = max(1, _AT_ONCE // max(width, 1))
-        for start in range(0, self.draws, step):
+        for start in range(0, self.n_bootstrap, step):
             counts = [
                 np.bincount(rng.integers(0, n_units, n_units), minlength=n_units)
-                for _ in range(min(step, self.draws - start))
+                for _ in range(min(step, self.n_bootstrap - start))
             ]
             yield np.stack(counts, axis=1, dtype=np.float64)
 
@@ -160,12 +162,12 @@ class Judge:
         if not n_units or not spread.sum() > 0:
             return Measured(math.nan, math.nan, math.nan)
         drawn = [1 - (errors @ counts) / (spread @ counts) for counts in self._drawn(n_units, n_units)]
-        return _with_interval(1 - errors.sum() / spread.sum(), drawn)
+        return _with_interval(float(1 - errors.sum() / spread.sum()), drawn)
 
     def _rank(self, predicted: Floats) -> dict[str, Measured]:
         units = self._units()
-        parts = [np.flatnonzero(self.folds == fold) for fold in np.unique(self.folds)]
-        ranked = [(Ranking(self.target[part], predicted[part]), part) for part in parts]
+        members = [np.flatnonzero(self.folds == fold) for fold in np.unique(self.folds)]
+        ranked = [(Ranking(self.target[rows], predicted[rows]), rows) for rows in members]
         found: dict[str, Measured] = {}
         for name in ("auc", "auprc"):
             value = _mean_of_folds(ranked, name, self.weights[:, None])
@@ -178,7 +180,7 @@ class Judge:
 
 
 def _mean_of_folds(ranked: list[tuple[Ranking, Ints]], measure: str, weights: Floats) -> Floats:
-    values = [getattr(ranking, measure)(weights[part]) for ranking, part in ranked]
+    values = [getattr(ranking, measure)(weights[rows]) for ranking, rows in ranked]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a draw in which no fold holds both classes
         return np.asarray(np.nanmean(np.stack(values), axis=0), dtype=np.float64)

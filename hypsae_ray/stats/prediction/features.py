@@ -110,7 +110,7 @@ class _Sums:
         width = int(X.shape[1]) + 1
         total = cls(np.zeros((width, width)), np.zeros(width), 0.0)
         for rows in _blocks(chosen):
-            total = total.plus(cls._of_block(X[rows].astype(np.float64), y[rows], w[rows]))
+            total += cls._of_block(X[rows].astype(np.float64), y[rows], w[rows])
         return total
 
     @classmethod
@@ -122,7 +122,7 @@ class _Sums:
         gram[1:, 1:] = cast(Any, inner).toarray() if sp.issparse(inner) else inner
         return cls(gram, np.concatenate([[w @ y], weighted.T @ y]), float(w @ (y * y)))
 
-    def plus(self, other: "_Sums") -> "_Sums":
+    def __add__(self, other: "_Sums") -> "_Sums":
         return _Sums(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
 
     @property
@@ -137,7 +137,7 @@ class _Sums:
         """Return the sums of features that are divided by `spreads` (1 + d,)."""
         return _Sums(self.gram / np.outer(spreads, spreads), self.cross / spreads, self.square)
 
-    def minus(self, other: "_Sums") -> "_Sums":
+    def __sub__(self, other: "_Sums") -> "_Sums":
         return _Sums(self.gram - other.gram, self.cross - other.cross, self.square - other.square)
 
     def fit(self, penalties: Floats) -> Floats:
@@ -170,13 +170,11 @@ def fit_ridge(X: Features, y: Floats, w: Floats, folds: Ints) -> Linear:
     """
     named = np.unique(folds[folds != LEFT_OUT])
     raw = [_Sums.of(X, y, w, folds == fold) for fold in named]
-    spreads = reduce(_Sums.plus, raw).spreads
+    spreads = reduce(_Sums.__add__, raw).spreads
     parts = [part.over(spreads) for part in raw]
-    total = reduce(_Sums.plus, parts)
+    total = reduce(_Sums.__add__, parts)
     left_out = parts if len(parts) > 1 else []
-    errors = sum(
-        (part.error(total.minus(part).fit(PENALTIES)) for part in left_out), np.zeros(len(PENALTIES))
-    )
+    errors = sum((part.error((total - part).fit(PENALTIES)) for part in left_out), np.zeros(len(PENALTIES)))
     best = int(np.argmin(errors))
     fitted = total.fit(PENALTIES[[best]])[:, 0] / spreads
     return Linear(fitted[1:], float(fitted[0]), float(PENALTIES[best]))

@@ -1,29 +1,11 @@
-"""How well a prediction fits a target, for weighted rows; many weightings at once.
+"""AUC and AUPRC of many weightings of the same rows at once, as a bootstrap needs them; its intervals.
 
-A bootstrap weighs rows by how often they were drawn. Rows are sorted once, and a hundred weightings share the
-order.
+A bootstrap weighs rows by how often they were drawn. Rows are sorted once for all weightings.
 """
 
 import numpy as np
 
 from hypsae_ray.data.arrays import Floats, Ints
-
-
-def r2(y: Floats, predicted: Floats, expected: Floats, weights: Floats) -> float:
-    """Return one minus the squared error of a prediction over that of what was expected without it.
-
-    Args:
-        y: (n,) target.
-        predicted: (n,).
-        expected: (n,) the mean that was known without the prediction.
-        weights: (n,).
-    """
-    return 1 - float(weights @ (y - predicted) ** 2) / float(weights @ (y - expected) ** 2)
-
-
-def auc(y: Floats, score: Floats, weights: Floats) -> float:
-    """Return the area under the ROC curve; 0.5 for a constant score. See `Ranking`."""
-    return float(Ranking(y, score).auc(weights[:, None])[0])
 
 
 def percentile_interval(drawn: Floats, level: float = 0.95) -> tuple[float, float]:

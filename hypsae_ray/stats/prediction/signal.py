@@ -15,7 +15,8 @@ import numpy as np
 
 from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.regression.algebra import inverse, solve
-from hypsae_ray.stats.regression.design import Design, Rows, find_independent
+from hypsae_ray.stats.regression.collinear import find_independent
+from hypsae_ray.stats.regression.design import Design, Rows
 from hypsae_ray.stats.regression.linear import Moments
 from hypsae_ray.stats.sample import GroupSums
 
@@ -52,7 +53,7 @@ class _Residual:
 
 
 def signal_test(design: Design, moments: Moments, draws: int, rng: np.random.Generator) -> Signal:
-    """Test whether any hypothesis goes with the target.
+    """Test whether any hypothesis is associated with the target.
 
     Args:
         design: rows and columns, the constant first; hypotheses after covariates.

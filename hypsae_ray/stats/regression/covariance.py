@@ -62,24 +62,28 @@ class Covariance:
 
     Attributes:
         matrix: (k, k).
-        freedom: (k,), NaN where an estimate has no standard error.
+        df: (k,), NaN where an estimate has no standard error.
         effective: (k,) effective groups, or rows where there are none, see above; None if it is not robust.
         reason: why estimates have none, if it is that one text or group decides them; else empty.
     """
 
     matrix: Floats
-    freedom: Floats
+    df: Floats
     effective: Floats | None = None
     reason: str = ""
 
+    def unsure(self, columns: Ints) -> dict[int, str]:
+        """Return which of the columns (k,) one text or group alone decides, with the reason."""
+        return dict.fromkeys(columns[np.isnan(self.df)].tolist(), self.reason) if self.reason else {}
 
-def hc3(parts: Iterable[Scored], bread: Floats, freedom: float) -> Covariance:
+
+def hc3(parts: Iterable[Scored], bread: Floats, df: float) -> Covariance:
     """Return the HC3 covariance; coefficients that one row alone decides have no degrees of freedom (NaN).
 
     Args:
         parts: all rows.
         bread: (k, k) inverse of the information.
-        freedom: degrees of freedom of the t distributions where many rows count; infinite for normal ones.
+        df: degrees of freedom of the t distributions where many rows count; infinite for normal ones.
     """
     k, n = len(bread), 0
     meat, shares, squares, alone = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k, dtype=bool)
@@ -92,7 +96,7 @@ def hc3(parts: Iterable[Scored], bread: Floats, freedom: float) -> Covariance:
         alone |= (share[deciding] > _NONE * np.diag(bread)).any(axis=0)
         shares, squares, n = shares + share.sum(axis=0), squares + (share**2).sum(axis=0), n + len(share)
     effective = shares**2 / squares
-    counted = np.where(is_few(effective, n, FEW_OF_ROWS), np.maximum(effective, 2.0) - 1, freedom)
+    counted = np.where(is_few(effective, n, FEW_OF_ROWS), np.maximum(effective, 2.0) - 1, df)
     reason = "one text alone decides it, so that HC3 is not defined" if alone.any() else ""
     return Covariance(bread @ meat @ bread, np.where(alone, np.nan, counted), effective, reason)
 
@@ -147,17 +151,17 @@ def clustered(
     large = np.flatnonzero((shares.total > _LARGE * np.diag(bread)).any(axis=1))
     alone = _decided(parts(), bread, large)
     reason = "one group alone decides it, so that cluster-robust errors are not defined"
-    freedom = np.where(alone, np.nan, counted - 1)
-    return Covariance(matrix * np.outer(stretch, stretch), freedom, effective, reason if alone.any() else "")
+    df = np.where(alone, np.nan, counted - 1)
+    return Covariance(matrix * np.outer(stretch, stretch), df, effective, reason if alone.any() else "")
 
 
 def _decided(parts: Iterable[Scored], bread: Floats, groups: Ints) -> npt.NDArray[np.bool_]:
     """Return which coefficients (k,) one of some groups alone decides."""
     grams = np.zeros((len(groups), len(bread), len(bread)))
     for part in parts if len(groups) else ():
-        for place in np.flatnonzero(np.isin(groups, part.groups)):
-            mine = part.groups == groups[place]
-            grams[place] += (part.X[mine] * part.curvature[mine, None]).T @ part.X[mine]
+        for i in np.flatnonzero(np.isin(groups, part.groups)):
+            mine = part.groups == groups[i]
+            grams[i] += (part.X[mine] * part.curvature[mine, None]).T @ part.X[mine]
     root = np.linalg.cholesky((bread + bread.T) / 2)
     alone = np.zeros(len(bread), dtype=bool)
     for gram in grams:

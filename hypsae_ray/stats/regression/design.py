@@ -4,9 +4,6 @@ Rows with a missing label are left out. Fixed effects are absorbed: within each 
 taken off every column (Frisch and Waugh 1933), so that a million levels cost no column. One set of levels is
 absorbed as blocks are read; several sets by least squares on their indicators (LSMR, Fong and Saunders 2011),
 in memory.
-
-Columns are taken in order. One that is a combination of those before it cannot have a coefficient of its own;
-it is left out and described, and all others keep theirs.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,21 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.linalg import solve_triangular
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import lsmr
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints
-from hypsae_ray.stats.regression.algebra import solve
 from hypsae_ray.stats.sample import GroupSums, Sample
 
-# Of a column's sum of squares, what must be left outside the span of the others. Sums of zeros and ones are
-# exact; one differing row in a million leaves 1e-6 or more, rounding about 1e-15 times the number of columns.
-_TOLERANCE = 1e-10
-# What rounding leaves, per row, of the square of a column that fixed effects explain.
-_NOTHING = 1e-18
-# Weights of a combination are whole numbers, or far from 0.
-_ROUNDED = 1e-5
 _SETTLED = 1e-14
 _STEPS = 100_000
 
@@ -60,14 +48,14 @@ class Levels:
     Attributes:
         means: (L, columns) weighted mean of each column and of the target, last, by level.
         weight: (L,) sum of weights of each level.
-        freedom: how many coefficients they stand for.
+        df: how many coefficients they stand for.
         nested: whether each level lies within one group.
         alone: complete rows that are left out, as the only one of their level.
     """
 
     means: Floats
     weight: Floats
-    freedom: int
+    df: int
     nested: bool
     alone: int
 
@@ -125,8 +113,8 @@ class Design:
         kept = np.asarray(columns, dtype=np.int64)
         if self.held is None:
             return replace(self, kept=kept)
-        place = np.searchsorted(self.kept, kept)
-        held = tuple(replace(rows, X=np.ascontiguousarray(rows.X[:, place])) for rows in self.held)
+        positions = np.searchsorted(self.kept, kept)
+        held = tuple(replace(rows, X=np.ascontiguousarray(rows.X[:, positions])) for rows in self.held)
         return replace(self, kept=kept, held=held)
 
     def with_target(self, y: Floats) -> "Design":
@@ -140,9 +128,17 @@ class Design:
         return self.held if self.held is not None else _read(self)
 
     def groups(self, rows: Rows) -> Ints:
-        """Return the groups of some rows, (m,); there must be groups."""
-        assert self.sample.groups is not None
-        return self.sample.groups[rows.index]
+        """Return the groups of some rows, (m,); empty without groups."""
+        groups = self.sample.groups
+        return np.zeros(0, dtype=np.int64) if groups is None else groups[rows.index]
+
+    @property
+    def scale(self) -> Floats:
+        """What each kept column was divided by, (k,): 1, but for covariates their standard deviation."""
+        scale = np.ones(len(self.names))
+        first = 1 if self.names[:1] == ("constant",) else 0
+        scale[first : first + self.covariate_scale.shape[1]] = self.covariate_scale[1]
+        return scale[self.kept]
 
 
 def make_design(sample: Sample, live: Ints, *, centred: bool) -> Design:
@@ -176,10 +172,10 @@ def make_design(sample: Sample, live: Ints, *, centred: bool) -> Design:
 
 def _read(design: Design) -> Iterator[Rows]:
     sample, levels = design.sample, design.levels
-    for where, labels in sample.dose_blocks():
-        inside = design.complete[where]
-        index = where.start + np.flatnonzero(inside).astype(np.int64)
-        weights = sample.weight(where)[inside]
+    for block, labels in sample.dose_blocks():
+        inside = design.complete[block]
+        index = block.start + np.flatnonzero(inside).astype(np.int64)
+        weights = sample.weight(block)[inside]
         y = sample.target[index] - design.centre
         columns = _columns(design, index, labels[inside])
         leverage = np.zeros(len(index))
@@ -221,19 +217,19 @@ def _absorb(design: Design) -> Design:
         complete &= ~alone
     n_alone = design.n - int(complete.sum())
     design = replace(design, complete=complete)
-    freedom = _levels_freedom(sample.effects[complete])
+    df = _df_of(sample.effects[complete])
     nested = sample.groups is not None and all(
         _is_nested(effect[complete], sample.groups[complete]) for effect in sample.effects.T
     )
     if sample.effects.shape[1] == 1:
         means, weight = _level_means(design)
-        design = replace(design, levels=Levels(means, weight, freedom, nested, n_alone))
+        design = replace(design, levels=Levels(means, weight, df, nested, n_alone))
         return replace(design, held=tuple(_read(design))) if sample.n <= BLOCK_ROWS else design
     held = _outside_levels(list(_read(design)), sample.effects)
-    return replace(design, held=held, levels=Levels(np.zeros((0, 0)), np.zeros(0), freedom, nested, n_alone))
+    return replace(design, held=held, levels=Levels(np.zeros((0, 0)), np.zeros(0), df, nested, n_alone))
 
 
-def _levels_freedom(effects: Ints) -> int:
+def _df_of(effects: Ints) -> int:
     """Coefficients that sets of levels stand for: exact for one and two sets, an upper bound for more."""
     counts = [len(np.unique(effect)) for effect in effects.T]
     if len(counts) == 2:
@@ -282,81 +278,3 @@ def _indicators(effect: Ints, w: Floats) -> sp.csr_matrix:
     levels, code = np.unique(effect, return_inverse=True)
     share = np.sqrt(w / np.bincount(code, w, len(levels))[code])
     return sp.csr_matrix((share, (np.arange(len(code)), code)), shape=(len(code), len(levels)))
-
-
-@dataclass(frozen=True)
-class Independent:
-    """Which columns are kept, ascending; why each other one is not, and of which columns it is made up."""
-
-    kept: tuple[int, ...]
-    dropped: dict[int, str]
-    partners: dict[int, tuple[int, ...]]
-
-
-def find_independent(gram: Floats, names: Sequence[str], weight: float) -> Independent:
-    """Sort out columns that depend on earlier ones.
-
-    Args:
-        gram: (k, k) weighted sums of products of the columns, which are of the size of 1.
-        weight: sum of the weights.
-        names: (k,) how each column is called in the reasons; the first may be "constant".
-
-    Returns:
-        The kept positions, and per dropped position the reason: "it is 0 on every row", "it is the same on
-        these rows as #3", "it is the opposite of #3 on these rows", "it is a combination of #1, #2"; of
-        covariates, which are centred and scaled, "it is constant", "it is equal to age, or a linear function
-        of it".
-    """
-    kept: list[int] = []
-    dropped: dict[int, str] = {}
-    partners: dict[int, tuple[int, ...]] = {}
-    root = np.zeros((len(gram), len(gram)))
-    for j in range(len(gram)):
-        k = len(kept)
-        above = solve_triangular(root[:k, :k], gram[kept, j], lower=True) if k else np.zeros(0)
-        rest = gram[j, j] - above @ above
-        if rest > _TOLERANCE * gram[j, j] and gram[j, j] > _NOTHING * weight:
-            root[k, :k], root[k, k] = above, np.sqrt(rest)
-            kept.append(j)
-        else:
-            weights = _weights(gram, j, kept) if gram[j, j] > _NOTHING * weight else {}
-            offset = weights.pop(0, 0.0) if names[0] == "constant" else None
-            partners[j] = tuple(weights)
-            dropped[j] = _reason(names[j], offset, {names[i]: one for i, one in weights.items()})
-    return Independent(tuple(kept), dropped, partners)
-
-
-def _weights(gram: Floats, j: int, kept: list[int]) -> dict[int, float]:
-    """The columns that make up column j, with their weights."""
-    weights = solve(gram[np.ix_(kept, kept)], gram[kept, j]) if kept else np.zeros(0)
-    return {i: float(one) for i, one in zip(kept, weights, strict=True) if abs(one) > _ROUNDED}
-
-
-def _reason(name: str, offset: float | None, weights: dict[str, float]) -> str:
-    """Say what a column is: the constant times `offset`, plus the named columns times their weights.
-
-    Without a constant (offset None), it is what fixed effects leave of the column.
-    """
-    covariate = not name.startswith("#")
-    if not weights:
-        if offset is None:
-            return "it is constant within every level of the fixed effects"
-        return _constant(covariate, offset)
-    who, values = ", ".join(weights), np.array(list(weights.values()))
-    if len(values) == 1 and (covariate or not who.startswith("#")):
-        return f"it is equal to {who}, or a linear function of it"
-    offset = offset or 0.0
-    if len(values) == 1 and abs(values[0] - 1) < _ROUNDED and abs(offset) < _ROUNDED:
-        return f"it is the same on these rows as {who}"
-    if len(values) == 1 and abs(values[0] + 1) < _ROUNDED:
-        return f"it is the opposite of {who} on these rows"
-    if abs(offset - 1) < _ROUNDED and (np.abs(values + 1) < _ROUNDED).all():
-        return f"it is the reference level: each row has exactly one of it and {who}"
-    return f"it is a combination of {who}"
-
-
-def _constant(covariate: bool, offset: float) -> str:
-    if not covariate:
-        return f"it is {offset:g} on every row"
-    # Centred on all rows, it is 0 where it never varies, and another number where rows are left out.
-    return "it is constant" if abs(offset) < _ROUNDED else "it is constant on the rows that have every label"

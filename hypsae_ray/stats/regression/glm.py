@@ -12,6 +12,10 @@
    property, all else as it is; their errors by the delta method.
 """
 
+# scikit-learn has no type stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,15 +24,16 @@ from functools import cache, partial
 import numpy as np
 from scipy import stats
 from scipy.optimize import linprog
+from sklearn.metrics import r2_score, roc_auc_score
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats
-from hypsae_ray.stats.prediction.measures import auc, r2
 from hypsae_ray.stats.regression.algebra import inverse
+from hypsae_ray.stats.regression.collinear import find_independent
 from hypsae_ray.stats.regression.covariance import Covariance, Scored, clustered, hc3
-from hypsae_ray.stats.regression.design import Design, find_independent
-from hypsae_ray.stats.regression.estimates import Estimates, Fit, scaled, unsure, wald
+from hypsae_ray.stats.regression.design import Design
+from hypsae_ray.stats.regression.estimates import Estimates, Fit, no_fit, wald
 from hypsae_ray.stats.regression.likelihood import LOGIT, Family, Point, Problem, linear_predictor, maximise
-from hypsae_ray.stats.regression.linear import CovType, Moments, column_scale, impossible, no_fit
+from hypsae_ray.stats.regression.linear import CovType, Moments, impossible
 from hypsae_ray.stats.separation import Contrast
 
 _LP_TOLERANCE = 1e-6
@@ -77,13 +82,13 @@ def fit_glm(design: Design, moments: Moments, family: Family, cov_type: CovType,
     model = f"{family.name}, {'Firth' if notes else 'maximum likelihood'}"
     return Fit(
         kept,
-        scaled(estimates, 1 / column_scale(reduced)),
+        estimates.scaled(1 / reduced.scale),
         model,
         family.link,
         _ERRORS[cov_type] if not notes else _profile_errors(cov_type),
-        effects=fitted.average_effects(contrast),
-        reasons=independent.dropped,
-        unsure=unsure(kept, fitted.covariance),
+        independent.dropped,
+        fitted.covariance.unsure(kept),
+        fitted.average_effects(contrast),
         metrics=_metrics(fitted, moments.total / moments.weight),
         notes=notes,
         effective=fitted.covariance.effective,
@@ -185,12 +190,10 @@ def _covariance(design: Design, family: Family, top: Point, cov_type: CovType) -
 
 
 def _scored(design: Design, family: Family, beta: Floats) -> Iterator[Scored]:
-    none = np.zeros(0, dtype=np.int64)
     for rows in design.rows():
         mu = family.mean(rows.X @ beta)
-        groups = none if design.sample.groups is None else design.groups(rows)
         curvature = rows.w * family.variance(mu)
-        yield Scored(rows.X, rows.w * (rows.y - mu), curvature, rows.leverage, groups)
+        yield Scored(rows.X, rows.w * (rows.y - mu), curvature, rows.leverage, design.groups(rows))
 
 
 @dataclass(frozen=True)
@@ -213,12 +216,12 @@ class _Fitted:
         """
         model = np.diag(inverse(self.top.information))
         effect = np.maximum(np.diag(self.covariance.matrix) / model, 1.0) if robust else np.ones(len(model))
-        effect = np.where(np.isnan(self.covariance.freedom), np.nan, effect)
-        by_curvature = wald(self.top.beta, Covariance(self.covariance.matrix, self.covariance.freedom))
-        wanted = np.flatnonzero((concerned | (self.design.n <= BLOCK_ROWS)) & np.isfinite(effect))
+        effect = np.where(np.isnan(self.covariance.df), np.nan, effect)
+        by_curvature = self.wald()
+        profiled = np.flatnonzero((concerned | (self.design.n <= BLOCK_ROWS)) & np.isfinite(effect))
         problem = Problem(self.design, self.family, firth=True)
         # All but the constant's, which nobody asks for.
-        profiles = {int(j): _Profile(problem, self.top, int(j)) for j in wanted if j > 0}
+        profiles = {int(j): _Profile(problem, self.top, int(j)) for j in profiled if j > 0}
         pval = by_curvature.pval.copy()
         for j, profile in profiles.items():
             pval[j] = stats.chi2.sf(max(profile.drop(0.0)[0], 0.0) / effect[j], 1)
@@ -249,7 +252,7 @@ class _Fitted:
             weight += float(rows.w.sum())
         jacobian = contrast.scale * slopes / weight
         matrix = jacobian @ self.covariance.matrix @ jacobian.T
-        return wald(contrast.scale * change / weight, Covariance(matrix, self.covariance.freedom))
+        return wald(contrast.scale * change / weight, Covariance(matrix, self.covariance.df))
 
 
 @dataclass(frozen=True)
@@ -303,6 +306,7 @@ def _metrics(fitted: _Fitted, mean: float) -> dict[str, float]:
     predicted = family.mean(linear_predictor(design, fitted.top.beta)[rows])
     if family is not LOGIT:
         dispersion = float(w @ ((y - predicted) ** 2 / predicted)) / max(len(y) - len(fitted.top.beta), 1)
-        return {"r2": r2(y, predicted, np.full(len(y), mean), w), "dispersion": dispersion}
+        return {"r2": float(r2_score(y, predicted, sample_weight=w)), "dispersion": dispersion}
     nothing = float(w.sum()) * (mean * math.log(mean) + (1 - mean) * math.log(1 - mean))
-    return {"auc": auc(y, predicted, w), "pseudo_r2": 1 - fitted.top.log_likelihood / nothing}
+    auc = float(roc_auc_score(y, predicted, sample_weight=w))
+    return {"auc": auc, "pseudo_r2": 1 - fitted.top.log_likelihood / nothing}

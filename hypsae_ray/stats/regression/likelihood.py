@@ -17,7 +17,7 @@ from hypsae_ray.stats.regression.algebra import inverse, solve
 from hypsae_ray.stats.regression.design import Design
 
 # Where outcomes are separated, each step of Newton's method moves the linear predictor by about 1, for ever;
-# a finite maximum is reached in about 10. After 30 steps the chance of what is separated is e^-30.
+# a finite maximum is reached in about 10. After 30 steps, fitted probabilities are within e^-30 of 0 or 1.
 _STEPS = 30
 _FIRTH_STEPS = 500
 _LARGEST_STEP = 5.0
@@ -34,7 +34,7 @@ class Family:
         mean: of the linear predictor.
         variance: of the mean.
         slope: derivative of the variance by the mean.
-        log_likelihood: of target and linear predictor, per row, up to what hangs on the target alone.
+        log_likelihood: of target and linear predictor, per row, up to what depends on the target alone.
     """
 
     name: str
