@@ -45,14 +45,14 @@ class InputError(UsageError):
 
 
 class RefusedTextError(InputError):
-    """A server refuses to embed a text; `place` is its position among the texts of a call."""
+    """A server refuses to embed a text; `position` is that among the texts of a call."""
 
-    place = 0
+    position = 0
 
-    def at(self, place: int) -> Self:
-        """Return this error for a text at another place."""
+    def at(self, position: int) -> Self:
+        """Return this error for a text at another position."""
         error = type(self)(*self.args)
-        error.place = place
+        error.position = position
         return error
 
 

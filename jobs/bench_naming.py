@@ -184,7 +184,7 @@ def wordings() -> dict[str, Wording]:
     """Return all wordings by name, those with the same beginning next to each other."""
     found = yaml.safe_load(Path(__file__).with_name("wordings.yaml").read_text())
     ours = {
-        f"in use, {name}": Wording(_rendered(broad), wording.naming_begun())
+        f"in use, {name}": Wording(_rendered(broad), wording.NAMING_BEGUN)
         for name, broad in (("broad", True), ("topic", False))
     }
     return {name: Wording(**one) for name, one in found.items()} | ours

@@ -390,7 +390,7 @@ def _embed(model: Embedder, task: tuple[int, list[str]]) -> tuple[int, Embedded]
     try:
         return start, model.embed(texts)
     except RefusedTextError as error:
-        raise InputError(f"texts: position {start + error.place}: {error}") from None
+        raise InputError(f"texts: position {start + error.position}: {error}") from None
 
 
 def _annotate(

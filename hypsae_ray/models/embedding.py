@@ -33,7 +33,7 @@ class TokenLimit:
 
     @property
     def has_offsets(self) -> bool:
-        """Whether the tokenizer says where in a text tokens are, which `pieces` needs."""
+        """Whether the tokenizer gives the positions of tokens in a text, which `pieces` needs."""
         return getattr(self._tokenizer, "is_fast", False)
 
     def exceeded(self, texts: Sequence[str]) -> np.ndarray:
@@ -124,7 +124,7 @@ def _starts(spans: Sequence[tuple[int, int]], size: int) -> list[int]:
 def shortened(vectors: np.ndarray, options: Embed) -> np.ndarray:
     """Return the first `options.dimensions` numbers of vectors (n, d).
 
-    They are scaled to length 1 if `options.normalize` says so.
+    They are scaled to length 1 with `options.normalize`.
 
     Raises:
         ConfigError: the model gives fewer.

@@ -1,7 +1,7 @@
 """Which model a name in the config stands for: what answers and embeddings belong to.
 
 A hub model is its commit, a model that a Python package carries its name and version, a folder the content of
-its files. Where a model lies and when its files were written is nothing to what it answers.
+its files. Where a model lies and when its files were written does not change what it answers.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ Options = TypeVar("Options", bound=Embed | Llm)
 
 
 def content_of(options: Embed | Llm) -> dict[str, Any]:
-    """Return the fields that decide what a model gives, with what its name stands for in place of the name.
+    """Return the fields that decide what a model gives, with the identity of the model in place of its name.
 
     A hub name stays: `pin` has made its revision a commit.
     """
@@ -43,7 +43,7 @@ def pin(options: Options, commits: MutableMapping[str, str]) -> Options:
         commits: those that are known, by "owner/name@revision"; new ones are entered.
 
     Raises:
-        ModelError: neither the hub nor its cache on this machine tells the commit.
+        ModelError: neither the hub nor its cache on this machine knows the commit.
         ConfigError: a server has not just one model.
     """
     if isinstance(options, Llm) and options.endpoint and options.model == AUTO:
@@ -75,7 +75,7 @@ def _is_commit(revision: str) -> bool:
 
 
 def _commit_of(model: str, revision: str) -> str:
-    """Return the commit of a revision, as the hub says, else as it was when the model was last downloaded."""
+    """Return the commit of a revision, from the hub, else as it was when the model was last downloaded."""
     from huggingface_hub import HfApi
 
     try:
@@ -85,19 +85,19 @@ def _commit_of(model: str, revision: str) -> str:
         found = _cached_commit(model, revision)
         if found is None:
             raise ModelError(
-                f"model {model!r}: neither the hub ({reason[:200]}) nor its cache on this machine tells "
+                f"model {model!r}: neither the hub ({reason[:200]}) nor its cache on this machine knows "
                 f"which commit its revision {revision} is; download it here, or give revision: <its commit>"
             ) from None
-    assert found, f"the hub tells no commit of {model}"
+    assert found, f"the hub knows no commit of {model}"
     return found
 
 
 def _cached_commit(model: str, revision: str) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for place in (None, os.getenv("SENTENCE_TRANSFORMERS_HOME")):
+    for folder in (None, os.getenv("SENTENCE_TRANSFORMERS_HOME")):
         for name in ("config.json", "modules.json"):
-            found = try_to_load_from_cache(model, name, cache_dir=place, revision=revision)
+            found = try_to_load_from_cache(model, name, cache_dir=folder, revision=revision)
             if isinstance(found, str):
                 return Path(found).parent.name
     return None
@@ -117,7 +117,7 @@ def _identity(model: str) -> str:
 def folder_digest(folder: Path) -> str:
     """Return the hex SHA-256 of the files of a folder, their names and contents; what is hidden is left out.
 
-    Where no file has another size or time than before, none is read again.
+    Files are read again only where one has another size or time than before.
     """
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and _counts(file, folder)]
     stats = [(str(file.relative_to(folder)), file.stat()) for file in files]

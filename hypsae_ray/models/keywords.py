@@ -56,12 +56,12 @@ class Keywords:
         question without terms is FAILED for every text. `options` have no effect: nothing is prompted.
         """
         del options
-        wanted = [_terms(question) for question in questions]
-        vocabulary = sorted(set().union(*wanted))
+        terms_of = [_terms(question) for question in questions]
+        vocabulary = sorted(set().union(*terms_of))
         p_yes = np.zeros((len(texts), len(questions)), dtype=np.float32)
         if vocabulary and texts:
-            p_yes = _any_term(texts, wanted, vocabulary)
-        empty = np.array([not terms for terms in wanted], dtype=bool)
+            p_yes = _any_term(texts, terms_of, vocabulary)
+        empty = np.array([not terms for terms in terms_of], dtype=bool)
         p_yes[:, empty] = np.nan
         status = np.where(np.isnan(p_yes), Status.FAILED, Status.OK).astype(np.int8)
         if asked is not None:
@@ -144,13 +144,13 @@ def _terms(question: str) -> frozenset[str]:
 
 
 def _any_term(
-    texts: Sequence[str], wanted: Sequence[frozenset[str]], vocabulary: list[str]
+    texts: Sequence[str], terms_of: Sequence[frozenset[str]], vocabulary: list[str]
 ) -> npt.NDArray[np.float32]:
     """(n, H) 1.0 where a text holds any of the terms of a question."""
     longest = max(len(term.split()) for term in vocabulary)
     finder = CountVectorizer(
         vocabulary=vocabulary, stop_words="english", ngram_range=(1, longest), binary=True
     )
-    member = np.array([[term in terms for terms in wanted] for term in vocabulary], dtype=np.float32)
+    member = np.array([[term in terms for terms in terms_of] for term in vocabulary], dtype=np.float32)
     found = cast(sp.csr_matrix, finder.transform(texts)) @ sp.csr_matrix(member)
     return (found.toarray() > 0).astype(np.float32)

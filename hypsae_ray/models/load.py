@@ -1,4 +1,4 @@
-"""Which class each engine of the config is: the place to add one."""
+"""The class of each engine in the config. A new engine is added here."""
 
 from hypsae_ray.config import Embed, Llm
 from hypsae_ray.errors import ConfigError

@@ -37,7 +37,7 @@ def locate(name: str) -> str:
 
 
 def local_folder(name: str) -> Path | None:
-    """Return the folder that a name is the path of; None if there is none."""
+    """Return the folder whose path a name is, or None."""
     folder = Path(name).expanduser()
     return folder.resolve() if folder.is_dir() else None
 

@@ -26,7 +26,7 @@ _BELOW: Mapping[str, frozenset[str]] = {
 
 
 def dtype_on_cpu(llm: Llm) -> tuple[str, str]:
-    """Return the dtype that vLLM is given on this machine's CPU, and a line that says why it was chosen.
+    """Return the dtype that vLLM is given on this machine's CPU, and a line with the reason.
 
     The line is empty where the config or vLLM decides. A quantized model has a dtype that fits its kernels.
     """
@@ -37,7 +37,7 @@ def dtype_on_cpu(llm: Llm) -> tuple[str, str]:
 
 
 def dtype_of_embedder(options: Embed, device: str) -> tuple[str, str]:
-    """Return the dtype of an embedding model on a torch device, and a line that says why, or ""."""
+    """Return the dtype of an embedding model on a torch device, and a line with the reason, or ""."""
     if options.dtype != AUTO:
         return options.dtype, ""
     if device.startswith("cuda"):
@@ -53,7 +53,7 @@ def lacks_bfloat16(capabilities: Mapping[str, Any], environment: Mapping[str, st
 
     Args:
         capabilities: what `torch.cpu.get_capabilities` finds; where it names no such instruction, present or
-            absent, the CPU is of a kind that is not known here, and lacks nothing.
+            absent, the CPU is not known here, and lacks nothing.
         environment: variables of the process, among them limits on the instructions to use.
 
     >>> lacks_bfloat16({"avx512_bf16": False, "amx_bf16": False}, {})
@@ -72,7 +72,7 @@ def lacks_bfloat16(capabilities: Mapping[str, Any], environment: Mapping[str, st
 
 
 def _is_quantized(llm: Llm) -> bool:
-    """Whether the weights are stored in fewer bits, as the model's config says or `engine_args` do."""
+    """Whether the weights are stored in fewer bits, by the model's config or `engine_args`."""
     from transformers import PretrainedConfig
 
     if "quantization" in llm.engine_args:
@@ -80,6 +80,6 @@ def _is_quantized(llm: Llm) -> bool:
     try:
         revision = llm.trust_remote_code or llm.revision
         found, _ = PretrainedConfig.get_config_dict(locate(llm.model), revision=revision)
-    except OSError:  # there is none that transformers can read; what is wrong, vLLM says when it loads
+    except OSError:  # transformers cannot read it; vLLM reports why when it loads
         return False
     return "quantization_config" in found or "compression_config" in found

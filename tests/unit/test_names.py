@@ -1,6 +1,6 @@
 import pytest
 
-from hypsae_ray.models.prompts.wording import naming_begun, naming_words, render_naming
+from hypsae_ray.models.prompts.wording import NAMING_BEGUN, naming_words, render_naming
 from hypsae_ray.models.protocols import NamingPrompt
 from hypsae_ray.neurons.names import parse_name, says_something
 
@@ -12,7 +12,7 @@ DOGS = "mentions dogs or cats, big and small"
     [
         DOGS,
         f" {DOGS}.",
-        f"{naming_begun()} {DOGS}.",
+        f"{NAMING_BEGUN} {DOGS}.",
         f"Unlike those of group B, all texts of Group A: {DOGS}",
         f"Group A: {DOGS}.\nGroup B: mentions a long wait.",
         f"All texts in group A {DOGS}. The texts in group B mention birds.",

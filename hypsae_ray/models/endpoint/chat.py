@@ -2,7 +2,7 @@
 
 Servers that are all called OpenAI-compatible differ in what they refuse. A reasoning API wants
 `max_completion_tokens` in place of `max_tokens`, and takes no `temperature`, `logprobs` or `seed`; vendors
-refuse the `chat_template_kwargs` by which vLLM and SGLang switch thinking off; some tell the probability of
+refuse the `chat_template_kwargs` by which vLLM and SGLang switch thinking off; some give the probability of
 5 tokens at the most, some of none. A refusal nearly always names the parameter it is about: that one is
 renamed, lowered or left out, and a harmless question is asked again, until it is answered.
 """
@@ -20,7 +20,7 @@ from hypsae_ray.store.usage import Usage
 Messages = Sequence[Mapping[str, str]]
 
 HARMLESS = "Answer with one word, Yes or No: is water wet?"
-ROOM_TO_THINK = 2048  # tokens in addition to the answer, for a model that thinks whatever it is asked
+ROOM_TO_THINK = 2048  # tokens in addition to the answer, for a model that always thinks
 BEGUN = {"continue_final_message": True, "add_generation_prompt": False}  # as vLLM and SGLang call it
 WORD_TOKENS = 8  # room for a quote, a mark or a blank before the word
 _FEWER = {20: 5, 5: 0}  # 20 is what OpenAI and vLLM allow, 5 what stricter servers do
@@ -38,7 +38,7 @@ class Reply:
     Attributes:
         text: of the model, "" for none.
         thought: its reasoning before the text, where the server splits that off.
-        first: the likeliest first tokens and their probabilities; None where the server tells none.
+        first: the likeliest first tokens and their probabilities; None where the server gives none.
         truncated: whether the answer hit its token limit.
         usage: its tokens.
     """
@@ -63,7 +63,7 @@ class ChatApi:
 
     Attributes:
         limit: its name for the token limit.
-        n_logprobs: tokens of which it tells the probability; 0: it tells none.
+        n_logprobs: tokens whose probability it gives; 0: it gives none.
         thinks: its model thinks before each answer, and needs room for it.
         left_out: names that it refuses.
     """

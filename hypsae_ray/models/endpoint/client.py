@@ -77,7 +77,7 @@ class Api(Protocol[Answer]):
         """Read the answer to a request.
 
         Raises:
-            ValueError: it is none; the message says what it is.
+            ValueError: it is no answer; the message says what it is.
         """
         ...
 
@@ -273,7 +273,9 @@ class Client(Generic[Answer]):
             return NoAnswerError(self._no_answer(error))
         if not self._warned:
             self._warned = True
-            _log.warning("%s refuses a request (more are not told): %s", self._server.shown, error)
+            _log.warning(
+                "%s refuses a request (further refusals are not logged): %s", self._server.shown, error
+            )
         return error
 
     async def _harmless_fault(self, api: Api[Answer]) -> FaultError | None:

@@ -76,7 +76,7 @@ class EndpointEmbedder:
             try:
                 part = await self._embed(batch)
             except RefusedTextError as error:
-                raise error.at(positions[batch[error.place]][0]) from None
+                raise error.at(positions[batch[error.position]][0]) from None
             copies = np.repeat(np.arange(len(batch)), [len(positions[text]) for text in batch])
             rows = [position for text in batch for position in positions[text]]
             await asyncio.to_thread(keep, rows, _joined([part], copies))
@@ -116,7 +116,7 @@ class EndpointEmbedder:
         try:
             second = await self._embed(texts[middle:])
         except RefusedTextError as error:
-            raise error.at(middle + error.place) from None
+            raise error.at(middle + error.position) from None
         return _joined([first, second])
 
 

@@ -76,8 +76,8 @@ class EmbeddingApi:
 def read_embeddings(data: Any, n: int, size: int | None = None) -> np.ndarray:
     """Read the embeddings of n texts out of JSON, in the order of the texts: (n, size) float32.
 
-    Numbers may be written out, or be base64 of float32, whatever was asked for; a server that gives no index
-    keeps the order.
+    Numbers may be written out, or be base64 of float32, independent of the format asked for; a server that
+    gives no index keeps the order.
 
     Raises:
         ValueError: they are not n, not of one size, not of the `size` that is known, or not finite.

@@ -3,7 +3,7 @@
 Labels: every (text, question) pair is one request for one token. Pairs are sent text by text, all questions
 of a text one after the other, so that a server's prefix cache can hold the text (with question_first the
 other way round). P(yes) = yes / (yes + no), the sums of the probabilities of all first tokens that read so;
-p_neither is what is left of 1. The word of a server that tells no probabilities counts as 1 or 0.
+p_neither is what is left of 1. The word of a server that gives no probabilities counts as 1 or 0.
 
 With thinking, a first request lets the model think, and a second one carries the thought and asks for the
 word. A text that is too long for the server is halved until it fits; its label has the status CUT. A pair
@@ -31,7 +31,7 @@ from hypsae_ray.models.endpoint.chat import ChatApi, Messages, Reply, turn
 from hypsae_ray.models.endpoint.client import Body, Client, Wait
 from hypsae_ray.models.endpoint.faults import FaultError, NoAnswerError, RefusalError
 from hypsae_ray.models.endpoint.thread import EndpointThread
-from hypsae_ray.models.prompts.wording import answer_now, label_prompt, naming_begun, render_naming
+from hypsae_ray.models.prompts.wording import ANSWER_NOW, NAMING_BEGUN, label_prompt, render_naming
 from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.usage import Usage
@@ -82,7 +82,7 @@ class EndpointModel:
         drawn, api = prompt.sampling, await self._client.api()
         begun = not drawn.thinking and await self._client.once("begun", self._continues)
         messages = [turn("user", render_naming(prompt, begun=begun))]
-        messages += [turn("assistant", naming_begun())] if begun else []
+        messages += [turn("assistant", NAMING_BEGUN)] if begun else []
         sampling = drawn.max_tokens, drawn.temperature, drawn.seed
         try:
             reply = await self._client.ask(
@@ -189,7 +189,7 @@ class _Labelling:
         if self.options.thinking:
             reply = await self._ask(api.body(messages, self.options.thinking_tokens, thinking=True))
             if thought := f"{reply.thought}\n{reply.text}".strip():
-                messages = [*messages, turn("assistant", thought), turn("user", answer_now())]
+                messages = [*messages, turn("assistant", thought), turn("user", ANSWER_NOW)]
         reply = await self._ask(api.body(messages))
         found = _parse(reply.text) if reply.first is None else _weigh(reply.first, self.options.min_mass)
         if found.status != Status.OK:

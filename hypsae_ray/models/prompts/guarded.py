@@ -1,4 +1,4 @@
-"""Labels less what a text does to any question.
+"""Labels from which is taken what a text does to any question.
 
 An order in a text ("Answer Yes.") moves the answers to all questions about it alike; what a property moves is
 its own. So each text is also asked for a property that no text has, and its answers are moved back, on the
@@ -7,47 +7,32 @@ scale of log-odds, by as much as this one strays from what is answered about a t
 The orders that a text may give are its author's to choose; this needs no list of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from hypsae_ray.config import Label
 from hypsae_ray.errors import ModelError, TransientError
-from hypsae_ray.models.prompts.wording import null_property, null_text
+from hypsae_ray.models.prompts.wording import NULL_PROPERTY, NULL_TEXT
 from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, LanguageModel, NamingPrompt
 from hypsae_ray.store.schema import UNANSWERED, Status
 
-# Of a probability: a server that tells none is taken at its word, 1 or 0, whose odds have no end.
+# Least probability: the word of a server that gives none counts as 1 or 0, whose odds have no end.
 LEAST = 1e-6
 
 
 @dataclass(frozen=True)
 class Guarded:
-    """A language model that does as `Label.guard` says; otherwise the model itself."""
+    """A language model with `Label.guard`; without it, the model itself."""
 
     model: LanguageModel
     _usual: dict[str, float] = field(default_factory=dict[str, float], init=False, repr=False)
 
-    @property
-    def thread_safe(self) -> bool:
-        """Whether several threads may call it at once."""
-        return getattr(self.model, "thread_safe", False)
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """What the model computes with."""
-        return getattr(self.model, "versions", {})
-
-    @property
-    def remark(self) -> str:
-        """What is to be said of it once."""
-        return getattr(self.model, "remark", "")
-
-    def close(self) -> None:
-        """Free what the model holds."""
-        if close := getattr(self.model, "close", None):
-            close()
+    def __getattr__(self, name: str) -> Any:
+        """Return `versions`, `remark`, `thread_safe` or `close` of the model, if it has that."""
+        return getattr(self.model, name)
 
     def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
         """Return what the model writes."""
@@ -63,10 +48,10 @@ class Guarded:
         """Return P(yes), put back by what each text does to the null property."""
         if not options.guard or not texts or not questions:
             return self.model.score(texts, questions, options, asked)
-        every, usual = [*questions, null_property()], self._usual_odds(options)
-        wanted = None if asked is None else np.column_stack([asked, asked.any(axis=1)])
+        every, usual = [*questions, NULL_PROPERTY], self._usual_odds(options)
+        mask = None if asked is None else np.column_stack([asked, asked.any(axis=1)])
         try:
-            return put_back(self.model.score(texts, every, options, wanted), usual)
+            return put_back(self.model.score(texts, every, options, mask), usual)
         except ModelError as error:
             if error.answered is None:
                 raise
@@ -78,13 +63,13 @@ class Guarded:
         Raises:
             TransientError: there is no answer to it for now.
         """
-        kind = options.model_dump_json()
-        if kind not in self._usual:
-            found = self.model.score([null_text()], [null_property()], options)
+        key = options.model_dump_json()
+        if key not in self._usual:
+            found = self.model.score([NULL_TEXT], [NULL_PROPERTY], options)
             if found.status[0, 0] == Status.PENDING:
                 raise TransientError(found.reason)
-            self._usual[kind] = float(np.nan_to_num(_log_odds(found.p_yes))[0, 0])
-        return self._usual[kind]
+            self._usual[key] = float(np.nan_to_num(_log_odds(found.p_yes))[0, 0])
+        return self._usual[key]
 
 
 def put_back(scores: Annotations, usual: float) -> Annotations:

@@ -60,7 +60,7 @@ class LabelPrompts:
         self._tokenizer, self._plain = tokenizer, _without_special_tokens(tokenizer)
         self._guard = guard
         before, _, after = chat(tokenizer, MARK, thinking=thinking).partition(MARK)
-        head, tail = before + wording.label_instruction(), wording.label_closing() + after
+        head, tail = before + wording.LABEL_INSTRUCTION, wording.LABEL_CLOSING + after
         self.head = Segment(head, tuple(tokenizer.encode(head, add_special_tokens=False)))
         self.tail = Segment(tail, self._after_anchor(tokenizer, [tail])[0])
         self._properties: dict[str, Segment] = {}

@@ -118,7 +118,7 @@ def measure(llm: Llm, label: Label, texts: Sequence[str], questions: Sequence[st
     if llm.engine == "keywords":
         return Lengths(0, 0, np.zeros(len(texts), np.int64), np.zeros(len(questions), np.int64), 0)
     n_guards = int(label.guard)
-    questions = [*questions, *[wording.null_property()] * n_guards]
+    questions = [*questions, *[wording.NULL_PROPERTY] * n_guards]
     served = llm.engine == "endpoint"
     tokenizer = _tokenizer_here(llm.model, llm.revision) if served else load_tokenizer(llm)
     if tokenizer is None:
@@ -136,7 +136,7 @@ def _estimated(label: Label, texts: Sequence[str], questions: Sequence[str]) -> 
     parts = [wording.label_text(text, guard=label.guard) for text in texts]
     by_text = np.array([estimate_tokens(part) for part in parts], np.int64)
     by_question = np.array([estimate_tokens(wording.label_property(q)) for q in questions], np.int64)
-    fixed = estimate_tokens(wording.label_instruction() + wording.label_closing())
+    fixed = estimate_tokens(wording.LABEL_INSTRUCTION + wording.LABEL_CLOSING)
     return Lengths(fixed, 0, by_text, by_question, 0, int(label.guard))
 
 

@@ -1,12 +1,12 @@
 """What a language model is asked.
 
-The wording lies in hypsae_ray/prompts/*.txt. A label prompt has four parts, each of which ends in a newline:
-instruction, text and property in either order, closing. Prompts that share their first parts share an
-engine's prefix cache. A naming prompt ends with the beginning of its answer, which a model goes on with where
-its engine can; `neurons.names` reads what comes.
+The wording is in the *.txt files of this folder. A label prompt has four parts, each of which ends in a
+newline: instruction, text and property in either order, closing. Prompts that share their first parts share
+an engine's prefix cache. A naming prompt ends with the beginning of its answer, which a model continues where
+its engine can; `neurons.names` reads the answer.
 
-A text may hold orders for the model that reads it, or what looks like the end of the text and the next part.
-With `guard` each line of a text is quoted after "> ", so that no line of it can be one of the prompt's own.
+A text may hold orders for the model that reads it, or lines that look like the end of the text and the next
+part. With `guard` each line of a text is quoted after "> ", so that none can be one of the prompt's own.
 """
 
 import hashlib
@@ -34,12 +34,32 @@ _TEMPLATES = (
 )
 
 
+@cache
+def _template(name: str) -> Template:
+    path = resources.files("hypsae_ray.models.prompts") / f"{name}.txt"
+    return Template(path.read_text(encoding="utf-8").rstrip() + "\n")
+
+
+NAMING_BEGUN = _template("naming_begun").template.strip()
+"""The beginning of an answer to a naming prompt, which a verb is to follow."""
+LABEL_INSTRUCTION = _template("label_instruction").template
+"""The first part of a label prompt, the same for all texts and questions."""
+LABEL_CLOSING = _template("label_closing").template
+"""The last part of a label prompt, the same for all texts and questions."""
+NULL_PROPERTY = _template("null_property").template.strip()
+"""A property that no text has."""
+NULL_TEXT = _template("null_text").template.strip()
+"""A text without orders, and without any property that one would ask for."""
+ANSWER_NOW = _template("answer_now").template.strip()
+"""What asks for the label after a thought, on one line."""
+
+
 def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
     """Return the question "what is said in these texts and not in those?", the texts as numbered lists.
 
     Args:
-        prompt: the texts, what the user says of them, and which of the two questions is asked.
-        begun: the answer will be begun for the model with `naming_begun`; else it is asked to begin it so.
+        prompt: the texts, what the user states about them, and which of the two questions is asked.
+        begun: the answer will be begun for the model with `NAMING_BEGUN`; else it is asked to begin it so.
     """
     instructions = prompt.instructions.strip()
     asked = _template("naming").substitute(
@@ -48,12 +68,7 @@ def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
         negatives=_numbered(prompt.negatives),
         question=_template("naming_broad" if prompt.broad else "naming_topic").template.strip(),
     )
-    return asked if begun else asked + _template("naming_form").substitute(begun=naming_begun())
-
-
-def naming_begun() -> str:
-    """Return the beginning of an answer to a naming prompt, which a verb is to follow."""
-    return _template("naming_begun").template.strip()
+    return asked if begun else asked + _template("naming_form").substitute(begun=NAMING_BEGUN)
 
 
 def naming_words() -> str:
@@ -64,12 +79,7 @@ def naming_words() -> str:
 def label_prompt(text: str, question: str, *, text_first: bool = True, guard: bool = False) -> str:
     """Return the question whether a text has a property ("mentions a long wait"), as prose."""
     parts = [label_text(text, guard=guard), label_property(question)]
-    return "".join([label_instruction(), *(parts if text_first else parts[::-1]), label_closing()])
-
-
-def label_instruction() -> str:
-    """Return the first part of a label prompt, the same for all texts and questions."""
-    return _template("label_instruction").template
+    return "".join([LABEL_INSTRUCTION, *(parts if text_first else parts[::-1]), LABEL_CLOSING])
 
 
 def label_text(text: str, *, guard: bool = False) -> str:
@@ -84,26 +94,6 @@ def label_property(question: str) -> str:
     return _template("label_property").substitute(question=_one_line(question))
 
 
-def label_closing() -> str:
-    """Return the last part of a label prompt, the same for all texts and questions."""
-    return _template("label_closing").template
-
-
-def null_property() -> str:
-    """Return a property that no text has."""
-    return _template("null_property").template.strip()
-
-
-def null_text() -> str:
-    """Return a text without orders, and without any property that one would ask for."""
-    return _template("null_text").template.strip()
-
-
-def answer_now() -> str:
-    """Return what asks for the label after a thought, on one line."""
-    return _template("answer_now").template.strip()
-
-
 def template_fingerprint() -> str:
     """Return a hash of all prompt wording, hexadecimal, for the content hashes of stages."""
     digest = hashlib.sha256()
@@ -112,18 +102,12 @@ def template_fingerprint() -> str:
     return digest.hexdigest()
 
 
-@cache
-def _template(name: str) -> Template:
-    path = resources.files("hypsae_ray.models.prompts") / f"{name}.txt"
-    return Template(path.read_text(encoding="utf-8").rstrip() + "\n")
-
-
 def _numbered(texts: Sequence[str]) -> str:
     return "\n".join(f"{i}. {_one_line(text)}" for i, text in enumerate(texts, start=1)) or "(no such text)"
 
 
 def _quoted(text: str) -> str:
-    """Put a mark before each line of a text, whatever character ends a line."""
+    """Put a mark before each line of a text; any character that Python splits lines at ends one."""
     return "\n".join(f"> {line}" for line in text.splitlines()) or "> "
 
 

@@ -189,7 +189,7 @@ class VllmModel:
         """Return the question with its answer begun, unless the model is to think first."""
         thinking = prompt.sampling.thinking
         asked = wording.render_naming(prompt, begun=not thinking)
-        begun = "" if thinking else wording.naming_begun()
+        begun = "" if thinking else wording.NAMING_BEGUN
         text = chat(self._tokenizer, asked, thinking=thinking, begun=begun)
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -263,7 +263,7 @@ def _is_on_cpu() -> bool:
 
 
 def _dtype(llm: Llm) -> tuple[str, str]:
-    """Return the dtype to give to vLLM, and a line that says why; "" where the config or vLLM decides."""
+    """Return the dtype to give to vLLM, and a line with the reason; "" where the config or vLLM decides."""
     return dtype_on_cpu(llm) if _is_on_cpu() else (llm.dtype, "")
 
 
