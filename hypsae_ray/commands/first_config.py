@@ -1,7 +1,5 @@
 """`hypsae init`: look at a data file, and write the config that a first run needs."""
 
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,26 @@ from hypsae_ray.errors import ConfigError, InputError
 
 ROWS_READ = 100_000  # by which columns are guessed; the others are only counted
 HOLDOUT_FRACTION = 0.3
-ROWS_PER_HYPOTHESIS, LEAST_HYPOTHESES = 15, 5  # of the holdout: the joint model has a coefficient for each
-LONG_WORDS = 300  # of the median text: what stands behind is not seen, as the default model reads 256 tokens
+ROWS_PER_HYPOTHESIS, MIN_HYPOTHESES = 15, 5  # of the holdout: the joint model has a coefficient for each
+LONG_WORDS = 300  # of the median text: the default model reads 256 tokens, and not what follows
 GROUP_ADVICE = "these values repeat: take it in if rows that share one belong together"
 
 
-def write_config(place: str, out: str | None = None, **known: str | None) -> tuple[Path, str]:
+def write_config(data: str, out: str | None = None, **known: str | None) -> tuple[Path, str]:
     """Write a config for a data file, and return where it is and its text.
 
     Args:
-        place: a file, glob or folder of JSONL, CSV or Parquet.
+        data: a file, glob or folder of JSONL, CSV or Parquet.
         out: the config file; None: named after the data, in the current folder.
-        known: columns that need not be guessed: text, target, group.
+        known: columns that are not to be guessed: text, target, group.
 
     Raises:
         InputError: the data cannot be read, lack a column, or hold no texts or no numbers.
         ConfigError: the config file is there already, or cannot be written.
     """
-    path = Path(out or f"{Path(place.rstrip('/*')).stem.partition('.')[0]}.yaml")
-    frame, n_rows = _look(find_files(place), [name for name in known.values() if name])
-    text = compose(place, guess(frame, **known), n_rows, len(frame) == n_rows)
+    path = Path(out or f"{Path(data.rstrip('/*')).stem.partition('.')[0]}.yaml")
+    frame, n_rows = _look(find_files(data), [name for name in known.values() if name])
+    text = compose(data, guess(frame, **known), n_rows, len(frame) == n_rows)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -48,13 +46,12 @@ def write_config(place: str, out: str | None = None, **known: str | None) -> tup
 def _look(files: list[DataFile], known: list[str]) -> tuple[pd.DataFrame, int]:
     """Return the first rows with the columns that all files have, and the number of all rows."""
     counts = [columns_in(file) for file in files]
-    there = [name for name in counts[0] if all(count[name] == 1 for count in counts)]
-    if lacking := [name for name in known if name not in there]:
-        raise InputError(f"{files[0].path}: no column {lacking[0]!r}; it has {', '.join(there)}")
-    frames: Iterator[pd.DataFrame] = chain.from_iterable(read_frames(file, there) for file in files)
+    common = [name for name in counts[0] if all(count[name] == 1 for count in counts)]
+    if lacking := [name for name in known if name not in common]:
+        raise files[0].no_column(lacking[0], common)
     kept: list[pd.DataFrame] = []
     n_rows = 0
-    for frame in frames:
+    for frame in (frame for file in files for frame in read_frames(file, common)):
         if n_rows < ROWS_READ:
             kept.append(frame)
         n_rows += len(frame)
@@ -63,11 +60,11 @@ def _look(files: list[DataFile], known: list[str]) -> tuple[pd.DataFrame, int]:
     return pd.concat(kept, ignore_index=True), n_rows
 
 
-def compose(place: str, found: Guess, n_rows: int, whole: bool) -> str:
+def compose(path: str, found: Guess, n_rows: int, whole: bool) -> str:
     """Return the text of a config.
 
     Args:
-        place: the data.
+        path: of the data.
         found: its columns.
         n_rows: its rows.
         whole: whether all rows were looked at.
@@ -78,7 +75,7 @@ def compose(place: str, found: Guess, n_rows: int, whole: bool) -> str:
     pieces = 1 if chunk is None else found.words / (chunk.words - chunk.overlap)
     shape = TrainSae().sized(int(usable * pieces * (1 - of_holdout) * (1 - val_fraction))).shape
     data = [
-        ("train", place, ""),
+        ("train", path, ""),
         ("holdout_fraction", of_holdout, "for the tests, read by nothing else; or holdout: FILE"),
         ("text", found.text, ""),
         ("chunk", chunk and {"words": chunk.words, "overlap": chunk.overlap}, _long(found)),
@@ -103,9 +100,9 @@ def compose(place: str, found: Guess, n_rows: int, whole: bool) -> str:
 
 
 def _few_hypotheses(n_holdout: int) -> list[str]:
-    usual, n = Select().n, max(LEAST_HYPOTHESES, n_holdout // ROWS_PER_HYPOTHESIS)
-    said = f"hypotheses; {usual} want some {usual * ROWS_PER_HYPOTHESIS} texts that test them"
-    return [f"select: {{n: {n}}}  # {said}"] if n < usual else []
+    usual, n = Select().n, max(MIN_HYPOTHESES, n_holdout // ROWS_PER_HYPOTHESIS)
+    comment = f"hypotheses; {usual} need some {usual * ROWS_PER_HYPOTHESIS} texts that test them"
+    return [f"select: {{n: {n}}}  # {comment}"] if n < usual else []
 
 
 def _long(found: Guess) -> str:
@@ -122,8 +119,8 @@ def _others(what: str, columns: tuple[str, ...]) -> str:
 
 def _line(name: str, value: Any, comment: str = "") -> str:
     if isinstance(value, dict):
-        said = yaml.safe_dump(value, default_flow_style=True).strip()
+        written = yaml.safe_dump(value, default_flow_style=True).strip()
     else:
-        said = yaml.safe_dump([value], allow_unicode=True, width=10_000)[2:].strip()
-    line = f"{name}: {said}"
+        written = yaml.safe_dump([value], allow_unicode=True, width=10_000)[2:].strip()
+    line = f"{name}: {written}"
     return f"{line}  # {comment}" if comment else line

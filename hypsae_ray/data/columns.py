@@ -15,7 +15,7 @@ the reason MISSING: whether that is bad depends on the column.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,6 @@ from hypsae_ray.data.values import (
 )
 
 __all__ = ["MISSING", "Typed", "is_missing", "names", "numbers", "shown", "texts"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,14 +74,13 @@ def names(column: "pd.Series[Any]") -> Typed:
     ['5', '5', '5', '5', 'a', '007', 'True', None, None]
     """
     bits = exact_bits(column.dtype)
-    values, reasons = _typed(column, lambda value: read_name(value, bits))
-    return _as_typed(column, np.array(values, dtype=object), reasons)
+    return _read(column, lambda value: read_name(value, bits))
 
 
 def numbers(column: "pd.Series[Any]", decimal: Decimals = ".") -> Typed:
     """Return the numbers of a column as float64; True and yes are 1, False and no are 0.
 
-    Truth values stand for numbers only where the column holds nothing but them and 0 and 1.
+    Truth values are numbers only where the column holds nothing but them and 0 and 1.
 
     Args:
         column: any values.
@@ -95,18 +92,19 @@ def numbers(column: "pd.Series[Any]", decimal: Decimals = ".") -> Typed:
     [5.0, 1234.5, nan, nan, nan]
     """
     if (stored := _stored_numbers(column)) is not None:
-        values, reasons = stored, np.full(len(column), "", dtype=object)
-        reasons[np.isnan(values)] = MISSING
-        reasons[np.isinf(values)] = [f"{value} is not a finite number" for value in values[np.isinf(values)]]
-        return _as_typed(column, np.where(np.isfinite(values), values, np.nan), reasons)
-    found, reasons = _typed(column, lambda value: read_number(value, decimal))
-    if decimal == "." and any(COMMA in reason for reason in reasons):
+        reasons = np.full(len(column), "", dtype=object)
+        reasons[np.isnan(stored)] = MISSING
+        reasons[np.isinf(stored)] = [f"{value} is not a finite number" for value in stored[np.isinf(stored)]]
+        values = np.where(np.isfinite(stored), stored, np.nan)
+        return Typed(values, pd.Series(reasons, index=column.index, dtype=object))
+    read = _read(column, lambda value: read_number(value, decimal))
+    if decimal == "." and any(COMMA in reason for reason in read.reasons):
         return numbers(column, None)
-    values = np.array([math.nan if value is None else value for value in found], dtype=np.float64)
+    values = np.array([math.nan if value is None else value for value in read.values], dtype=np.float64)
     if (words := _stray_words(column, values)).any():
         values[words] = np.nan
-        reasons[words] = [f"{shown(value)} is not a number" for value in column[words]]
-    return _as_typed(column, values, reasons)
+        read.reasons.loc[words] = [f"{shown(value)} is not a number" for value in column[words]]
+    return Typed(values, read.reasons)
 
 
 def texts(column: "pd.Series[Any]") -> Typed:
@@ -115,25 +113,19 @@ def texts(column: "pd.Series[Any]") -> Typed:
     >>> texts(pd.Series(["fine", " ", None, 5], dtype=object)).reasons.tolist()
     ['', 'missing', 'missing', '5 is not a text']
     """
-    values, reasons = _typed(column, read_text)
-    return _as_typed(column, np.array(values, dtype=object), reasons)
+    return _read(column, read_text)
 
 
-def _as_typed(column: "pd.Series[Any]", values: npt.NDArray[Any], reasons: npt.NDArray[Any]) -> Typed:
-    return Typed(values, cast("pd.Series[str]", pd.Series(reasons, index=column.index, dtype=object)))
-
-
-def _typed(column: "pd.Series[Any]", read: Callable[[Any], T]) -> tuple[list[T | None], npt.NDArray[Any]]:
+def _read(column: "pd.Series[Any]", read: Callable[[Any], Any]) -> Typed:
     """Read every value by `read`, which raises ValueError with the reason where it cannot be used."""
-    values: list[T | None] = []
+    values = np.full(len(column), None, dtype=object)
     reasons = np.full(len(column), "", dtype=object)
     for i, value in enumerate(column.tolist()):
         try:
-            values.append(read(value))
+            values[i] = read(value)
         except ValueError as error:
-            values.append(None)
             reasons[i] = str(error)
-    return values, reasons
+    return Typed(values, pd.Series(reasons, index=column.index, dtype=object))
 
 
 def _stored_numbers(column: "pd.Series[Any]") -> Floats | None:

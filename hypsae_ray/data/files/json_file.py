@@ -17,7 +17,7 @@ FIRST_ROWS = 10_000
 _BLOCK = 1 << 20
 _BETWEEN = re.compile(r"[\s,]*")
 _ABSENT = object()
-_TWICE = object()  # the value of a key that stands twice in its object
+_TWICE = object()  # the value of a key that occurs twice in its object
 
 
 def read(
@@ -32,7 +32,7 @@ def read(
 
 
 def columns_in(file: DataFile, dialect: Dialect) -> Counter[str]:
-    """Return the names in the first rows, 2 for those that stand twice in a row."""
+    """Return the names in the first rows, 2 for those that occur twice in a row."""
     names: Counter[str] = Counter()
     with open_text(file, dialect.encoding) as text:
         for row in islice(_rows(file, text), FIRST_ROWS):
@@ -88,7 +88,7 @@ def _items(file: DataFile, buffer: str, text: IO[str]) -> Iterator[dict[str, Any
 
 
 def _may_be_cut(error: json.JSONDecodeError, buffer: str) -> bool:
-    """Tell whether more text may mend it: it broke off at the end, or within a string."""
+    """Tell whether more text may complete it: it ends at the end of the buffer, or within a string."""
     return error.msg.startswith("Unterminated string") or error.pos >= len(buffer) - 16
 
 
