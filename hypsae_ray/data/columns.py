@@ -103,7 +103,8 @@ def numbers(column: "pd.Series[Any]", decimal: Decimals = ".") -> Typed:
     values = np.array([math.nan if value is None else value for value in read.values], dtype=np.float64)
     if (words := _stray_words(column, values)).any():
         values[words] = np.nan
-        read.reasons.loc[words] = [f"{shown(value)} is not a number" for value in column[words]]
+        not_numbers = column.map(lambda value: f"{shown(value)} is not a number")
+        return Typed(values, read.reasons.mask(words, not_numbers))
     return Typed(values, read.reasons)
 
 
