@@ -2,7 +2,7 @@
 
 An actor reads the texts of a shard, asks the model, and writes the annotations; only a short report comes
 back. What was annotated is written even where other pairs of the shard failed; the name of such a file tells
-which pairs it holds. After a failure that may pass, what is left of a shard is retried when the others are done.
+which pairs it holds. After a failure that may pass, what is left is retried when the other shards are done.
 """
 
 import logging

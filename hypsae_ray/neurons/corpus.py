@@ -1,4 +1,4 @@
-"""The training texts as naming and fidelity see them: distinct texts, and how each neuron fires on them."""
+"""The distinct training texts, and how each neuron fires on them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ import scipy.sparse as sp
 
 @dataclass(frozen=True)
 class Corpus:
-    """Distinct texts: where one stands in several rows, the first row speaks for all.
+    """Distinct texts: of equal ones the first row is kept.
 
     Attributes:
-        row_ids: (n,) int64, of the row that stands for each text.
+        row_ids: (n,) int64, of the first row with each text.
         fired: (n, M) sparse activations.
     """
 

@@ -89,7 +89,7 @@ def _firing(activation: Floats) -> Ints:
 
 
 def _taking_turns(upper: Ints, n_candidates: int, wanted: int, rng: np.random.Generator) -> Ints:
-    """The strongest of the upper half at the places of even candidates, a draw of the rest at the others."""
+    """The strongest of the upper half for even candidates, a draw of the rest for the others."""
     pool = upper[:wanted].copy()
     odd = np.arange(len(pool)) % n_candidates % 2 == 1
     n_strong = int((~odd).sum())

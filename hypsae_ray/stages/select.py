@@ -1,4 +1,4 @@
-"""Stage `select`: the neurons that go with the target, on the training texts or, of chunks, documents."""
+"""Stage `select`: the neurons associated with the target, over training texts or, of chunks, documents."""
 
 from dataclasses import replace
 
