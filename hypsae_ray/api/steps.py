@@ -354,8 +354,8 @@ def _neurons(neurons: Any, n_neurons: int) -> list[int]:
 
 def _of_kind(name: str, value: Any, kind: type[Kind]) -> Kind:
     if not isinstance(value, kind):
-        expected = f"hypsae_ray.config.{kind.__name__}"
-        raise InputError(f"{name}: wanted is a {expected}, not {columns.shown(value)}")
+        package = "hypsae_ray" if kind is Settings else "hypsae_ray.config"
+        raise InputError(f"{name}: wanted is a {package}.{kind.__name__}, not {columns.shown(value)}")
     return value
 
 
