@@ -83,21 +83,19 @@ def _mean(target: Floats, groups: Ints | None) -> tuple[float, float, float]:
 
 def _trend(j: int, fired: Floats, target: Floats, groups: Ints | None) -> dict[str, float | str]:
     firing = fired > 0
-    unknown = dict.fromkeys(("slope", "slope_se", "slope_ci_low", "slope_ci_high", "slope_pval"), math.nan)
-    blank: dict[str, float | str] = {"hypothesis_id": j, **unknown}
-    few = firing.sum() < _LEAST or (groups is not None and len(np.unique(groups[firing])) < BINS)
-    if few or np.ptp(fired[firing]) == 0 or np.ptp(target[firing]) == 0:
-        return blank | {"verdict": "too few firing texts" if few else "nothing varies"}
-    sample = Sample(
-        LabelArray(_ranks(fired[firing])[:, None]), target[firing], None if groups is None else groups[firing]
-    )
-    design = make_design(sample, np.zeros(1, dtype=np.int64), centred=True)
-    (moments,) = sum_moments(design)
-    found = fit_linear(design, moments, "HC3" if groups is None else "cluster").estimates
-    low, high = found.interval(0.95)[1].tolist()
-    slope, pval = float(found.value[1]), float(found.pval[1])
-    verdict = "no trend seen" if not pval < 0.05 else "rises" if slope > 0 else "falls"
-    return {
-        "hypothesis_id": j, "slope": slope, "slope_se": float(found.se[1]), "slope_ci_low": low,
-        "slope_ci_high": high, "slope_pval": pval, "verdict": verdict,
-    }  # fmt: skip
+    fired, target, groups = fired[firing], target[firing], None if groups is None else groups[firing]
+    slope = se = low = high = pval = math.nan
+    if len(fired) < _LEAST or (groups is not None and len(np.unique(groups)) < BINS):
+        verdict = "too few firing texts"
+    elif np.ptp(fired) == 0 or np.ptp(target) == 0:
+        verdict = "nothing varies"
+    else:
+        sample = Sample(LabelArray(_ranks(fired)[:, None]), target, groups)
+        design = make_design(sample, np.zeros(1, dtype=np.int64), centred=True)
+        (moments,) = sum_moments(design)
+        found = fit_linear(design, moments, "HC3" if groups is None else "cluster").estimates
+        slope, se, pval = (float(values[1]) for values in (found.value, found.se, found.pval))
+        low, high = found.interval(0.95)[1].tolist()
+        verdict = "no trend seen" if not pval < 0.05 else "rises" if slope > 0 else "falls"
+    row = {"slope": slope, "slope_se": se, "slope_ci_low": low, "slope_ci_high": high, "slope_pval": pval}
+    return {"hypothesis_id": j, **row, "verdict": verdict}

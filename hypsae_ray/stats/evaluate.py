@@ -2,12 +2,12 @@
 
 1. Each hypothesis alone: its prevalence and separation score (`separation`).
 2. All together, on the rows without a missing label: OLS, logit or Poisson on a constant or fixed effects,
-   covariates, and every hypothesis that is no combination of others (`design`, `linear`, `glm`). One with
+   covariates, and every hypothesis that is no combination of others (`regression`). One with
    labels on fewer than half of the rows would cost the others theirs, and is left out.
 3. P-values adjusted for the number of hypotheses given, those that failed included (`multiplicity`).
    Significant is an adjusted p-value of the joint model below alpha.
 4. How well all of them predict the target, cross-fitted (`chain`), and whether at all (`signal`).
-5. What the numbers rest on, and where that does not hold (`diagnostics`).
+5. What the numbers rest on, and where that does not hold (`notes`).
 
 | task | target | joint model | effects in units of |
 |---|---|---|---|
@@ -166,9 +166,7 @@ def _signal(analysis: Analysis, options: Evaluate) -> dict[str, Any]:
         return {}
     rng = np.random.default_rng([options.random_state, 2])
     found = signal_test(analysis.design, analysis.total, options.n_permutations, rng)
-    if not found.draws:
-        return {}
-    return {"signal_r2": found.r2, "signal_pval": found.pval, "signal_draws": found.draws}
+    return {f"signal_{name}": value for name, value in vars(found).items()} if found.draws else {}
 
 
 def _details(analysis: Analysis, value: Value) -> dict[str, pd.DataFrame]:
@@ -210,27 +208,29 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     for one in samples:
         check(one, "classification", options)
     analyses = [analyse(one, kind_of("classification", one, options.cov_type), options) for one in samples]
-    joint, alone = _correct(analyses, options)
-    tables = [table_of(*parts, options.alpha) for parts in zip(analyses, joint, alone, strict=True)]
-    for one, part in zip(classes, tables, strict=True):
-        part.insert(1, "target_class", one)
-    table = pd.concat(tables, ignore_index=True)
-    by_class = [_class_row(one, a, options) for one, a in zip(classes, analyses, strict=True)]
-    summary = pd.DataFrame(by_class)
+    tables, summary, notes = [], [], []
+    for one, analysis, joint, alone in zip(classes, analyses, *_correct(analyses, options), strict=True):
+        tables.append(table_of(analysis, joint, alone, options.alpha))
+        tables[-1].insert(1, "target_class", one)
+        row = {"target_class": one, "n": int(analysis.sample.target.sum()), "model": analysis.fit.model}
+        value = predictive_value(analysis, {}, options)
+        summary.append({**row, **value.metrics, **_signal(analysis, options)})
+        notes += [f"class {one:g}: {note}" for note in notes_of(analysis)]
+    table, by_class = pd.concat(tables, ignore_index=True), pd.DataFrame(summary)
     metrics = {
         "task": "multiclass",
-        **_counts(analyses[0], table, joint[0], options),
+        **_counts(analyses[0], table, joint, options),
         "n_classes": len(classes),
         "auc": float(np.mean([a.fit.metrics.get("auc", np.nan) for a in analyses])),
-        **{f"{name}_cross_fitted": _mean_of(summary, f"{name}_cross_fitted") for name in ("auc", "auprc")},
+        **{
+            f"{name}_cross_fitted": float(by_class.get(f"{name}_cross_fitted", pd.Series([np.nan])).mean())
+            for name in ("auc", "auprc")
+        },
     }
-    p_values = [row["signal_pval"] for row in by_class if "signal_pval" in row]
+    p_values = [row["signal_pval"] for row in summary if "signal_pval" in row]
     if p_values:  # of so many tests, by Bonferroni
         metrics["signal_pval"] = min(1.0, min(p_values) * len(p_values))
-    notes = [
-        f"class {one:g}: {note}" for one, a in zip(classes, analyses, strict=True) for note in notes_of(a)
-    ]
-    details = {"classes": summary, "redundancy": analyses[0].agreement.pairs()}
+    details = {"classes": by_class, "redundancy": analyses[0].agreement.pairs()}
     return Evaluation(table, metrics, notes, _filled(details))
 
 
@@ -238,29 +238,20 @@ def _filled(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def _mean_of(table: pd.DataFrame, column: str) -> float:
-    return float(table[column].mean()) if column in table else float("nan")
-
-
-def _class_row(one: float, analysis: Analysis, options: Evaluate) -> dict[str, Any]:
-    value, n = predictive_value(analysis, {}, options), int(analysis.sample.target.sum())
-    row = {"target_class": one, "n": n, "model": analysis.fit.model}
-    return {**row, **value.metrics, **_signal(analysis, options)}
-
-
 def check(sample: Sample, task: Task, options: Evaluate) -> None:
     """Raise ValueError if parts of a sample do not fit together or the task."""
     if task not in get_args(Task):
         raise ValueError(f"task {task!r} is none of {', '.join(get_args(Task))}")
-    if not np.isfinite(sample.target).all():
+    y, w, covariates = sample.target, sample.weights, sample.covariates
+    if not np.isfinite(y).all():
         raise ValueError("the target holds values that are not finite")
-    if task == "classification" and not np.isin(sample.target, (0, 1)).all():
+    if task == "classification" and not np.isin(y, (0, 1)).all():
         raise ValueError("in classification the target must be 0 or 1")
-    if task == "count" and not ((sample.target >= 0) & (sample.target == np.rint(sample.target))).all():
+    if task == "count" and not ((y >= 0) & (y == np.rint(y))).all():
         raise ValueError("of counts the target must be whole numbers of 0 or more")
-    if sample.weights is not None and not (np.isfinite(sample.weights) & (sample.weights > 0)).all():
+    if w is not None and not (np.isfinite(w) & (w > 0)).all():
         raise ValueError("weights must be finite and above 0")
-    if sample.covariates is not None and not np.isfinite(sample.covariates).all():
+    if covariates is not None and not np.isfinite(covariates).all():
         raise ValueError("covariates hold values that are not finite")
     if options.cov_type == "cluster" and sample.groups is None:
         raise ValueError("cluster-robust errors need groups")

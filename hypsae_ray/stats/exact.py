@@ -36,22 +36,6 @@ class Result:
     ci_high: float = math.nan
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """Sums over the texts that each permutation puts on the smaller side, (B,): their target and its square.
-
-    `own` counts those of them that are on that side in the data, and `own_target` sums their target: what a
-    shift of that side changes.
-    """
-
-    size: int
-    complete: bool
-    target: Floats
-    square: Floats
-    own: Floats
-    own_target: Floats
-
-
 def permutation_test(
     yes: Floats, no: Floats, rng: np.random.Generator, draws: int, level: float = 0.95
 ) -> Result:
@@ -67,27 +51,19 @@ def permutation_test(
     if len(yes) > len(no):
         turned = permutation_test(no, yes, rng, draws, level)
         return Result(turned.pval, -turned.ci_high, -turned.ci_low)
-    pool = np.concatenate([yes, no])
+    pool, size = np.concatenate([yes, no]), len(yes)
     pool = pool - pool.mean()
-    drawn = _draw(pool, len(yes), rng, draws)
-    if len(yes) < 2:
-        return Result(_p_of_shift(pool, drawn, 0.0))
+    complete = math.comb(len(pool), size) <= _ALL
+    chosen = np.array(list(combinations(range(len(pool)), size))) if complete else None
+    if chosen is None:
+        chosen = _subsets(len(pool), size, rng, draws)
+    test = _Permutations(pool, size, _Sums.of(pool, chosen), complete)
+    if size < 2:
+        return Result(test.p_value(0.0))
     score = float(yes.mean() - no.mean())
-    scale = abs(score) + 10 * float(pool.std()) + 1e-300
-    ends = [_last_not_rejected(pool, drawn, score, direction * scale, 1 - level) for direction in (-1.0, 1.0)]
-    return Result(_p_of_shift(pool, drawn, 0.0), ends[0], ends[1])
-
-
-def _draw(pool: Floats, size: int, rng: np.random.Generator, draws: int) -> _Draws:
-    n = len(pool)
-    complete = math.comb(n, size) <= _ALL
-    if complete:
-        chosen = np.array(list(combinations(range(n), size)), dtype=np.int64)
-    else:
-        chosen = _subsets(n, size, rng, draws)
-    picked, own = pool[chosen], chosen < size  # the first `size` of the pool are the smaller side
-    sums = (picked.sum(axis=1), (picked**2).sum(axis=1), own.sum(axis=1).astype(np.float64))
-    return _Draws(size, complete, *sums, (picked * own).sum(axis=1))
+    reach = abs(score) + 10 * float(pool.std()) + 1e-300
+    ends = [test.end(score, direction * reach, 1 - level) for direction in (-1.0, 1.0)]
+    return Result(test.p_value(0.0), ends[0], ends[1])
 
 
 def _subsets(n: int, size: int, rng: np.random.Generator, draws: int) -> npt.NDArray[np.int64]:
@@ -98,51 +74,69 @@ def _subsets(n: int, size: int, rng: np.random.Generator, draws: int) -> npt.NDA
     return chosen
 
 
-def _p_of_shift(pool: Floats, drawn: _Draws, shift: float) -> float:
-    """The p-value after `shift` is taken off the smaller side's target."""
-    own = pool[: drawn.size]
-    seen = _statistic(pool, drawn.size, shift, own.sum(), (own**2).sum(), float(drawn.size), own.sum())
-    all_draws = (drawn.target, drawn.square, drawn.own, drawn.own_target)
-    values = _statistic(pool, drawn.size, shift, *all_draws)
-    as_far = int((values >= seen - 1e-9 * (1 + abs(seen))).sum())
-    return as_far / len(values) if drawn.complete else (as_far + 1) / (len(values) + 1)
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over the texts that each permutation puts on the smaller side, (B,): their target and its square.
+
+    `own` counts those of them that are on that side in the data, and `own_target` sums their target: what a
+    shift of that side changes.
+    """
+
+    target: Floats
+    square: Floats
+    own: Floats
+    own_target: Floats
+
+    @classmethod
+    def of(cls, pool: Floats, chosen: npt.NDArray[np.int64]) -> "_Sums":
+        """Add up chosen texts (B, size); the first `size` of the pool are the smaller side."""
+        picked, own = pool[chosen], chosen < chosen.shape[1]
+        counts = own.sum(axis=1).astype(np.float64)
+        return cls(picked.sum(axis=1), (picked**2).sum(axis=1), counts, (picked * own).sum(axis=1))
 
 
-def _statistic(
-    pool: Floats,
-    size: int,
-    shift: float,
-    target: npt.ArrayLike,
-    square: npt.ArrayLike,
-    own: npt.ArrayLike,
-    own_target: npt.ArrayLike,
-) -> Floats:
-    """Absolute Welch's t of the drawn texts against the others; of means alone if only one is drawn."""
-    n, mine = len(pool), pool[:size]
-    sums = np.asarray(target) - shift * np.asarray(own)
-    squares = np.asarray(square) - 2 * shift * np.asarray(own_target) + shift**2 * np.asarray(own)
-    total = pool.sum() - shift * size
-    total_square = (pool**2).sum() - 2 * shift * mine.sum() + shift**2 * size
-    others, other_squares, rest = total - sums, total_square - squares, n - size
-    difference = np.abs(sums / size - others / rest)
-    if size < 2 or rest < 2:
-        return difference
-    scale = total_square / n + 1e-300
-    variance = np.maximum(squares - sums**2 / size, 0) / (size * (size - 1))
-    variance += np.maximum(other_squares - others**2 / rest, 0) / (rest * (rest - 1))
-    return difference / np.sqrt(np.maximum(variance, 1e-14 * scale))
+@dataclass(frozen=True)
+class _Permutations:
+    """The targets (n,), those of the smaller side first, and what permutations draw of them."""
 
+    pool: Floats
+    size: int
+    drawn: _Sums
+    complete: bool
 
-def _last_not_rejected(pool: Floats, drawn: _Draws, score: float, reach: float, alpha: float) -> float:
-    """The end of the interval on one side: the p-value of a shift falls from 1 at `score` as it goes away."""
-    if _p_of_shift(pool, drawn, score + reach) > alpha:
-        return math.copysign(math.inf, reach)
-    inside, outside = score, score + reach
-    while abs(outside - inside) >= 1e-6 * abs(reach):
-        middle = (inside + outside) / 2
-        rejected = _p_of_shift(pool, drawn, middle) <= alpha
-        inside, outside = (inside, middle) if rejected else (middle, outside)
-    return (inside + outside) / 2
+    def p_value(self, shift: float) -> float:
+        """Return the p-value after `shift` is taken off the smaller side's target."""
+        seen = float(self._statistic(_Sums.of(self.pool, np.arange(self.size)[None]), shift)[0])
+        values = self._statistic(self.drawn, shift)
+        as_far = int((values >= seen - 1e-9 * (1 + abs(seen))).sum())
+        return as_far / len(values) if self.complete else (as_far + 1) / (len(values) + 1)
+
+    def end(self, score: float, reach: float, alpha: float) -> float:
+        """Return one end of the interval: the p-value of a shift falls from 1 at `score` as it goes away."""
+        if self.p_value(score + reach) > alpha:
+            return math.copysign(math.inf, reach)
+        inside, outside = score, score + reach
+        while abs(outside - inside) >= 1e-6 * abs(reach):
+            middle = (inside + outside) / 2
+            rejected = self.p_value(middle) <= alpha
+            inside, outside = (inside, middle) if rejected else (middle, outside)
+        return (inside + outside) / 2
+
+    def _statistic(self, of: _Sums, shift: float) -> Floats:
+        """Absolute Welch's t of the drawn texts against the others; of means alone if only one is drawn."""
+        pool, size, rest = self.pool, self.size, len(self.pool) - self.size
+        sums = of.target - shift * of.own
+        squares = of.square - 2 * shift * of.own_target + shift**2 * of.own
+        total = pool.sum() - shift * size
+        total_square = (pool**2).sum() - 2 * shift * pool[:size].sum() + shift**2 * size
+        others, other_squares = total - sums, total_square - squares
+        difference = np.abs(sums / size - others / rest)
+        if size < 2 or rest < 2:
+            return difference
+        scale = total_square / len(pool) + 1e-300
+        variance = np.maximum(squares - sums**2 / size, 0) / (size * (size - 1))
+        variance += np.maximum(other_squares - others**2 / rest, 0) / (rest * (rest - 1))
+        return difference / np.sqrt(np.maximum(variance, 1e-14 * scale))
 
 
 def fisher_test(ones_yes: int, n_yes: int, ones_no: int, n_no: int) -> Result:

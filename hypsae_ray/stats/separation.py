@@ -46,16 +46,9 @@ PRESENCE, PAIRS = Contrast(), Contrast(1, -1, 0.5)
 
 @dataclass(frozen=True)
 class Separation:
-    """One separation score, in units of the target; NaN where `note` says why.
+    """One separation score in units of the target, with its 95 % interval and two-sided test.
 
-    Attributes:
-        score: the score.
-        se: its standard error.
-        ci_low: lower end of the 95 % interval.
-        ci_high: upper end of it.
-        pval: two-sided p-value.
-        test: which one; empty if there is none.
-        note: why a value is NaN, or what is unusual, else empty.
+    `test` names the test, empty if there is none; `note` says why a value is NaN.
     """
 
     score: float = math.nan
@@ -258,22 +251,16 @@ def _targets(
     sample: Sample, contrast: Contrast, columns: npt.NDArray[np.intp]
 ) -> Iterator[tuple[int, Floats, Floats]]:
     """Yield column, target of its yes texts, and of its no texts; some columns per reading of the labels."""
-    step = max(1, _GROUP_BYTES // (8 * max(sample.n, 1)))
+    step = max(1, _GROUP_BYTES // (16 * max(sample.n, 1)))
     for start in range(0, len(columns), step):
-        part = columns[start : start + step]
-        sides: dict[tuple[int, int], list[Floats]] = {
-            (int(j), side): [] for j in part for side in (contrast.yes, contrast.no)
-        }
-        for rows, labels in sample.blocks():
-            for (j, side), targets in sides.items():
-                targets.append(sample.target[rows][labels[:, j] == side])
-        for j in part.tolist():
-            yes, no = (np.concatenate(sides[j, side]) for side in (contrast.yes, contrast.no))
-            yield j, yes, no
+        some = columns[start : start + step]
+        labels = np.concatenate([block[:, some] for _, block in sample.blocks()])
+        for j, label in zip(some.tolist(), labels.T, strict=True):
+            yield j, sample.target[label == contrast.yes], sample.target[label == contrast.no]
 
 
-def _by_t(score: float, se: float, test: _Test, level: float = 0.95) -> Separation:
-    margin = float(stats.t.ppf((1 + level) / 2, test.df)) * se
+def _by_t(score: float, se: float, test: _Test) -> Separation:
+    margin = float(stats.t.ppf(0.975, test.df)) * se
     pval = 2 * float(stats.t.sf(abs(score) / se, test.df))
     return Separation(score, se, score - margin, score + margin, pval, test.name)
 
@@ -336,8 +323,9 @@ def _null_scores(sides: Sides, j: int, cells: _GroupCells, column: int) -> tuple
 
 
 def _one_sided(n_yes: int, n_no: int, contrast: Contrast) -> str:
+    pairs = contrast.no != 0
     if n_yes + n_no == 0:
-        return "no text has a usable label" if contrast.no == 0 else "no pair of texts differs in it"
-    if contrast.no != 0:
+        return "no pair of texts differs in it" if pairs else "no text has a usable label"
+    if pairs:
         return "it is always the same text of a pair that has it: nothing to compare with"
     return "every labelled text has it: nothing to compare with" if n_yes else "no labelled text has it"

@@ -142,11 +142,8 @@ class _Sums:
 
     def fit(self, penalties: Floats) -> Floats:
         """Return constant and coefficients for each penalty, (1 + d, penalties)."""
-        weight, mean, y_mean = (
-            self.gram[0, 0],
-            self.gram[0, 1:] / self.gram[0, 0],
-            self.cross[0] / self.gram[0, 0],
-        )
+        weight = self.gram[0, 0]
+        mean, y_mean = self.gram[0, 1:] / weight, self.cross[0] / weight
         values, vectors = eigh(self.gram[1:, 1:] - weight * np.outer(mean, mean))
         along = vectors.T @ (self.cross[1:] - weight * mean * y_mean)
         coefficients = vectors @ (along[:, None] / (np.maximum(values, 0)[:, None] + penalties))

@@ -117,12 +117,6 @@ class Design:
         held = tuple(replace(rows, X=np.ascontiguousarray(rows.X[:, positions])) for rows in self.held)
         return replace(self, kept=kept, held=held)
 
-    def with_target(self, y: Floats) -> "Design":
-        """Return the design with another target (n,)."""
-        sample = replace(self.sample, target=y)
-        held = self.held and tuple(replace(rows, y=y[rows.index] - self.centre) for rows in self.held)
-        return replace(self, sample=sample, held=held)
-
     def rows(self) -> Iterable[Rows]:
         """Return the complete rows, block by block."""
         return self.held if self.held is not None else _read(self)

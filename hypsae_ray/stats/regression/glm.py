@@ -79,13 +79,16 @@ def fit_glm(design: Design, moments: Moments, family: Family, cov_type: CovType,
         notes.append(_firth_note(reduced, concerned, top))
     fitted = _Fitted(reduced, family, top, _covariance(reduced, family, top, cov_type))
     estimates = fitted.wald() if not notes else fitted.profile(concerned, robust=cov_type != "nonrobust")
-    model = f"{family.name}, {'Firth' if notes else 'maximum likelihood'}"
+    model, errors = f"{family.name}, {'Firth' if notes else 'maximum likelihood'}", _ERRORS[cov_type]
+    if notes:
+        robust = "" if cov_type == "nonrobust" else f", {errors}"
+        errors = f"penalised profile likelihood{robust}"
     return Fit(
         kept,
         estimates.scaled(1 / reduced.scale),
         model,
         family.link,
-        _ERRORS[cov_type] if not notes else _profile_errors(cov_type),
+        errors,
         independent.dropped,
         fitted.covariance.unsure(kept),
         fitted.average_effects(contrast),
@@ -101,10 +104,6 @@ def _maximum(problem: Problem, start: Floats) -> Point:
     except np.linalg.LinAlgError:  # weights have vanished on the way to infinity
         k = len(start)
         return Point(start, math.nan, math.nan, start, np.eye(k))
-
-
-def _profile_errors(cov_type: CovType) -> str:
-    return "penalised profile likelihood" + ("" if cov_type == "nonrobust" else f", {_ERRORS[cov_type]}")
 
 
 def _firth_note(design: Design, concerned: np.ndarray, top: Point) -> str:
