@@ -29,7 +29,7 @@ _MOST_DRAWS = 200_000
 
 
 @dataclass(frozen=True)
-class Kind:
+class Method:
     """How a task is analysed.
 
     Attributes:
@@ -53,17 +53,17 @@ class Kind:
         return self.family is LOGIT
 
 
-def kind_of(task: Task, sample: Sample, cov_type: Literal["auto"] | CovType) -> Kind:
+def method_of(task: Task, sample: Sample, cov_type: Literal["auto"] | CovType) -> Method:
     """Return how a sample is analysed."""
     contrast = PAIRS if task == "pairwise" else PRESENCE
     binary = task == "classification" or (task == "pairwise" and bool(np.isin(sample.target, (0, 1)).all()))
     family = LOGIT if binary else POISSON if task == "count" else None
     if cov_type != "auto":
-        return Kind(family, contrast, cov_type)
+        return Method(family, contrast, cov_type)
     if sample.groups is not None:
-        return Kind(family, contrast, "cluster")
+        return Method(family, contrast, "cluster")
     # A logit is its own model of the errors; weights that are no counts break it.
-    return Kind(family, contrast, "nonrobust" if binary and sample.weights is None else "HC3")
+    return Method(family, contrast, "nonrobust" if binary and sample.weights is None else "HC3")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Analysis:
 
     Attributes:
         sample: the rows.
-        kind: how they were analysed.
+        method: how they were analysed.
         sides: sums on both sides of each hypothesis.
         separations: of each hypothesis alone.
         agreement: of the labels of all pairs.
@@ -83,7 +83,7 @@ class Analysis:
     """
 
     sample: Sample
-    kind: Kind
+    method: Method
     sides: Sides
     separations: list[Separation]
     agreement: Agreement
@@ -126,31 +126,31 @@ class Analysis:
         return {int(which[column]): why for column, why in by_column.items() if which[column] >= 0}
 
 
-def analyse(sample: Sample, kind: Kind, options: Evaluate) -> Analysis:
+def analyse(sample: Sample, method: Method, options: Evaluate) -> Analysis:
     """Estimate everything about one target."""
     alone, dealt = (
         np.random.default_rng([options.random_state, 0]),
         np.random.default_rng([options.random_state, 1]),
     )
-    agreed = agreement(sample, kind.values)
-    sides = sum_sides(sample, kind.contrast)
+    agreed = agreement(sample, method.values)
+    sides = sum_sides(sample, method.contrast)
     draws = int(_DRAWS_PER_TEST * max(sample.n_hypotheses, 1) / options.alpha)
-    separated = separations(sample, kind.contrast, sides, alone, min(max(draws, 9_999), _MOST_DRAWS))
+    separated = separations(sample, method.contrast, sides, alone, min(max(draws, 9_999), _MOST_DRAWS))
     n_labels = np.diag(agreed.n)
     live = np.flatnonzero((n_labels > 0) & (2 * n_labels >= sample.n))
     n_folds = max(options.folds, 1)
     folds = deal_folds(sample.target, sample.groups, n_folds, dealt)
-    design = make_design(sample, live, centred=kind.family is None)
+    design = make_design(sample, live, centred=method.family is None)
     moments = sum_moments(design, folds, n_folds)
-    fit = fit_joint(design, reduce(Moments.__add__, moments), kind)
-    return Analysis(sample, kind, sides, separated, agreed, folds, design, moments, fit)
+    fit = fit_joint(design, reduce(Moments.__add__, moments), method)
+    return Analysis(sample, method, sides, separated, agreed, folds, design, moments, fit)
 
 
-def fit_joint(design: Design, moments: Moments, kind: Kind) -> Fit:
-    """Fit the joint model of a kind."""
-    if kind.family is None:
-        return fit_linear(design, moments, kind.cov_type)
-    return fit_glm(design, moments, kind.family, kind.cov_type, kind.contrast)
+def fit_joint(design: Design, moments: Moments, method: Method) -> Fit:
+    """Fit the joint model."""
+    if method.family is None:
+        return fit_linear(design, moments, method.cov_type)
+    return fit_glm(design, moments, method.family, method.cov_type, method.contrast)
 
 
 def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: float) -> pd.DataFrame:
@@ -177,7 +177,7 @@ def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: floa
 
 def _alone(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
     sides, n = analysis.sides, analysis.n_labels
-    having = sides.yes.n + (sides.no.n if analysis.kind.contrast.no else 0)
+    having = sides.yes.n + (sides.no.n if analysis.method.contrast.no else 0)
     columns: dict[str, object] = {"n": n, "n_yes": having.astype(np.int64)}
     columns["feature_prevalence"] = having / np.where(n > 0, n, np.nan)
     for name in ("score", "se", "ci_low", "ci_high", "pval", "test"):
@@ -221,7 +221,7 @@ def _standardised(analysis: Analysis) -> Floats:
     mean = total.gram[0, columns] / total.weight if analysis.design.names[:1] == ("constant",) else 0.0
     spread = np.sqrt(np.maximum(np.diag(total.gram)[columns] / total.weight - mean**2, 0))
     standardised = analysis.fit.estimates.value * spread
-    if analysis.kind.family is not None:
+    if analysis.method.family is not None:
         return standardised
     return standardised / np.sqrt(max(variation(analysis.design, total) / total.weight, 1e-300))
 

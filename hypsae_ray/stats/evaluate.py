@@ -29,7 +29,7 @@ import pandas as pd
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.data.arrays import Floats
-from hypsae_ray.stats.analysis import Analysis, Task, analyse, covariate_table, fit_joint, kind_of, table_of
+from hypsae_ray.stats.analysis import Analysis, Task, analyse, covariate_table, fit_joint, method_of, table_of
 from hypsae_ray.stats.dose import dose_response
 from hypsae_ray.stats.multiplicity import Corrected, correct
 from hypsae_ray.stats.notes import dependence_notes, notes_of
@@ -83,7 +83,7 @@ def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
     if task == "multiclass":
         return _evaluate_classes(sample, options)
     check(sample, task, options)
-    analysis = analyse(sample, kind_of(task, sample, options.cov_type), options)
+    analysis = analyse(sample, method_of(task, sample, options.cov_type), options)
     joint, alone = _correct([analysis], options)
     table = table_of(analysis, joint[0], alone[0], options.alpha)
     value = predictive_value(analysis, sample.features, options)
@@ -188,7 +188,7 @@ def _dependence(analysis: Analysis, options: Evaluate) -> pd.DataFrame:
     usual = analysis.by_hypothesis(analysis.fit.estimates.se)
     for name, groups in analysis.sample.groupings.items():
         design = replace(analysis.design, sample=replace(analysis.sample, groups=groups))
-        fit = fit_joint(design, analysis.total, replace(analysis.kind, cov_type="cluster"))
+        fit = fit_joint(design, analysis.total, replace(analysis.method, cov_type="cluster"))
         other = replace(analysis, fit=fit)
         ratios = other.by_hypothesis(fit.estimates.se) / usual
         if np.isnan(ratios).all():
@@ -207,7 +207,7 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     samples = [replace(sample, target=(sample.target == one).astype(np.float64)) for one in classes]
     for one in samples:
         check(one, "classification", options)
-    analyses = [analyse(one, kind_of("classification", one, options.cov_type), options) for one in samples]
+    analyses = [analyse(one, method_of("classification", one, options.cov_type), options) for one in samples]
     tables, summary, notes = [], [], []
     for one, analysis, joint, alone in zip(classes, analyses, *_correct(analyses, options), strict=True):
         tables.append(table_of(analysis, joint, alone, options.alpha))
@@ -255,7 +255,7 @@ def check(sample: Sample, task: Task, options: Evaluate) -> None:
         raise ValueError("covariates hold values that are not finite")
     if options.cov_type == "cluster" and sample.groups is None:
         raise ValueError("cluster-robust errors need groups")
-    linear = kind_of(task, sample, options.cov_type).family is None
+    linear = method_of(task, sample, options.cov_type).family is None
     if sample.effects is not None and not linear:
         raise ValueError(
             "fixed effects are absorbed in linear models only: leave them out, or say task='regression' for "

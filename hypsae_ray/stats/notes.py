@@ -121,7 +121,7 @@ def _few(analysis: Analysis) -> list[str]:
     """Hypotheses whose coefficient counts few effective groups, or texts, in place of all."""
     if analysis.fit.effective is None:
         return []
-    design, grouped = analysis.design, analysis.kind.cov_type == "cluster"
+    design, grouped = analysis.design, analysis.method.cov_type == "cluster"
     n, share = (design.n_groups, FEW_OF_GROUPS) if grouped else (design.n, FEW_OF_ROWS)
     effective = analysis.by_hypothesis(analysis.fit.effective)
     effective[list(analysis.unsure())] = np.nan
@@ -179,7 +179,7 @@ def _overlap(analysis: Analysis) -> list[str]:
 
 
 def _events(analysis: Analysis) -> list[str]:
-    if analysis.kind.family is not LOGIT or not len(analysis.fit.columns):
+    if analysis.method.family is not LOGIT or not len(analysis.fit.columns):
         return []
     y = analysis.sample.target[analysis.design.complete]
     events = float(min(y.sum(), len(y) - y.sum())) / max(len(analysis.fit.columns) - 1, 1)

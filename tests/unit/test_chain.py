@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.stats.analysis import analyse, kind_of
+from hypsae_ray.stats.analysis import analyse, method_of
 from hypsae_ray.stats.prediction.chain import Value, predictive_value
 from hypsae_ray.stats.sample import LabelArray, Sample
 
@@ -15,7 +15,7 @@ OPTIONS = Evaluate(n_bootstrap=100, n_permutations=0)
 
 
 def value_of(sample: Sample, task="regression", features=None, options: Evaluate = OPTIONS) -> Value:
-    analysis = analyse(sample, kind_of(task, sample, options.cov_type), options)
+    analysis = analyse(sample, method_of(task, sample, options.cov_type), options)
     return predictive_value(analysis, features or {}, options)
 
 
@@ -28,7 +28,7 @@ def draw(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def folds_of(sample: Sample, task="regression") -> np.ndarray:
-    return analyse(sample, kind_of(task, sample, "auto"), OPTIONS).folds
+    return analyse(sample, method_of(task, sample, "auto"), OPTIONS).folds
 
 
 def test_r2_of_the_hypotheses_is_that_of_scikit_learn_on_the_same_folds():

@@ -8,7 +8,7 @@ import statsmodels.api as sm
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from hypsae_ray.config import Evaluate
-from hypsae_ray.stats.analysis import Analysis, analyse, inflation, kind_of, unique_shares
+from hypsae_ray.stats.analysis import Analysis, analyse, inflation, method_of, unique_shares
 from hypsae_ray.stats.evaluate import Evaluation, evaluate
 from hypsae_ray.stats.notes import dependence_notes, notes_of
 from hypsae_ray.stats.sample import LabelArray, Sample
@@ -26,7 +26,7 @@ def noise(n: int = 400, seed: int = 1) -> np.ndarray:
 
 def analysis_of(labels: np.ndarray, target: np.ndarray, task="regression", **known) -> Analysis:
     sample = Sample(LabelArray(labels), target, **known)
-    return analyse(sample, kind_of(task, sample, "auto"), OPTIONS)
+    return analyse(sample, method_of(task, sample, "auto"), OPTIONS)
 
 
 def notes(labels: np.ndarray, target: np.ndarray, task="regression", **known) -> list[str]:

@@ -56,14 +56,14 @@ def predictive_value(analysis: Analysis, features: Mapping[str, Features], optio
     predicted = _by_hypotheses(analysis, design, moments, options)
     inside = np.isfinite(predicted)
     if not _can_judge(analysis, inside, options):
-        measures = ("auc", "auprc") if analysis.kind.classes else ("r2",)
+        measures = ("auc", "auprc") if analysis.method.classes else ("r2",)
         unknown = Measured(np.nan, np.nan, np.nan)
         return Value(_numbers(dict.fromkeys(measures, unknown), "_cross_fitted"), pd.DataFrame(), [])
     found = _judge(analysis, inside, options).judge(predicted[inside])
     metrics = _numbers(found, "_cross_fitted")
     chain, notes = _chain(analysis, features, predicted, options)
     if len(chain) and CEILING in set(chain["features"]):
-        metrics["share_of_ceiling"] = _share(chain, analysis.kind.classes)
+        metrics["share_of_ceiling"] = _share(chain, analysis.method.classes)
     return Value(metrics, chain, notes)
 
 
@@ -72,17 +72,17 @@ def _without_levels(analysis: Analysis, options: Evaluate) -> tuple[Design, list
     if analysis.sample.effects is None:
         return analysis.design, analysis.moments
     sample = replace(analysis.sample, effects=None)
-    design = make_design(sample, analysis.design.live, centred=analysis.kind.family is None)
+    design = make_design(sample, analysis.design.live, centred=analysis.method.family is None)
     return design, sum_moments(design, analysis.folds, options.folds)
 
 
 def _by_hypotheses(analysis: Analysis, design: Design, moments: list[Moments], options: Evaluate) -> Floats:
     if not len(design.live) or min(part.n for part in moments) == 0:
         return np.full(analysis.sample.n, np.nan)
-    if analysis.kind.family is None:
+    if analysis.method.family is None:
         return cross_fit_linear(design, analysis.folds, moments)
-    predictor = cross_fit_glm(design, analysis.kind.family, analysis.folds, options.folds)
-    return predictor if analysis.kind.classes else analysis.kind.family.mean(predictor)
+    predictor = cross_fit_glm(design, analysis.method.family, analysis.folds, options.folds)
+    return predictor if analysis.method.classes else analysis.method.family.mean(predictor)
 
 
 def _can_judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate) -> bool:
@@ -90,7 +90,7 @@ def _can_judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evalu
     target = analysis.sample.target[inside]
     if len(target) < options.folds or np.ptp(target) == 0:
         return False
-    return not analysis.kind.classes or min(target.sum(), len(target) - target.sum()) >= options.folds
+    return not analysis.method.classes or min(target.sum(), len(target) - target.sum()) >= options.folds
 
 
 def _numbers(found: Mapping[str, Measured], suffix: str = "") -> dict[str, float]:
@@ -109,7 +109,7 @@ def _judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate)
         analysis.folds[inside],
         None if sample.groups is None else sample.groups[inside],
         weights[inside],
-        analysis.kind.classes,
+        analysis.method.classes,
         options.n_bootstrap,
         options.random_state,
     )
@@ -126,7 +126,7 @@ def _chain(
     inside = np.isfinite(predicted) & (np.arange(analysis.sample.n) < first)
     if not _can_judge(analysis, inside, options):
         return pd.DataFrame(), []
-    judge, classes = _judge(analysis, inside, options), analysis.kind.classes
+    judge, classes = _judge(analysis, inside, options), analysis.method.classes
     before = [name for name in features if name not in _LAST]
     rows: list[dict[str, Any]] = []
     for name in [*before, HYPOTHESES, *(name for name in features if name in _LAST)]:
