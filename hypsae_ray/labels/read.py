@@ -21,18 +21,18 @@ LATEST = "latest.json"
 Chunks = tuple[np.ndarray, np.ndarray]
 
 
-def find_annotations(place: str) -> Folder:
-    """Return the folder of the annotations at a place: those right there, or those of the last job in it.
+def find_annotations(path: str) -> Folder:
+    """Return the folder of annotations at a path or URI: that folder, or that of the last job in it.
 
     Raises:
         InputError: there are none.
     """
-    out = Folder.at(place)
+    out = Folder.at(path)
     named = out.read_json(LATEST)["annotations"] if out.has(LATEST) else "annotations"  # as 0.1.0 had it
     for folder in (out, out.sub(named)):
         if folder.names(ANNOTATIONS, ".parquet"):
             return folder
-    raise InputError(f"{place}: there are no annotations here")
+    raise InputError(f"{path}: there are no annotations here")
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,15 @@ class StoredLabels:
 
     Attributes:
         folder: where annotations-*.parquet are.
-        threshold: P(yes) from which a text counts as labelled yes: one, or (H,) one per hypothesis.
+        threshold: p_yes from which a text counts as labelled yes: one, or (H,) one per hypothesis.
     """
 
     folder: Folder
     threshold: float | np.ndarray
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Rows and hypotheses."""
-        return self._shape
-
-    @cached_property
-    def _shape(self) -> tuple[int, int]:
         names = self._names()
         rows = sum(self.folder.count_rows(name) for name in names)
         with self.folder.open(names[0]) as file:
@@ -61,7 +57,7 @@ class StoredLabels:
         return rows, width
 
     def row_ids(self) -> np.ndarray:
-        """Return which row of the data each row of labels is about, (n,)."""
+        """Return the row id of each row of labels, (n,)."""
         return np.concatenate(
             [self.folder.read_table(name, ["row_id"])["row_id"].to_numpy() for name in self._names()]
         )
@@ -72,25 +68,25 @@ class StoredLabels:
         return sum(int((matrix(table, "status") == Status.UNASKED).sum()) for table in tables)
 
     def has_degrees(self) -> bool:
-        """Return whether any P(yes) is neither 0 nor 1: it is a threshold that makes a label of it."""
+        """Return whether any p_yes is neither 0 nor 1, so that the threshold matters."""
         return any(bool(((p_yes > 0) & (p_yes < 1)).any()) for _, p_yes in self.tables())
 
     def hypotheses(self) -> list[str | None] | None:
-        """Return the sentence of each column, as `hypsae annotate` wrote them; None: none are there."""
+        """Return the sentence of each column, as `hypsae annotate` wrote them; None if it wrote none."""
         if not self.folder.has("hypotheses.csv"):
             return None
         table = pd.read_csv(io.BytesIO(self.folder.read_bytes("hypotheses.csv")), keep_default_na=False)
         return [sentence or None for sentence in table["hypothesis"].astype(str)]
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time whatever the size of files."""
+        """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time."""
         return in_blocks(to_labels(p_yes, self.threshold) for _, p_yes in self.tables())
 
     def _names(self) -> list[str]:
         return self.folder.names(ANNOTATIONS, ".parquet")
 
     def tables(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield row ids (m,) and P(yes) (m, H) of one file after another, NaN where there is no label."""
+        """Yield row ids (m,) and p_yes (m, H) of one file after another, NaN where there is no label."""
         for name in self._names():
             table = self.folder.read_table(name, ["row_id", "p_yes", "status"])
             status = matrix(table, "status")
@@ -104,21 +100,17 @@ class DocumentLabels:
 
     Attributes:
         chunks: their annotations.
-        rule: how they become those of documents.
-        doses: yield how much of a property each document has, in place of a label.
+        rule: by which labels are combined.
+        doses: yield doses, how much of a property each document has, in place of labels.
     """
 
     chunks: StoredLabels
     rule: Rule
     doses: bool = False
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Documents and hypotheses."""
-        return self._shape
-
-    @cached_property
-    def _shape(self) -> tuple[int, int]:
         return len(np.unique(documents_of(self.chunks.row_ids()))), self.chunks.shape[1]
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -131,7 +123,7 @@ class DocumentLabels:
         return combine_labels(labels, p_yes, starts_of(documents), self.rule)[self.doses]
 
     def _whole(self) -> Iterator[Chunks]:
-        """Yield documents (m,) and P(yes) (m, H) of chunks; a document that two files share comes once."""
+        """Yield documents (m,) and p_yes (m, H) of chunks; a document that two files share comes once."""
         held: Chunks | None = None
         for row_ids, p_yes in self.chunks.tables():
             documents = documents_of(row_ids)
@@ -146,7 +138,7 @@ class DocumentLabels:
 
 
 def in_blocks(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield rows that come in parts of any size BLOCK_ROWS at a time."""
+    """Yield rows in blocks of BLOCK_ROWS, from parts of any size."""
     held: list[np.ndarray] = []
     waiting = 0
     for labels in parts:
@@ -162,5 +154,5 @@ def in_blocks(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def to_labels(p_yes: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
-    """Return labels 0 and 1 of P(yes) (n, H), by one threshold or by (H,); NaN stays NaN."""
+    """Return labels 0 and 1 of p_yes (n, H), by one threshold or by (H,); NaN stays NaN."""
     return np.where(np.isnan(p_yes), np.nan, (p_yes >= threshold).astype(np.float64))

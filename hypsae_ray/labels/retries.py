@@ -1,4 +1,4 @@
-"""Pools around a pool: one tries failed tasks again, the other keeps what each task gave."""
+"""Pools around a pool: one retries failed tasks, the other stores the result of each task."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Failure:
-    """Stands for the result of a task that failed, for a reason that may pass."""
+    """Takes the place of the result of a task that failed, for a reason that may pass."""
 
     task: Any
     reason: str
@@ -25,12 +25,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Work whose unforeseen errors are results."""
+    """Work whose unexpected errors are results."""
 
     work: Callable[[Any, Any], Any]
 
     def __call__(self, model: Any, task: Any) -> Any:
-        """Return what the work does, or its failure.
+        """Return the result of the work, or its failure.
 
         Raises:
             HypsaeError: another try would fail as well.
@@ -48,13 +48,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RetryingPool(Generic[Model]):
-    """A pool that tries failed tasks again when the others are done.
+    """A pool that retries failed tasks when the others are done.
 
     Attributes:
         pool: that does the tasks.
         say: prints one line to the user.
-        name: of a task, for people.
-        replicas: of the model; so many times 10 failures in a row, with nothing done between, are the end.
+        name: returns the name of a task for messages.
+        replicas: of the model; after 10 times so many failures in a row the call ends.
     """
 
     pool: Pool[Model]
@@ -71,7 +71,7 @@ class RetryingPool(Generic[Model]):
         """Yield work(model, task) for every task, in any order.
 
         Raises:
-            StageError: nothing succeeds any more, or a task failed each time and there is no `on_lost`.
+            StageError: too many failures in a row, or all tries of a task failed and there is no `on_lost`.
         """
         left, done = list(tasks), 0
         failed: list[Failure] = []
@@ -107,13 +107,13 @@ class RetryingPool(Generic[Model]):
 
 @dataclass(frozen=True)
 class KeepingPool(Generic[Model]):
-    """A pool that writes down what each task gave, and does no task again whose result is there.
+    """A pool that stores the result of each task, and does only tasks that have none stored.
 
     Attributes:
         pool: that does the tasks.
-        folder: of the results, a file per task, named by its content.
-        dump: a result as bytes; None if it is not to be kept.
-        load: the result again.
+        folder: of the results, a file per task, named by a hash of the task.
+        dump: returns a result as bytes; None if it is not to be stored.
+        load: returns the result of these bytes.
     """
 
     pool: Pool[Model]
@@ -127,7 +127,7 @@ class KeepingPool(Generic[Model]):
         tasks: Iterable[Task],
         on_lost: Callable[[Task, str], Result] | None = None,
     ) -> Iterator[Result]:
-        """Yield work(model, task) for every task, those that were done before first."""
+        """Yield work(model, task) for every task, stored results first."""
         named = {_name(task): task for task in tasks}
         there = named.keys() & set(self.folder.names("task-"))
         yield from (self.load(self.folder.read_bytes(name)) for name in sorted(there))
@@ -141,7 +141,7 @@ class KeepingPool(Generic[Model]):
 
 @dataclass(frozen=True)
 class _Named:
-    """Work on tasks that have a name; their results keep it."""
+    """Work on pairs of a name and a task; it returns the name and the result."""
 
     work: Callable[[Any, Any], Any]
 

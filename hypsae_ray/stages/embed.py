@@ -1,9 +1,8 @@
 """Stage `embed`: a vector for every training and validation text; equal texts go through the model once.
 
-A shard is one file of texts. Its actor embeds the texts that stand there for the first time in the whole
-dataset and writes `<file>`; rows whose text stood in an earlier file are filled in afterwards, from the
-stored vectors, as `<file>-repeats`. What a server gives is kept request by request, in `part-<file>-<row>`,
-until all is done: a run that is stopped pays for no text again whose embedding had come.
+A shard is one file of texts. Its actor embeds the texts that no earlier file holds, and writes `<file>`; rows
+whose text is in an earlier file get its stored vector afterwards, in `<file>-repeats`. What a server returns
+is stored by request, in `part-<file>-<row>`, until all is done: a run that is stopped pays for no text twice.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from hypsae_ray.store.artifacts import Folder, Outcome
 OWN = "own-"  # before the name of a file of texts: the vectors that the user has for them
 SPLITS = ("train-", "val-", "holdout-")
 CUT_ADVICE = (
-    "what stands behind is not seen: split the texts with data.chunk: {words: 150}, fewer where chunks are "
+    "the rest is not seen: split the texts with data.chunk: {words: 150}, fewer where chunks are "
     "cut, or take a model that reads more, or embed.long_texts: mean_of_chunks"
 )
 PART = "part-"
@@ -63,14 +62,14 @@ def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> 
     Args:
         work: the stage.
         stage: its name.
-        ids: row_id and text_id of the rows that are wanted, by file of texts.
+        ids: row_id and text_id of the rows to embed, by file of texts.
 
     Returns:
-        Facts: "repeats", rows whose text stood in an earlier file; "made_with", versions of libraries, a line
+        Facts: "repeats", rows whose text is in an earlier file; "made_with", versions of libraries, a line
         for each combination; "cut", how many texts were cut. The last two are read from the stored tables.
 
     Raises:
-        StageError: a shard failed each time it was tried; the others are kept.
+        StageError: every try of a shard failed; the others are kept.
     """
     repeats = find_repeats([frame["text_id"].to_numpy() for frame in ids.values()])
     done, dtype = set(work.out.names(suffix=".parquet")), work.config.embed.advanced.store_dtype
@@ -126,7 +125,7 @@ def _count_cut(folder: Folder) -> Cut:
 
 
 def find_repeats(text_ids: list[np.ndarray]) -> list[np.ndarray]:
-    """Return per shard a bool mask of the rows whose text already stood in an earlier shard.
+    """Return per shard a bool mask of the rows whose text is in an earlier shard.
 
     >>> [mask.tolist() for mask in find_repeats([np.array(["a", "a"]), np.array(["b", "a"])])]
     [[False, False], [False, True]]
@@ -175,14 +174,14 @@ def copy_shard(task: Task) -> int:
 
 
 def _in_parts(model: PaidEmbedder, task: Task, texts: pa.Table) -> pa.Table:
-    """Return the embeddings of texts, of which those that are kept are not asked for again."""
+    """Return the embeddings of texts; those that are stored are not requested again."""
     kept, prefix = task.out, f"{PART}{task.name.removesuffix('.parquet')}-"
     done = [kept.read_table(name, ["row_id"])["row_id"].to_numpy() for name in kept.names(prefix)]
     left = texts.filter(~np.isin(texts["row_id"].to_numpy(), np.concatenate([[], *done])))
     row_ids = left["row_id"].to_numpy()
 
-    def keep(places: list[int], embedded: Embedded) -> None:
-        rows = row_ids[places]
+    def keep(positions: list[int], embedded: Embedded) -> None:
+        rows = row_ids[positions]
         kept.write_table(f"{prefix}{rows.min()}.parquet", to_table(rows, embedded, task.dtype))
 
     try:

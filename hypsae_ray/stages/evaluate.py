@@ -64,14 +64,14 @@ def repeat_notes(text_ids: pd.Series) -> list[str]:
     distinct = text_ids.nunique()
     if not few_texts(len(text_ids), distinct):
         return []
-    told = f"{len(text_ids)} rows hold only {distinct} distinct texts"
-    return [f"{told}: rows with one text are not independent evidence"]
+    counts = f"{len(text_ids)} rows hold only {distinct} distinct texts"
+    return [f"{counts}: rows with one text are not independent evidence"]
 
 
 def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
-    """Return what is known of the annotated rows but their texts, in their order, indexed by row_id.
+    """Return all columns but the text of the annotated rows, in their order, indexed by row_id.
 
-    Of chunks, it is what is known of their documents, indexed by the row of these.
+    Of chunks, those of their documents, indexed by the row of these.
     text_id is a hash of 8 bytes: a million of the stored ones, as texts, take 90 MB.
     """
     columns = ["row_id", "text_id", "target", "group", "weight"]
@@ -92,13 +92,15 @@ def _to_documents(chunks: pd.DataFrame) -> pd.DataFrame:
 
 
 def chunk_note(chunks: StoredLabels, chunk: Chunk) -> str:
-    """Say how many documents are tested, and how many of their labels are missing."""
+    """Return how many documents are tested, and how many of their labels are missing, in a sentence."""
     combined = DocumentLabels(chunks, chunk.labels)
     missing = sum(int(np.isnan(labels).sum()) for labels in combined.blocks())
-    told = f"; {missing} of {math.prod(combined.shape)} labels of documents are missing, as chunks have none"
+    lacking = (
+        f"; {missing} of {math.prod(combined.shape)} labels of documents are missing, as chunks have none"
+    )
     return (
         f"tests are on {combined.shape[0]} documents in {chunks.shape[0]} chunks of {chunk.words} words, "
-        f"their labels combined by {chunk.labels}{told if missing else ''}"
+        f"their labels combined by {chunk.labels}{lacking if missing else ''}"
     )
 
 
@@ -191,14 +193,14 @@ def _read_vectors(folder: Folder, row_ids: np.ndarray) -> np.ndarray:
     """Return the embeddings of the first rows (m, d) float32, as many as fit memory."""
     names = folder.names("holdout-", ".parquet")
     dim = folder.read_table(names[0])["embedding"].type.list_size
-    wanted = row_ids[: rows_that_fit(dim)]
-    vectors = np.zeros((len(wanted), dim), dtype=np.float32)
-    place, left = pd.Series(np.arange(len(wanted)), index=wanted), len(wanted)
+    first = row_ids[: rows_that_fit(dim)]
+    vectors = np.zeros((len(first), dim), dtype=np.float32)
+    position, left = pd.Series(np.arange(len(first)), index=first), len(first)
     for name in names:
         if not left:
             break
         table = folder.read_table(name)
-        mine = place.reindex(table["row_id"].to_numpy())
+        mine = position.reindex(table["row_id"].to_numpy())
         there = mine.notna().to_numpy()
         left -= int(there.sum())
         if there.any():

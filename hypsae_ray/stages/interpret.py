@@ -55,7 +55,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What came of one ask: a sentence, or a status that says why there is none, after so many tries."""
+    """A sentence, or a status that tells why there is none, after so many tries."""
 
     sentence: str | None
     status: Status
@@ -116,7 +116,7 @@ def write_candidates(
 
     Returns:
         The candidates table, in the order of `asks`, and the tokens used. Candidates of a task that failed
-        each time are PENDING; those that are no finding after `TRIES` tries have a status that says so.
+        each time are PENDING; those that are no finding after `TRIES` tries have the status of the last one.
     """
     found = [Candidate(None, Status.NO_EXAMPLES)] * len(asks)
     left, usage = [k for k, ask in enumerate(asks) if ask.possible], Usage()
@@ -211,6 +211,6 @@ def _row(ask: Ask, candidate: Candidate) -> dict[str, Any]:
 
 
 def count_statuses(statuses: Iterable[int]) -> dict[str, int]:
-    """Return how often each status stands in a column, by lower-case name."""
+    """Return the number of each status in a column, by lower-case name."""
     counts = Counter(Status(code) for code in statuses)
     return {status.name.lower(): counts[status] for status in sorted(counts)}

@@ -1,4 +1,4 @@
-"""Reading texts and hypotheses of any origin for `hypsae annotate`: no row is refused, each has a reason."""
+"""Texts and hypotheses of any origin for `hypsae annotate`: a row without a usable text has a reason."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -40,8 +40,8 @@ def store_rows(job: AnnotateJob, out: Folder) -> Outcome:
             missing = int((reasons == _NO_TEXT).sum())
             without.update({_NO_TEXT: missing, "not usable": len(reasons) - missing})
         if without.total() == n_rows:
-            told = f"column {job.text!r}, first of {n_rows} rows: {first}"
-            raise InputError(f"{job.data}: no row holds a usable text: {told}")
+            where = f"column {job.text!r}, first of {n_rows} rows"
+            raise InputError(f"{job.data}: no row holds a usable text: {where}: {first}")
     except InputError:
         out.delete()
         raise
@@ -86,19 +86,19 @@ def _ids(column: "pd.Series[Any]", path: str) -> np.ndarray:
 
 def _require(found: Typed, where: str) -> None:
     """Raise InputError for the first value that is there but cannot be used."""
-    for place, reason in found.reasons[found.bad].head(1).items():
-        raise InputError(f"{where} {place}: {reason}")
+    for row, reason in found.reasons[found.bad].head(1).items():
+        raise InputError(f"{where} {row}: {reason}")
 
 
-def read_hypotheses(place: str) -> list[str | None]:
+def read_hypotheses(path: str) -> list[str | None]:
     """Return the sentences of a file with a column `interpretation` or `hypothesis`, in its order.
 
     Raises:
         InputError: the file cannot be read, has neither column, or no sentence.
     """
-    found = [sentence for file in find_files(place) for sentence in _sentences(file)]
+    found = [sentence for file in find_files(path) for sentence in _sentences(file)]
     if not any(found):
-        raise InputError(f"{place}: no hypothesis in it")
+        raise InputError(f"{path}: no hypothesis in it")
     return found
 
 
