@@ -33,7 +33,7 @@ class Actor:
         calls: what it is asked, by the reference of the answer: `NODE`, `LOAD`, or an attempt.
         node: where it runs; "" until it has found room.
         is_loaded: it can do tasks.
-        is_leaving: its node is told to go.
+        is_leaving: its node is being drained, as on a spot notice.
         held: attempts that it works on.
         idle_since: when it held any last, or was loaded.
     """
@@ -105,7 +105,7 @@ class RayActors:
             remove_placement_group(actor.group)
 
     def leaving_nodes(self) -> Collection[str]:
-        """Return the nodes that are told to go."""
+        """Return the nodes that are being drained."""
         return draining_nodes()
 
     def describe_wait(self) -> str:

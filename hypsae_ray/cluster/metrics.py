@@ -1,6 +1,6 @@
 """What labelling jobs count, for a cluster's Prometheus.
 
-Ray shows it beside its own metrics, on the metrics endpoint of the node where the driver runs:
+Ray shows it next to its own metrics, on the metrics endpoint of the node where the driver runs:
 
     ray_hypsae_shards_total   outcome: done, there (another job had written it), failed (one try of it)
     ray_hypsae_answers_total  status: ok, cut, unsure, failed ..., the names of `schema.Status`

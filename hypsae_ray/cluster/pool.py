@@ -2,7 +2,7 @@
 
 The replicas stay loaded from call to call. None holds more tasks than it works on, so a slow one keeps no
 task waiting that another could do. One that dies is replaced, and its tasks are tried again (`attempts.py`).
-One whose node is told to go finishes what it has begun, while another one starts elsewhere.
+One whose node is being drained finishes what it has begun, while another one starts elsewhere.
 """
 
 import logging
@@ -19,7 +19,7 @@ from hypsae_ray.config import Replicas
 from hypsae_ray.errors import EngineDiedError, HypsaeError, ModelError
 from hypsae_ray.models.pool import Model, Result, Task
 
-TICK_S = 1.0  # after so long without an event, nodes that were told to go are looked for
+TICK_S = 1.0  # after so long without an event, nodes that are being drained are looked for
 IDLE_S = 10.0  # after so long without a task, a replica above `min` ends
 WARN_S = 30.0  # after so long without room for any replica, the user is told
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from ray._private import services
 
 
 def draining_nodes() -> Collection[str]:
-    """Return the ids of nodes that were told to go, as on a spot notice."""
+    """Return the ids of nodes that are being drained, as on a spot notice."""
     return ray._private.state.state.get_draining_nodes()  # type: ignore
 
 

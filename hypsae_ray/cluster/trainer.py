@@ -2,10 +2,10 @@
 
 Each worker reads its rows once and keeps them in memory (streaming 20,000 x 384 embeddings through Ray Data
 costs about 10 s an epoch, more than ten times the training itself). From time to time, after an epoch that
-improved, rank 0 hands Ray a snapshot, and at once where a node was told to go; not more often, since Ray
+improved, rank 0 hands Ray a snapshot, and at once where a node is being drained; not more often, since Ray
 takes one report in 2 s. A worker group that lost a member is started again from the last one, on fewer
 workers where `replicas.min` allows, and takes the very steps that the first group would have taken: the order
-of rows does not hang on the number of workers.
+of rows does not depend on the number of workers.
 """
 
 import tempfile
