@@ -1,1 +1,1 @@
-"""What a language model is asked: the wording in `*.txt`, its tokens, and what is shared."""
+"""The questions to a language model: wording in `*.txt`, token ids and their lengths, the guard."""
