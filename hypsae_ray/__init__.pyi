@@ -1,5 +1,4 @@
 from .api.evaluation import evaluate_hypotheses as evaluate_hypotheses
-from .api.steps import Settings as Settings
 from .api.steps import activations as activations
 from .api.steps import annotate as annotate
 from .api.steps import embed as embed
@@ -11,5 +10,6 @@ from .api.steps import run as run
 from .api.steps import top_texts as top_texts
 from .api.steps import train_sae as train_sae
 from .cluster.session import Session as Session
+from .config import NamingOptions as NamingOptions
 from .report.plots import forest_plot as forest_plot
 from .stats.evaluate import Evaluation as Evaluation

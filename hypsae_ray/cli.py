@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None, interrupts: Sequence[int] = ()) -> i
 
     Args:
         argv: the arguments; None: those of the program.
-        interrupts: the Ctrl-C that came so far; whatever error follows one is not worth a word.
+        interrupts: the Ctrl-C that came so far; an error that follows one is not reported.
     """
     try:
         options, rest = _parser().parse_known_args(argv)
@@ -211,10 +211,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray.store.artifacts import Folder
 
     sys.path.append(str(Path.cwd()))  # where the module of a select.function may lie
-    settings = loading.load(options.config, _overrides(options, rest))
+    config = loading.load(options.config, _overrides(options, rest))
     out = options.out or default_out(options.config)
     with own_console(Folder.at(out)) as console:
-        run = runner.run(settings, out, until=options.until, show=console.show, console=console)
+        run = runner.run(config, out, until=options.until, show=console.show, console=console)
         run.require_measured()
     return 0
 
@@ -225,10 +225,10 @@ def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray.run_log import own_console
     from hypsae_ray.store.artifacts import Folder
 
-    settings, folder = _job(options, rest), Folder.at(options.out)
+    config, folder = _job(options, rest), Folder.at(options.out)
     with own_console(folder) as console:
         with Session(folder, console.say) as session:
-            manifest = annotation.run(settings, options.out, session, console.say, console.track)
+            manifest = annotation.run(config, options.out, session, console.say, console.track)
         written = annotation.folder_of(folder, manifest.hash)
         console.show(f"{annotation.summary(manifest)}\nannotations, and hypotheses.csv: {written.path}")
     return 0
@@ -250,18 +250,18 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
     from hypsae_ray.stages.texts import read_hypotheses
 
     if options.hypotheses and options.data:
-        settings = _job(options, rest)
-        questions = read_hypotheses(settings.hypotheses)
+        config = _job(options, rest)
+        questions = read_hypotheses(config.hypotheses)
     elif options.config:
-        config = loading.load(options.config, _overrides(options, rest))
-        settings = annotation.job_of(config)
-        questions = results.questions_of(options.out or default_out(options.config), config)
+        run = loading.load(options.config, _overrides(options, rest))
+        config = annotation.job_of(run)
+        questions = results.questions_of(options.out or default_out(options.config), run)
     else:
         raise ConfigError("plan: give --config of a run, or --hypotheses and --data")
     if options.out:
-        settings = annotation.with_measured_rate(settings, options.out)
+        config = annotation.with_measured_rate(config, options.out)
     with Session() as session:
-        print(annotation.plan(settings, questions, session))
+        print(annotation.plan(config, questions, session))
     return 0
 
 
@@ -319,10 +319,10 @@ def _plot(options: argparse.Namespace, _: list[str]) -> int:
 
 def _demo_data(options: argparse.Namespace, _: list[str]) -> int:
     from hypsae_ray.demo import grammar
-    from hypsae_ray.store.artifacts import telling
+    from hypsae_ray.store.artifacts import explained
 
     demo = grammar.generate(options.train, options.holdout, options.seed)
-    with telling(options.folder, "written"):
+    with explained(options.folder, "written"):
         grammar.write(demo, options.folder)
     print(f"{len(demo.train)} training and {len(demo.holdout)} holdout reviews in {options.folder}")
     return 0

@@ -44,7 +44,7 @@ from hypsae_ray.commands import annotation
 from hypsae_ray.console import Console
 from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.store.artifacts import Folder
-from hypsae_ray.store.progress import read_beat
+from hypsae_ray.store.progress import read_heartbeat
 
 QUESTIONS, SHARD_ROWS = 20, 256
 PREEMPTION = 2  # DRAIN_NODE_REASON_PREEMPTION
@@ -114,7 +114,7 @@ def _label(case: Case, folder: Path, engines: WaitingEngines, cluster: Cluster) 
         labelling = thread.submit(annotation.run, job, str(out), engines, Console().say)
         _disturb(case, out, cluster)
         labelling.result()
-    beat = read_beat(Folder.at(out).sub(ANSWERS))
+    beat = read_heartbeat(Folder.at(out).sub(ANSWERS))
     assert beat is not None
     begun = _begun(cluster) - before
     return {

@@ -42,7 +42,7 @@ from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, LanguageModel, NamingPrompt
 from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.store.artifacts import Folder
-from hypsae_ray.store.progress import read_beat
+from hypsae_ray.store.progress import read_heartbeat
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.usage import Usage
 
@@ -144,7 +144,7 @@ def _run(case: Case) -> dict[str, float]:
         started = time.perf_counter()
         manifest = annotation.run(job, str(folder / "out"), engines, Console().say)
         seconds = time.perf_counter() - started
-        beat = read_beat(Folder.at(str(folder / "out")).sub(ANSWERS))
+        beat = read_heartbeat(Folder.at(str(folder / "out")).sub(ANSWERS))
         assert beat is not None
         return {
             "pairs_per_s": round(beat.rate, 1),

@@ -5,7 +5,7 @@ Each function starts what it needs and frees it again. To keep a model loaded ov
 the config start actors in Ray.
 
 Texts and numbers may come in any list, Series or 1-D array. What cannot be used is refused in one line, with
-the name of the argument, the position, the value seen and what is wanted.
+the name of the argument, the position, the value and what is expected.
 """
 
 import os
@@ -22,18 +22,7 @@ import scipy.sparse as sp
 from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import runner
-from hypsae_ray.config import (
-    Config,
-    Embed,
-    Interpret,
-    Label,
-    Llm,
-    Replicas,
-    ScoreFidelity,
-    Section,
-    Select,
-    TrainSae,
-)
+from hypsae_ray.config import Config, Embed, Llm, NamingOptions, Replicas, Select, TrainSae
 from hypsae_ray.config.loading import parse
 from hypsae_ray.data import arguments, columns, rows
 from hypsae_ray.data.arguments import Rows, index_of
@@ -57,17 +46,9 @@ from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import top_rows
 
-Kind = TypeVar("Kind")
+S = TypeVar("S")
 IN_THIS_PROCESS = Replicas(min=0, max=0)
 TEXTS_PER_TASK = 256
-
-
-class Settings(Section):
-    """Options of naming and scoring, each with the defaults of the config."""
-
-    interpret: Interpret = Interpret()
-    score_fidelity: ScoreFidelity = ScoreFidelity()
-    label: Label = Label()
 
 
 def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines | None = None) -> np.ndarray:
@@ -82,7 +63,7 @@ def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines |
         InputError: some texts cannot be used.
         ModelError: the model is not found or does not load.
     """
-    options = _of_kind("options", options or Embed(replicas=IN_THIS_PROCESS), Embed)
+    options = _checked("options", options or Embed(replicas=IN_THIS_PROCESS), Embed)
     given = arguments.texts("texts", texts)
     tasks = [(start, given[start : start + 2048]) for start in range(0, len(given), 2048)]
     with _engines(engines) as held:
@@ -115,7 +96,7 @@ def train_sae(
         val = arguments.vectors("val_embeddings", val_embeddings)
     if val.shape[1] != train.shape[1]:
         raise InputError(f"val_embeddings: {val.shape[1]} columns, but embeddings has {train.shape[1]}")
-    options = _of_kind("options", options or TrainSae(), TrainSae)
+    options = _checked("options", options or TrainSae(), TrainSae)
     with _engines(engines) as held:
         return held.train_sae(_InMemory(train, val), options.sized(len(train)), lambda _: None).sae
 
@@ -123,7 +104,7 @@ def train_sae(
 def activations(
     sae: saes.SparseAutoencoder, embeddings: np.ndarray, batch_size: int = 16_384
 ) -> sp.csr_matrix:
-    """Return how strongly each neuron fires on each text: CSR (n, M) float32, only what is above 0 stored.
+    """Return the activation of each neuron on each text: CSR (n, M) float32, values above 0 only.
 
     Args:
         sae: of M neurons.
@@ -136,23 +117,23 @@ def activations(
     return saes.activations(sae, arguments.vectors("embeddings", embeddings), batch_size)
 
 
-def load_sae(place: str) -> saes.SparseAutoencoder:
+def load_sae(path: str) -> saes.SparseAutoencoder:
     """Read an SAE: the `train_sae` folder of a run, or a `hypothesaes` .pt checkpoint (weights only).
 
     Raises:
         ModelError: it is neither.
     """
-    place = os.fspath(place)
-    if place.endswith(".pt"):
-        parent, _, name = place.rpartition("/")
+    path = os.fspath(path)
+    if path.endswith(".pt"):
+        parent, _, name = path.rpartition("/")
         return saes.from_hypothesaes(Folder.at(parent or ".").read_bytes(name))
-    return training.load(Folder.at(place))
+    return training.load(Folder.at(path))
 
 
 def top_texts(
     texts: Sequence[str], activations: sp.csr_matrix, neurons: Sequence[int], n: int = 3
 ) -> pd.DataFrame:
-    """Return the texts on which neurons fire most: neuron_idx, activation, text; up to n distinct ones each.
+    """Return the texts with the highest activations: neuron_idx, activation, text; up to n each.
 
     Args:
         texts: n texts, none of them missing or blank.
@@ -167,9 +148,9 @@ def top_texts(
     fired = sp.csc_matrix(_fired(activations, _rows_of(texts, given.tolist())))
     tables = []
     for neuron in _neurons(neurons, fired.shape[1]):
-        place = top_rows(fired, neuron)
-        strength = fired[:, [neuron]].toarray().ravel()[place]
-        shown = pd.DataFrame({"neuron_idx": neuron, "activation": strength, "text": given[place]})
+        positions = top_rows(fired, neuron)
+        strength = fired[:, [neuron]].toarray().ravel()[positions]
+        shown = pd.DataFrame({"neuron_idx": neuron, "activation": strength, "text": given[positions]})
         tables.append(shown.drop_duplicates("text").head(n))
     return pd.concat(tables, ignore_index=True)
 
@@ -179,7 +160,7 @@ def interpret_neurons(
     activations: sp.csr_matrix,
     neurons: Sequence[int],
     llm: Llm,
-    settings: Settings | None = None,
+    options: NamingOptions | None = None,
     engines: Engines | None = None,
 ) -> pd.DataFrame:
     """Name neurons, and score each name on other texts.
@@ -189,12 +170,12 @@ def interpret_neurons(
         activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
         neurons: which ones, from 0 to M - 1.
         llm: the model that names and labels.
-        settings: examples, wording, sampling.
+        options: examples, wording, sampling; None: the defaults of the config.
         engines: a Session to keep the model loaded in.
 
     Returns:
         One row per neuron, in order: neuron_idx, interpretation (None if there is none), status,
-        threshold (P(yes) from which a label is a yes), f1_fidelity_score, precision, recall, correlation,
+        threshold (p_yes from which a label is a yes), f1_fidelity_score, precision, recall, correlation,
         n (texts), precision_corpus and f1_corpus (where firing texts are as rare as in `texts`), with 95 %
         intervals f1_ci_low, f1_ci_high, and so on for precision, recall and f1_corpus. Of several candidates
         the best is measured on texts that had no part in the choice, where there are enough.
@@ -205,9 +186,9 @@ def interpret_neurons(
     given = arguments.texts("texts", texts)
     fired = _fired(activations, _rows_of(texts, given))
     chosen = pd.DataFrame({"neuron_idx": _neurons(neurons, fired.shape[1])})
-    table = _name(chosen, given, fired, llm, settings or Settings(), engines)
-    told = ["neuron_idx", "interpretation", "status", "threshold", "f1_fidelity_score"]
-    return table[[*told, *schema.MEASURES.names]]
+    table = _name(chosen, given, fired, llm, options or NamingOptions(), engines)
+    names = ["neuron_idx", "interpretation", "status", "threshold", "f1_fidelity_score"]
+    return table[[*names, *schema.MEASURES.names]]
 
 
 def generate_hypotheses(
@@ -216,7 +197,7 @@ def generate_hypotheses(
     activations: sp.csr_matrix,
     llm: Llm,
     select: Select | None = None,
-    settings: Settings | None = None,
+    options: NamingOptions | None = None,
     engines: Engines | None = None,
 ) -> pd.DataFrame:
     """Select the neurons that predict the target, and name them.
@@ -228,7 +209,7 @@ def generate_hypotheses(
         activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
         llm: the model that names and labels.
         select: how neurons are selected; None: the defaults of the config.
-        settings: examples, wording, sampling.
+        options: examples, wording, sampling; None: the defaults of the config.
         engines: a Session to keep the model loaded in.
 
     Returns:
@@ -243,11 +224,11 @@ def generate_hypotheses(
     if np.ptp(values) == 0:
         raise InputError(f"target: it is {values[0]:g} on every row: nothing to predict")
     fired = _fired(activations, texts_rows)
-    options, task = _of_kind("select", select or Select(), Select), rows.guess_task(values)
-    chosen = selection.select(fired, values, options, task)
+    section, task = _checked("select", select or Select(), Select), rows.guess_task(values)
+    chosen = selection.select(fired, values, section, task)
     table = selecting.to_table(chosen, selecting.target_correlation(fired, values, task)).to_pandas()
-    ranked = scoring.ranked(table, f"M={fired.shape[1]}", options.method)
-    return _name(ranked, given, fired, llm, settings or Settings(), engines)
+    ranked = scoring.ranked(table, f"M={fired.shape[1]}", section.method)
+    return _name(ranked, given, fired, llm, options or NamingOptions(), engines)
 
 
 def annotate(
@@ -258,7 +239,7 @@ def annotate(
     max_words: int = 512,
     engines: Engines | None = None,
 ) -> pd.DataFrame:
-    """Return P(yes) of every text for every hypothesis: (n, H), NaN where there is no label.
+    """Return p_yes of every text for every hypothesis: (n, H), NaN where there is no label.
 
     Rows have the index of `texts`, if that is a Series. Columns have that of `hypotheses`, if that is a
     Series or a table, else they are 0 to H - 1, and no sentences: two hypotheses may share one.
@@ -283,7 +264,7 @@ def annotate(
     starts = range(0, len(cut), TEXTS_PER_TASK)
     tasks = [(start, cut[start : start + TEXTS_PER_TASK], questions) for start in starts]
     with _engines(engines) as held:
-        parts = dict(held.language_model(_of_kind("llm", llm, Llm)).map(_annotate, tasks))
+        parts = dict(held.language_model(_checked("llm", llm, Llm)).map(_annotate, tasks))
     p_yes = np.full((len(given), len(questions)), np.nan, dtype=np.float32)
     if parts:
         p_yes[usable] = np.concatenate([parts[start] for start in sorted(parts)])
@@ -292,7 +273,7 @@ def annotate(
 
 
 def load_annotations(out: str) -> pd.DataFrame:
-    """Return what `hypsae annotate` wrote: P(yes), (n, H) by row_id, NaN where there is no label.
+    """Return what `hypsae annotate` wrote: p_yes, (n, H) by row_id, NaN where there is no label.
 
     Rows are those of the data in their order; columns are the hypotheses in theirs.
 
@@ -309,21 +290,21 @@ def load_annotations(out: str) -> pd.DataFrame:
 
 def run(config: Config | dict[str, Any], out: str, *, until: str | None = None) -> runner.Run:
     """Run the whole pipeline; a config may be nested dicts, as in YAML. See `runner.run`."""
-    settings = config if isinstance(config, Config) else parse(config, "config")
-    return runner.run(settings, out, until=until)
+    whole = config if isinstance(config, Config) else parse(config, "config")
+    return runner.run(whole, out, until=until)
 
 
 def _usable(texts: "pd.Series[Any]") -> np.ndarray:
-    """Return which texts can be labelled, (n,); a warning tells of the others.
+    """Return which texts can be labelled, (n,); a warning counts the others.
 
     Raises:
         InputError: none of them can.
     """
     typed = columns.texts(texts)
-    if said := arguments.complaint("texts", texts, typed.reasons, "such rows have no label"):
+    if message := arguments.complaint("texts", texts, typed.reasons, "such rows have no label"):
         if not typed.usable.any():
-            raise InputError(said)
-        warnings.warn(said, stacklevel=3)
+            raise InputError(message)
+        warnings.warn(message, stacklevel=3)
     return typed.usable
 
 
@@ -347,15 +328,15 @@ def _fired(activations: Any, rows_of_texts: Rows) -> sp.csr_matrix:
 
 
 def _neurons(neurons: Any, n_neurons: int) -> list[int]:
-    wanted, there = f"a neuron, 0 to {n_neurons - 1}", np.arange(n_neurons)
-    values = arguments.numbers("neurons", neurons, wanted, lambda values: np.isin(values, there))
+    expected, there = f"a neuron, 0 to {n_neurons - 1}", np.arange(n_neurons)
+    values = arguments.numbers("neurons", neurons, expected, lambda values: np.isin(values, there))
     return values.astype(np.int64).tolist()
 
 
-def _of_kind(name: str, value: Any, kind: type[Kind]) -> Kind:
-    if not isinstance(value, kind):
-        package = "hypsae_ray" if kind is Settings else "hypsae_ray.config"
-        raise InputError(f"{name}: wanted is a {package}.{kind.__name__}, not {columns.shown(value)}")
+def _checked(name: str, value: Any, section: type[S]) -> S:
+    if not isinstance(value, section):
+        expected = f"hypsae_ray.config.{section.__name__}"
+        raise InputError(f"{name}: wanted is a {expected}, not {columns.shown(value)}")
     return value
 
 
@@ -380,7 +361,7 @@ def _engines(given: Engines | None) -> Iterator[Engines]:
 
 
 def _warn(what: str, cut: Cut, advice: str, stacklevel: int = 3) -> None:
-    """Tell whoever called a function of this module that texts were cut, if any was."""
+    """Warn the caller of a function of this module if texts were cut."""
     if cut.texts:
         warnings.warn(f"{what}: {cut}; {advice}", stacklevel=stacklevel)
 
@@ -405,30 +386,31 @@ def _name(
     texts: Sequence[str],
     activations: sp.csr_matrix,
     llm: Llm,
-    settings: Settings,
+    options: NamingOptions,
     engines: Engines | None,
 ) -> pd.DataFrame:
     corpus = Corpus.of(np.arange(len(texts)), rows.text_ids(pd.Series(list(texts))), activations)
     by_id = dict(enumerate(texts))
-    options = _of_kind("settings", settings, Settings).interpret.read_by(_of_kind("llm", llm, Llm))
-    asks = naming.plan(corpus, chosen["neuron_idx"].tolist(), options)
+    given = _checked("options", options, NamingOptions)
+    interpret = given.interpret.read_by(_checked("llm", llm, Llm))
+    asks = naming.plan(corpus, chosen["neuron_idx"].tolist(), interpret)
     with _engines(engines) as held:
         pool = RetryingPool(held.language_model(llm))
-        candidates, _ = naming.write_candidates(pool, asks, by_id, options, _untracked)
+        candidates, _ = naming.write_candidates(pool, asks, by_id, interpret, _untracked)
         shown = [by_id[i] for i in sorted({i for ask in asks for i in (*ask.positives, *ask.negatives)})]
-        _warn("naming", Cut.at_words(shown, options.max_words), "see interpret.max_words", stacklevel=4)
+        _warn("naming", Cut.at_words(shown, interpret.max_words), "see interpret.max_words", stacklevel=4)
         setting = scoring.Setting(
             corpus=corpus,
             read=lambda _: by_id,
             labeller=lambda: pool,
             namer=lambda: pool,
-            options=settings.score_fidelity,
-            label=settings.label,
-            naming=options,
+            options=given.score_fidelity,
+            label=given.label,
+            naming=interpret,
             track=_untracked,
         )
         tried = scoring.score_until_informative(candidates, setting)
-    return scoring.choose(chosen, tried.candidates, tried.scored, settings.label.unplaced)
+    return scoring.choose(chosen, tried.candidates, tried.scored, given.label.unplaced)
 
 
 def _untracked(items: Iterable[Any], _total: int, _unit: str) -> Iterator[Any]:

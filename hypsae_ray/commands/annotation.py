@@ -32,7 +32,7 @@ from hypsae_ray.stages.annotate import annotate, holdout_job
 from hypsae_ray.stages.texts import PREFIX, read_hypotheses, store_rows
 from hypsae_ray.stages.workspace import Track
 from hypsae_ray.store.artifacts import Folder, Manifest, Outcome, content_hash
-from hypsae_ray.store.progress import read_beat
+from hypsae_ray.store.progress import read_heartbeat
 from hypsae_ray.store.schema import USABLE
 
 Say = Callable[[str], None]
@@ -40,7 +40,7 @@ THRESHOLD = 0.5
 
 
 def run(
-    settings: AnnotateJob,
+    config: AnnotateJob,
     out: str,
     engines: Engines,
     say: Say,
@@ -49,7 +49,7 @@ def run(
     """Annotate, and return the manifest of the annotations.
 
     Args:
-        settings: the job.
+        config: hypotheses, texts, and how they are labelled.
         out: its folder.
         engines: where the model is.
         say: is given lines for people.
@@ -61,11 +61,11 @@ def run(
         HypsaeError: the job cannot go on; what is finished stays, and the same call goes on from there.
     """
     folder = Folder.at(out)
-    questions = read_hypotheses(settings.hypotheses)
+    questions = read_hypotheses(config.hypotheses)
     commits = fingerprints.known_commits(folder)
-    settings = fingerprints.pinned(settings, commits)
-    rows, rows_hash = _rows_folder(settings, folder)
-    decides = fingerprints.annotating(settings)
+    config = fingerprints.pinned(config, commits)
+    rows, rows_hash = _rows_folder(config, folder)
+    decides = fingerprints.annotating(config)
     digest = content_hash("annotate", {**decides, "questions": questions}, {"rows": rows.name})
     target = folder_of(folder, digest)
     there = Manifest.load(target)
@@ -73,10 +73,10 @@ def run(
         _point_to(target, folder)
         say(f"nothing to do: {target.path} is up to date")
         return there
-    _store_rows(settings, rows, rows_hash, say)
+    _store_rows(config, rows, rows_hash, say)
     fingerprints.remember_commits(commits, folder)
-    engines.check([settings.llm])
-    job = _job(settings, folder, rows, questions, target)
+    engines.check([config.llm])
+    job = _job(config, folder, rows, questions, target)
     started = time.monotonic()
     try:
         outcome = annotate(job, engines, track, say)
@@ -100,37 +100,35 @@ def _point_to(target: Folder, folder: Folder) -> None:
     folder.write_json(LATEST, {"annotations": target.name})
 
 
-def _job(
-    settings: AnnotateJob, folder: Folder, rows: Folder, questions: list[str | None], out: Folder
-) -> Job:
+def _job(config: AnnotateJob, folder: Folder, rows: Folder, questions: list[str | None], out: Folder) -> Job:
     return Job(
         rows=rows,
         prefix=PREFIX,
         questions=tuple(questions),
-        llm=settings.llm,
-        label=settings.label,
-        options=settings.annotate,
-        labeller=fingerprints.labeller(settings.llm, settings.label),
+        llm=config.llm,
+        label=config.label,
+        options=config.annotate,
+        labeller=fingerprints.labeller(config.llm, config.label),
         answers=folder.sub(ANSWERS),
         out=out,
     )
 
 
-def _rows_folder(settings: AnnotateJob, folder: Folder) -> tuple[Folder, str]:
+def _rows_folder(config: AnnotateJob, folder: Folder) -> tuple[Folder, str]:
     """Return the folder of the rows of this very data, and the hash that it is named by."""
-    digests = fingerprints.file_digests({"data": settings.data}, folder)
-    named = {name: getattr(settings, name) for name in ("text", "id", "encoding", "delimiter")}
+    digests = fingerprints.file_digests({"data": config.data}, folder)
+    named = {name: getattr(config, name) for name in ("text", "id", "encoding", "delimiter")}
     digest = content_hash("rows", named, digests)
     return folder.sub(f"rows-{digest[:8]}"), digest
 
 
-def _store_rows(settings: AnnotateJob, rows: Folder, digest: str, say: Say) -> None:
+def _store_rows(config: AnnotateJob, rows: Folder, digest: str, say: Say) -> None:
     """Read the data into the folder of its rows, if they are not there."""
     if Manifest.load(rows) is None:
         started = time.monotonic()
-        for remark in remarks(find_files(settings.data, settings.encoding, settings.delimiter)):
+        for remark in remarks(find_files(config.data, config.encoding, config.delimiter)):
             say(f"annotate: {remark}")
-        outcome = store_rows(settings, rows)
+        outcome = store_rows(config, rows)
         Manifest("rows", digest, time.monotonic() - started, outcome).save(rows)
 
 
@@ -164,13 +162,13 @@ def summary(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def plan(settings: AnnotateJob, questions: list[str | None], engines: Engines) -> str:
+def plan(config: AnnotateJob, questions: list[str | None], engines: Engines) -> str:
     """Return what a job takes, for people; nothing is asked, and nothing kept."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Folder.at(place)
+    with tempfile.TemporaryDirectory() as path:
+        folder = Folder.at(path)
         rows = folder.sub("rows")
-        counted = store_rows(settings, rows)
-        made = make_plan(_job(settings, folder, rows, questions, folder), engines)
+        counted = store_rows(config, rows)
+        made = make_plan(_job(config, folder, rows, questions, folder), engines)
         n_texts = sum(file.rows for file in made.files)
     return "\n".join([*_sizes(counted, n_texts, made), *_cost(made)])
 
@@ -196,13 +194,13 @@ def _cost(made: Plan) -> list[str]:
     return lines if price is None else [*lines, f"cost           {hours * price:>15,.2f}"]
 
 
-def with_measured_rate(settings: AnnotateJob, out: str) -> AnnotateJob:
+def with_measured_rate(config: AnnotateJob, out: str) -> AnnotateJob:
     """Fill in, where no rate is given, that of one replica in the last job in a folder."""
-    beat = read_beat(Folder.at(out).sub(ANSWERS))
-    if settings.annotate.rate or not (beat and beat.pairs):
-        return settings
-    rate = beat.rate / max(beat.workers, 1)
-    return settings.model_copy(update={"annotate": settings.annotate.model_copy(update={"rate": rate})})
+    heartbeat = read_heartbeat(Folder.at(out).sub(ANSWERS))
+    if config.annotate.rate or not (heartbeat and heartbeat.pairs):
+        return config
+    rate = heartbeat.rate / max(heartbeat.workers, 1)
+    return config.model_copy(update={"annotate": config.annotate.model_copy(update={"rate": rate})})
 
 
 def job_of(config: Config) -> AnnotateJob:
@@ -250,16 +248,16 @@ def foretell(step: Step, questions: Sequence[str | None], engines: Engines) -> s
 def status(out: str) -> str:
     """Return how far the labelling in a run folder is, for people."""
     answers = Folder.at(out).sub(ANSWERS)
-    beat = read_beat(answers)
-    if beat is None:
+    last = read_heartbeat(answers)
+    if last is None:
         return f"{out}: nothing was labelled here yet"
-    shards = len(answers.sub(beat.labeller).names("shard-", ".parquet"))
-    left = "" if beat.ended or not beat.pairs else f", {beat.left_s / 60:,.1f} minutes left"
+    shards = len(answers.sub(last.labeller).names("shard-", ".parquet"))
+    left = "" if last.ended or not last.pairs else f", {last.left_s / 60:,.1f} minutes left"
     return "\n".join(
         [
-            f"{beat.state}: {beat.host}, last sign of life {time.time() - beat.time:,.0f} s ago",
-            f"this job: {beat.done:,} of {beat.shards:,} shards, {beat.pairs:,} of {beat.all_pairs:,} pairs, "
-            f"{beat.rate:,.1f} pairs per second{left}",
-            f"in all: {shards:,} finished shards in {answers.path}/{beat.labeller}",
+            f"{last.state}: {last.host}, last heartbeat {time.time() - last.time:,.0f} s ago",
+            f"this job: {last.done:,} of {last.shards:,} shards, {last.pairs:,} of {last.all_pairs:,} pairs, "
+            f"{last.rate:,.1f} pairs per second{left}",
+            f"in all: {shards:,} finished shards in {answers.path}/{last.labeller}",
         ]
     )

@@ -1,4 +1,4 @@
-"""What a run says first: the stages that are done and to come, who does the work, and how long it takes."""
+"""The first lines of a run: finished stages, stages to run, models, and times of earlier runs."""
 
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
@@ -61,7 +61,7 @@ def sizes(steps: Sequence[Step], config: Config) -> list[str]:
 
 
 def _rough(data: Folder, options: Embed, texts: int) -> str:
-    """Say how long so many texts, like the first ones, take; nothing where no measurement tells it."""
+    """Return how long so many texts like the first ones take; nothing where it was not measured."""
     cores = options.replicas.max * options.replicas.cpus
     if _MEASURED(options) != _MEASURED(Embed()) or options.replicas.gpus or not cores:
         return ""
@@ -93,7 +93,7 @@ def _times(to_come: Sequence[Step], out: Folder) -> Iterator[str]:
     if known:
         yield f"time, as in this folder before: {', '.join(known)}"
     if unknown:
-        yield f"time not known yet, said as it is measured: {', '.join(unknown)}"
+        yield f"time not known yet, shown once measured: {', '.join(unknown)}"
 
 
 def _is_long(step: Step) -> bool:

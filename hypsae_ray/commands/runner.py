@@ -61,7 +61,7 @@ def run(
     Args:
         config: what to run.
         out: run folder, a local path or a URI.
-        until: last stage wanted; None: all.
+        until: last stage to run; None: all.
         show: is given the closing text, for people.
         console: shows what is done; None: one on stderr.
 
@@ -78,7 +78,7 @@ def run(
         console.say(line)
     try:
         for record in pipeline.run_steps(steps, folder, console):
-            records.append(record)  # kept, whatever comes after it
+            records.append(record)  # kept if a later stage fails
             if record.step.stage.name == "data":
                 fingerprints.remember_commits(commits, folder)
                 for line in outlook.sizes(steps, config):
@@ -94,11 +94,11 @@ def run(
     finished = RunFolder.at(folder)
     chains = finished.chains()
     if current:
-        show(f"{stage_table(records)}\n\nnothing to do: {_place(folder, results.REPORT)} is up to date")
+        show(f"{stage_table(records)}\n\nnothing to do: {folder.path}/{results.REPORT} is up to date")
     else:
         results.write_results(finished, chains)
         show("\n\n".join([*closing_text(finished, chains), stage_table(records)]))
-        show(f"\nreport: {_place(folder, results.REPORT)}")
+        show(f"\nreport: {folder.path}/{results.REPORT}")
     return Run(folder, tuple(records), chains)
 
 
@@ -136,7 +136,3 @@ def stage_table(records: Sequence[pipeline.Record]) -> str:
             }
         )
     return pd.DataFrame(rows).to_string(index=False)
-
-
-def _place(folder: Folder, name: str) -> str:
-    return f"{folder.path}/{name}"

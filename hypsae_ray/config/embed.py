@@ -24,9 +24,9 @@ class VectorFiles(Section):
     """Vectors of `data.holdout`, if that is named."""
 
     @property
-    def places(self) -> dict[str, str]:
+    def paths(self) -> dict[str, str]:
         """The files by source."""
-        return {source: place for source, place in self.model_dump().items() if place is not None}
+        return {source: path for source, path in self.model_dump().items() if path is not None}
 
 
 class AdvancedEmbed(Section):

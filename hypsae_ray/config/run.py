@@ -41,6 +41,17 @@ class AnnotateJob(Section):
     """Shards, cuts, mask and tries."""
 
 
+class NamingOptions(Section):
+    """How the functions for notebooks name neurons and score their names."""
+
+    interpret: Interpret = Interpret()
+    """Examples, wording and sampling."""
+    score_fidelity: ScoreFidelity = ScoreFidelity()
+    """Texts that names are scored on."""
+    label: Label = Label()
+    """How these texts are labelled."""
+
+
 class Config(Section):
     """A whole run."""
 
@@ -85,7 +96,7 @@ class Config(Section):
             if self.embed.column in used:
                 raise ValueError(f"embed.column {self.embed.column!r} is a column that section data uses")
             return
-        given = self.embed.files.places
+        given = self.embed.files.paths
         for source in ("val", "holdout"):
             if (source in given) != (getattr(self.data, source) is not None):
                 raise ValueError(
@@ -94,14 +105,14 @@ class Config(Section):
                 )
 
     def _check_evaluate(self) -> None:
-        named, wanted = self.data.group is not None, self.evaluate
+        evaluate = self.evaluate
         for what, asked in (
-            ("absorb_group", wanted.absorb_group),
-            ("cov_type cluster", wanted.cov_type == "cluster"),
+            ("absorb_group", evaluate.absorb_group),
+            ("cov_type cluster", evaluate.cov_type == "cluster"),
         ):
-            if asked and not named:
+            if asked and self.data.group is None:
                 raise ValueError(f"evaluate: {what} needs data.group")
-        if wanted.absorb_group and self.data.task != "regression":
+        if evaluate.absorb_group and self.data.task != "regression":
             raise ValueError(
                 "evaluate.absorb_group needs data.task regression: linear models alone absorb fixed effects"
             )

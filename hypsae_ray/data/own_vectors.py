@@ -239,7 +239,7 @@ class OwnVectors:
                 have fewer numbers than are to be kept.
         """
         options, data = config.embed, config.data
-        paths = options.files.places if options.files else {}
+        paths = options.files.paths if options.files else {}
         stored = {source: VectorFiles.read(path, options.column, data.id) for source, path in paths.items()}
         path = paths.get("train", data.train)
         if stored:

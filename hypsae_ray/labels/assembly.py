@@ -22,7 +22,7 @@ from hypsae_ray.labels.plan import Plan
 from hypsae_ray.labels.texts import NO_TEXT, Positions, slices
 from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, Annotations
 from hypsae_ray.store import schema
-from hypsae_ray.store.artifacts import telling
+from hypsae_ray.store.artifacts import explained
 from hypsae_ray.store.schema import Status
 
 
@@ -51,7 +51,7 @@ def write_annotations(plan: Plan) -> tuple[dict[str, int], int]:
 def _on_disk(plan: Plan, texts: Positions) -> Iterator[np.ndarray]:
     """Yield one record per text, in a temporary file: its annotations by distinct question."""
     with tempfile.TemporaryFile() as file:
-        with telling(tempfile.gettempdir(), "written"):
+        with explained(tempfile.gettempdir(), "written"):
             for records in _records(plan, texts):
                 file.write(records.tobytes())
             file.flush()

@@ -24,7 +24,7 @@ from hypsae_ray.labels.shards import Pairs, Shard, cut
 from hypsae_ray.labels.texts import FILE_ROWS, Positions, TextFile, register, slices
 from hypsae_ray.models.prompts.lengths import LAYOUTS, Estimate, Layout, Lengths, estimate
 from hypsae_ray.store.artifacts import Folder
-from hypsae_ray.store.progress import read_beat
+from hypsae_ray.store.progress import read_heartbeat
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Plan:
         """Pairs per second of a replica, as the config says or the last job of this labeller measured."""
         if self.job.options.rate:
             return self.job.options.rate
-        beat = read_beat(self.job.answers)
+        beat = read_heartbeat(self.job.answers)
         known = beat is not None and beat.labeller == self.store.folder.name and beat.pairs > 0
         return beat.rate / max(beat.workers, 1) if beat is not None and known else None
 

@@ -1,4 +1,4 @@
-"""What decides the content of each stage, beside its inputs: the parts of the hashes that name its folder."""
+"""Fingerprints: what decides the content of each stage, in addition to its inputs, and so its hash."""
 
 import hashlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -79,22 +79,22 @@ def _asking(llm: Llm) -> dict[str, Any]:
     return {"llm": content_of(llm), "prompts": template_fingerprint()}
 
 
-def pinned(settings: S, commits: MutableMapping[str, str]) -> S:
-    """Return settings in which each hub model has the commit that it stands for as its revision.
+def pinned(config: S, commits: MutableMapping[str, str]) -> S:
+    """Return a config in which the revision of each hub model is a commit.
 
     Args:
-        settings: of a run, or of a labelling job.
+        config: of a run, or of a labelling job.
         commits: those that the run folder knows (`known_commits`); new ones are entered.
 
     Raises:
-        ModelError: neither the hub nor its cache on this machine tells a commit.
+        ModelError: neither the hub nor its cache on this machine has a commit.
     """
-    llms: dict[str, Any] = {"llm": pin(settings.llm, commits)}
-    if isinstance(settings, Config):
-        llms["embed"] = pin(settings.embed, commits)
-        if (namer := settings.interpret.llm) is not None:
-            llms["interpret"] = settings.interpret.model_copy(update={"llm": pin(namer, commits)})
-    return settings.model_copy(update=llms)
+    llms: dict[str, Any] = {"llm": pin(config.llm, commits)}
+    if isinstance(config, Config):
+        llms["embed"] = pin(config.embed, commits)
+        if (namer := config.interpret.llm) is not None:
+            llms["interpret"] = config.interpret.model_copy(update={"llm": pin(namer, commits)})
+    return config.model_copy(update=llms)
 
 
 def known_commits(out: Folder) -> dict[str, str]:
@@ -132,20 +132,20 @@ def training_texts(config: Config) -> dict[str, Any]:
 
 def input_digests(config: Config, out: Folder) -> dict[str, str]:
     """Return the hash of every input file of a run; see `file_digests`."""
-    places = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
-    files = {split: find_files(place) for split, place in places.items() if place}
-    own = config.embed.files.places if config.embed.files else {}
-    files |= {f"{split}/vectors": find_vector_files(place) for split, place in own.items()}
+    paths = {"train": config.data.train, "val": config.data.val, "holdout": config.data.holdout}
+    files = {split: find_files(path) for split, path in paths.items() if path}
+    own = config.embed.files.paths if config.embed.files else {}
+    files |= {f"{split}/vectors": find_vector_files(path) for split, path in own.items()}
     return _digests(files, out)
 
 
-def file_digests(places: Mapping[str, str], out: Folder) -> dict[str, str]:
+def file_digests(paths: Mapping[str, str], out: Folder) -> dict[str, str]:
     """Return the hash of every file of some datasets; those that have not changed are not read again.
 
     Raises:
         InputError: a file is missing or cannot be read.
     """
-    return _digests({name: find_files(place) for name, place in places.items()}, out)
+    return _digests({name: find_files(path) for name, path in paths.items()}, out)
 
 
 def _digests(files: Mapping[str, Sequence[DataFile]], out: Folder) -> dict[str, str]:
@@ -156,11 +156,6 @@ def _digests(files: Mapping[str, Sequence[DataFile]], out: Folder) -> dict[str, 
             stamp = file.stamp()
             digests[f"{split}/{number}"] = known.get(stamp) or file.digest()
             known[stamp] = digests[f"{split}/{number}"]
-    _remember(out, known)
-    return digests
-
-
-def _remember(out: Folder, known: dict[str, str]) -> None:
-    """Keep the hashes of input files, once there is a run folder."""
-    if set(out.names()) - {LOG}:  # begun before the input is known to be good
+    if set(out.names()) - {LOG}:  # kept once there is a run folder; its log is there before
         out.write_json("inputs.json", known)
+    return digests

@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 ROWS_PER_GROUP = 512  # what a reader of a few rows must read at the least
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
-# What another try changes nothing about; anything else may pass, such as a file server that does not answer.
+# Errors that remain on another try; any other may pass, such as a file server that does not answer.
 _LASTING = (
     *_FORBIDDEN,
     errno.EROFS,
@@ -49,15 +49,15 @@ _REFUSED_BY_S3 = re.compile(
 
 
 @contextmanager
-def telling(place: str, done: str) -> Iterator[None]:
-    """Turn an error of the operating system about a place that the user named into one line.
+def explained(path: str, done: str) -> Iterator[None]:
+    """Turn an error of the operating system about a path that the user named into one line.
 
     Args:
-        place: a file or folder.
+        path: a file or folder.
         done: what cannot be done to it, "read" or "written".
 
     Raises:
-        UsageError: there is no such place, or it does not allow what is done.
+        UsageError: there is no such path, or it does not allow what is done.
         StageError: the disk is full.
         OSError: anything else; it may pass.
     """
@@ -65,28 +65,28 @@ def telling(place: str, done: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            message = f"{place}: no room is left to write to: {error}; what is there is whole and kept"
+            message = f"{path}: the disk is full: {error}; finished files are kept"
             raise StageError(message) from None
         missing = error.errno == errno.ENOENT and done == "written"
         refused = _REFUSED_BY_S3.search(str(error))
         if not (missing or refused or error.errno in _LASTING):
             raise
-        why = refused[1].lower().replace("_", " ") if refused else _why(place, error)
-        raise UsageError(f"{place}: cannot be {done}: {why}; {_advice(error)}") from None
+        why = refused[1].lower().replace("_", " ") if refused else _why(path, error)
+        raise UsageError(f"{path}: cannot be {done}: {why}; {_advice(error)}") from None
 
 
-def _why(place: str, error: OSError) -> str:
+def _why(path: str, error: OSError) -> str:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        for path in (Path(place), *Path(place).parents):
-            if path.is_file():
-                return f"{path} is a file, not a folder"
+        for part in (Path(path), *Path(path).parents):
+            if part.is_file():
+                return f"{part} is a file, not a folder"
     return os.strerror(error.errno or errno.EIO).lower()
 
 
 def _advice(error: OSError) -> str:
     if error.errno in _FORBIDDEN:
-        return "choose another place, or give this user the right to use it"
-    return "check the disk, or choose another place" if error.errno == errno.EIO else "choose another place"
+        return "choose another path, or give this user the right to use it"
+    return "check the disk, or choose another path" if error.errno == errno.EIO else "choose another path"
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class Folder:
     path: str
 
     @classmethod
-    def at(cls, place: str | Path) -> "Folder":
+    def at(cls, path: str | Path) -> "Folder":
         """Open a local path or a URI such as s3://bucket/run.
 
         Raises:
             ConfigError: the URI holds a secret, or names no filesystem that pyarrow knows.
         """
-        text = str(place)
+        text = str(path)
         if reason := find_secret(text):
             raise ConfigError(f"{text}: {reason}")
         try:
@@ -111,7 +111,7 @@ class Folder:
                 return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
             return cls(*pafs.FileSystem.from_uri(text))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, RuntimeError) as error:
-            raise ConfigError(f"{text}: not a place that can be opened: {error}") from None
+            raise ConfigError(f"{text}: cannot be opened: {error}") from None
 
     @property
     def name(self) -> str:
@@ -124,31 +124,31 @@ class Folder:
 
     def names(self, prefix: str = "", suffix: str = "") -> list[str]:
         """Return the names of the files right in this folder, sorted; none if it does not exist."""
-        with telling(self.path, "read"):
+        with explained(self.path, "read"):
             found = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
         files = [info.base_name for info in found if info.is_file]
         return sorted(name for name in files if name.startswith(prefix) and name.endswith(suffix))
 
     def has(self, name: str) -> bool:
         """Tell whether the file exists."""
-        with telling(self.path, "read"):
+        with explained(self.path, "read"):
             return self.filesystem.get_file_info(f"{self.path}/{name}").is_file
 
     def remove(self, name: str) -> None:
         """Delete one file of this folder, if it exists."""
         if self.has(name):
-            with telling(self.path, "written"):
+            with explained(self.path, "written"):
                 self.filesystem.delete_file(f"{self.path}/{name}")
 
     def delete(self) -> None:
         """Delete this folder and all in it, if it exists."""
-        with telling(self.path, "written"):
+        with explained(self.path, "written"):
             if self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound:
                 self.filesystem.delete_dir(self.path)
 
     def open(self, name: str) -> pa.NativeFile:
-        """Open a file for reading at any place in it; the caller closes it."""
-        with telling(f"{self.path}/{name}", "read"):
+        """Open a file for reading at any position; the caller closes it."""
+        with explained(f"{self.path}/{name}", "read"):
             return self.filesystem.open_input_file(f"{self.path}/{name}")
 
     def read_bytes(self, name: str) -> bytes:
@@ -157,7 +157,7 @@ class Folder:
 
     def _read(self, name: str) -> pa.Buffer:
         """Return the whole file in memory of Arrow's own; what a stream reads would be a Python object."""
-        with telling(f"{self.path}/{name}", "read"), self.open(name) as file:
+        with explained(f"{self.path}/{name}", "read"), self.open(name) as file:
             return file.read_buffer()
 
     def write_bytes(self, name: str, content: bytes) -> None:
@@ -167,7 +167,7 @@ class Folder:
             UsageError: this folder cannot be made, or not be written to.
             StageError: the disk is full.
         """
-        with telling(self.path, "written"):
+        with explained(self.path, "written"):
             if not isinstance(self.filesystem, pafs.LocalFileSystem):
                 self._pour(name, content)
                 return
@@ -205,7 +205,7 @@ class Folder:
         """Return one Parquet file as a table.
 
         No Python object holds its bytes: a thread of Arrow that let go of one while the program ended aborted
-        3 of 320 finished runs, beside three busy processes (pyarrow 26; apache/arrow issues 34314, 50482).
+        3 of 320 finished runs, next to three busy processes (pyarrow 26; apache/arrow issues 34314, 50482).
         """
         source = pa.BufferReader(self._read(name))
         return pq.read_table(source, columns=columns, use_threads=False)

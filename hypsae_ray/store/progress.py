@@ -1,4 +1,4 @@
-"""The sign of life that a labelling job leaves beside its answers, and what `hypsae status` reads from it."""
+"""The heartbeat of a labelling job, next to its annotations, which `hypsae status` reads."""
 
 import os
 import socket
@@ -18,14 +18,14 @@ DEAD_AFTER_S = 45.0
 
 
 @dataclass(frozen=True)
-class Beat:
-    """One sign of life.
+class Heartbeat:
+    """A job and how far it is.
 
     Attributes:
-        job: names the process that gave it.
+        job: names the process that wrote it.
         host: its machine and process number.
         started: when it began to ask, in seconds since 1970.
-        time: when this sign was given.
+        time: when this was written.
         labeller: name of the folder of answers.
         shards: shards that this job has to compute.
         done: those that it has computed or found done.
@@ -49,7 +49,7 @@ class Beat:
 
     @property
     def state(self) -> str:
-        """Whether the job runs, has ended, or is dead: it said nothing for a while."""
+        """Whether the job runs, has ended, or is dead: without a heartbeat for a while."""
         if self.ended:
             return self.ended
         return "running" if time.time() - self.time < DEAD_AFTER_S and not _is_gone(self.host) else "dead"
@@ -65,9 +65,9 @@ class Beat:
         return (self.all_pairs - self.pairs) / self.rate if self.pairs else float("inf")
 
 
-def read_beat(answers: Folder) -> Beat | None:
-    """Return the last sign of life of a folder of answers; None if no job was ever there."""
-    return Beat(**answers.read_json(FILE)) if answers.has(FILE) else None
+def read_heartbeat(answers: Folder) -> Heartbeat | None:
+    """Return the last heartbeat in a folder of answers; None if no job was ever there."""
+    return Heartbeat(**answers.read_json(FILE)) if answers.has(FILE) else None
 
 
 def _is_gone(host: str) -> bool:
@@ -85,7 +85,7 @@ def _is_gone(host: str) -> bool:
 
 @dataclass
 class Progress:
-    """Writes a sign of life every ten seconds while it is open; use it as a context manager.
+    """Writes a heartbeat every ten seconds while it is open; use it as a context manager.
 
     Args:
         answers: folder of the answers.
@@ -103,15 +103,16 @@ class Progress:
 
     def __post_init__(self) -> None:
         now = time.time()
-        self._beat = Beat(uuid4().hex[:8], f"{socket.gethostname()} process {os.getpid()}", now, now,
-                          self.labeller, self.shards, all_pairs=self.pairs)  # fmt: skip
+        host = f"{socket.gethostname()} process {os.getpid()}"
+        job = (uuid4().hex[:8], host, now, now, self.labeller, self.shards)
+        self._heartbeat = Heartbeat(*job, all_pairs=self.pairs)
         self._thread = threading.Thread(target=self._keep_writing, daemon=True)
 
     @property
-    def other(self) -> Beat | None:
-        """The last sign of another job that is at work here now."""
-        last = read_beat(self.answers)
-        return last if last and last.state == "running" and last.job != self._beat.job else None
+    def other(self) -> Heartbeat | None:
+        """The last heartbeat of another job that runs here now."""
+        last = read_heartbeat(self.answers)
+        return last if last and last.state == "running" and last.job != self._heartbeat.job else None
 
     def __enter__(self) -> "Progress":
         self._write()
@@ -121,16 +122,20 @@ class Progress:
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
         self._stop.set()
         self._thread.join()
-        done = "done" if self._beat.done == self._beat.shards else "partial"
-        self._beat = replace(self._beat, ended=done if kind is None else f"stopped: {kind.__name__}")
+        done = "done" if self._heartbeat.done == self._heartbeat.shards else "partial"
+        self._heartbeat = replace(
+            self._heartbeat, ended=done if kind is None else f"stopped: {kind.__name__}"
+        )
         self._write()
 
     def count(self, pairs: int, begun: float, workers: int, shards: int = 1) -> None:
         """Note shards with so many pairs; the first one says when work began, its model loaded."""
         with self._lock:
-            started = self._beat.started if self._beat.done else begun or self._beat.started
-            done, pairs = self._beat.done + shards, self._beat.pairs + pairs
-            self._beat = replace(self._beat, started=started, done=done, pairs=pairs, workers=workers)
+            started = self._heartbeat.started if self._heartbeat.done else begun or self._heartbeat.started
+            done, pairs = self._heartbeat.done + shards, self._heartbeat.pairs + pairs
+            self._heartbeat = replace(
+                self._heartbeat, started=started, done=done, pairs=pairs, workers=workers
+            )
 
     def _keep_writing(self) -> None:
         while not self._stop.wait(EVERY_S):
@@ -138,6 +143,6 @@ class Progress:
 
     def _write(self) -> None:
         with self._lock:
-            self._beat = replace(self._beat, time=time.time())
-        with suppress(OSError, StageError):  # a job is not to end for want of a sign of life
-            self.answers.write_json(FILE, asdict(self._beat))
+            self._heartbeat = replace(self._heartbeat, time=time.time())
+        with suppress(OSError, StageError):  # a job must not end because its heartbeat cannot be written
+            self.answers.write_json(FILE, asdict(self._heartbeat))

@@ -10,6 +10,7 @@ from enum import IntEnum
 import pyarrow as pa
 
 VERSION = 6
+INT, FLOAT, TEXT = pa.int64(), pa.float64(), pa.string()
 
 
 class Status(IntEnum):
@@ -47,18 +48,15 @@ UNANSWERED = (Status.UNASKED, Status.PENDING)
 """What is never stored: the next run asks for it."""
 
 
+def _floats(*names: str) -> list[tuple[str, pa.DataType]]:
+    return [(name, FLOAT) for name in names]
+
+
 def texts(covariates: tuple[str, ...] = ()) -> pa.Schema:
     """Schema of the texts of one split; covariates are kept under their own names with a prefix."""
-    fixed = [
-        ("row_id", pa.int64()),
-        ("source_id", pa.string()),
-        ("text_id", pa.string()),
-        ("text", pa.string()),
-        ("target", pa.float64()),
-        ("group", pa.string()),
-        ("weight", pa.float64()),
-    ]
-    return pa.schema([*fixed, *((f"covariate_{name}", pa.float64()) for name in covariates)])
+    fixed = [("row_id", INT), ("source_id", TEXT), ("text_id", TEXT), ("text", TEXT), ("target", FLOAT)]
+    own = _floats("weight", *(f"covariate_{name}" for name in covariates))
+    return pa.schema([*fixed, ("group", TEXT), *own])
 
 
 def embeddings(dim: int, dtype: str = "float32") -> pa.Schema:
@@ -67,116 +65,85 @@ def embeddings(dim: int, dtype: str = "float32") -> pa.Schema:
     cut_at: tokens that were read of a text which has more; 0: it was read to its end.
     """
     value = pa.float16() if dtype == "float16" else pa.float32()
-    fields = [("row_id", pa.int64()), ("embedding", pa.list_(value, dim)), ("cut_at", pa.int32())]
-    return pa.schema(fields)
+    return pa.schema([("row_id", INT), ("embedding", pa.list_(value, dim)), ("cut_at", pa.int32())])
 
 
 # The rows of `hypsae annotate`: text and text_id are null, and reason is not, where a row has no usable text.
-ROWS = pa.schema(
-    [
-        ("row_id", pa.int64()),
-        ("source_id", pa.string()),
-        ("text_id", pa.string()),
-        ("text", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
+ROWS = pa.schema([("row_id", INT), ("source_id", TEXT), ("text_id", TEXT), ("text", TEXT), ("reason", TEXT)])
 
 
 def annotations(n_hypotheses: int) -> pa.Schema:
-    """Schema of P(yes), the probability of neither yes nor no, and status per (text, hypothesis)."""
-    return pa.schema(
-        [
-            ("row_id", pa.int64()),
-            ("p_yes", pa.list_(pa.float32(), n_hypotheses)),
-            ("p_neither", pa.list_(pa.float32(), n_hypotheses)),
-            ("status", pa.list_(pa.int8(), n_hypotheses)),
-        ]
-    )
+    """Schema of p_yes, p_neither and status per (text, hypothesis)."""
+    p, status = pa.list_(pa.float32(), n_hypotheses), pa.list_(pa.int8(), n_hypotheses)
+    return pa.schema([("row_id", INT), ("p_yes", p), ("p_neither", p), ("status", status)])
 
 
-REJECTED = pa.schema(
-    [("split", pa.string()), ("file", pa.string()), ("row", pa.int64()), ("reason", pa.string())]
-)
+REJECTED = pa.schema([("split", TEXT), ("file", TEXT), ("row", INT), ("reason", TEXT)])
 
 ACTIVATIONS = pa.schema(
-    [("row_id", pa.int64()), ("neurons", pa.list_(pa.int32())), ("values", pa.list_(pa.float32()))]
+    [("row_id", INT), ("neurons", pa.list_(pa.int32())), ("values", pa.list_(pa.float32()))]
 )
 
-# One row per neuron of the SAE; rank is 0 for the best selected one, null for all not selected.
+# One row per neuron of the SAE; rank is 0 for the best selected one, null for all not selected; state is
+# alive, dead (never active) or constant (one value on every row).
 SELECTION = pa.schema(
     [
-        ("neuron_idx", pa.int64()),
-        ("score", pa.float64()),
-        ("target_correlation", pa.float64()),
-        ("prevalence", pa.float64()),
-        ("rank", pa.int64()),
-        ("state", pa.string()),  # alive, dead (never fires) or constant (one value on every row)
+        ("neuron_idx", INT),
+        *_floats("score", "target_correlation", "prevalence"),
+        ("rank", INT),
+        ("state", TEXT),
     ]
 )
 
-# The texts that were shown, or are to be shown, for a neuron: row_ids point into the training texts.
+# The texts that were shown, or are to be shown, for a neuron: row_ids of training texts. tries: how often it
+# was asked for; 0: there was nothing to ask about.
 CANDIDATES = pa.schema(
     [
-        ("neuron_idx", pa.int64()),
-        ("candidate", pa.int64()),
-        ("interpretation", pa.string()),
+        ("neuron_idx", INT),
+        ("candidate", INT),
+        ("interpretation", TEXT),
         ("status", pa.int8()),
-        ("tries", pa.int8()),  # how often it was asked for; 0: there was nothing to ask about
-        ("positives", pa.list_(pa.int64())),
-        ("negatives", pa.list_(pa.int64())),
+        ("tries", pa.int8()),
+        ("positives", pa.list_(INT)),
+        ("negatives", pa.list_(INT)),
     ]
 )
 
-# The measures of neurons.fidelity.Fidelity but the F1 before them, whose name differs between tables.
+# The measures of neurons.fidelity.Fidelity except the F1 before them, whose name differs between tables.
 MEASURES = pa.schema(
     [
-        ("f1_ci_low", pa.float64()),
-        ("f1_ci_high", pa.float64()),
-        ("precision", pa.float64()),
-        ("precision_ci_low", pa.float64()),
-        ("precision_ci_high", pa.float64()),
-        ("recall", pa.float64()),
-        ("recall_ci_low", pa.float64()),
-        ("recall_ci_high", pa.float64()),
-        ("correlation", pa.float64()),
-        ("n", pa.int64()),
-        ("precision_corpus", pa.float64()),
-        ("f1_corpus", pa.float64()),
-        ("f1_corpus_ci_low", pa.float64()),
-        ("f1_corpus_ci_high", pa.float64()),
+        *_floats("f1_ci_low", "f1_ci_high"),
+        *_floats("precision", "precision_ci_low", "precision_ci_high"),
+        *_floats("recall", "recall_ci_low", "recall_ci_high"),
+        ("correlation", FLOAT),
+        ("n", INT),
+        *_floats("precision_corpus", "f1_corpus", "f1_corpus_ci_low", "f1_corpus_ci_high"),
     ]
 )
 
 # Measures on all texts of a neuron, and those on the texts that its candidates were compared on. threshold:
-# P(yes) from which a label is a yes; measures are at thresholds that the same texts did not place.
+# p_yes from which the label is 1; measures are at thresholds that other texts chose.
 FIDELITY = pa.schema(
     [
-        ("neuron_idx", pa.int64()),
-        ("candidate", pa.int64()),
-        ("threshold", pa.float64()),
-        ("f1", pa.float64()),
+        ("neuron_idx", INT),
+        ("candidate", INT),
+        *_floats("threshold", "f1"),
         *MEASURES,
-        ("choosing_f1", pa.float64()),
-        ("choosing_f1_corpus", pa.float64()),
-        ("choosing_correlation", pa.float64()),
+        *_floats("choosing_f1", "choosing_f1_corpus", "choosing_correlation"),
     ]
 )
 
 # Measures on the n texts that had no part in the choice of the sentence, where there are enough.
 HYPOTHESES = pa.schema(
     [
-        ("hypothesis_id", pa.int64()),
-        ("neuron_idx", pa.int64()),
-        ("source_sae", pa.string()),
-        ("selection_method", pa.string()),
-        ("selection_score", pa.float64()),
-        ("target_correlation", pa.float64()),
-        ("prevalence", pa.float64()),
-        ("interpretation", pa.string()),
-        ("status", pa.string()),
-        ("threshold", pa.float64()),  # P(yes) from which a label is a yes
-        ("f1_fidelity_score", pa.float64()),
+        ("hypothesis_id", INT),
+        ("neuron_idx", INT),
+        ("source_sae", TEXT),
+        ("selection_method", TEXT),
+        *_floats("selection_score", "target_correlation", "prevalence"),
+        ("interpretation", TEXT),
+        ("status", TEXT),
+        *_floats("threshold", "f1_fidelity_score"),
         *MEASURES,
     ]
 )

@@ -17,9 +17,9 @@ def read_column(data: Folder, split: str, column: str) -> pd.Series:
 
 def read_texts(data: Folder, split: str, row_ids: Iterable[int]) -> pd.Series:
     """Return the texts of some rows of a split, indexed by row_id, ascending."""
-    wanted = np.array(sorted(set(row_ids)), dtype=np.int64)
+    ids = np.array(sorted(set(row_ids)), dtype=np.int64)
     parts = (
-        part.filter(np.isin(part["row_id"].to_numpy(), wanted))
+        part.filter(np.isin(part["row_id"].to_numpy(), ids))
         for part in data.tables(f"{split}-", ["row_id", "text"])
     )
     return pa.concat_tables(parts).to_pandas().set_index("row_id")["text"].sort_index()

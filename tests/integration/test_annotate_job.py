@@ -491,7 +491,7 @@ def test_a_full_disk_ends_the_job_with_a_message(place: Place):
         pytest.skip("only root may mount")
     try:
         job = place.job(texts(2000), shard_rows=1)
-        with Session() as session, pytest.raises(StageError, match="no room is left to write to"):
+        with Session() as session, pytest.raises(StageError, match="the disk is full"):
             annotation.run(job, str(small / "out"), session, lambda _: None)
         shards = sorted(small.glob("out/answers/*/shard-*"))
         assert shards
@@ -512,7 +512,7 @@ def test_a_full_disk_of_temporary_files_ends_the_job_with_a_message(
     try:
         monkeypatch.setattr("tempfile.tempdir", str(small))
         job, engines = place.job(texts(3000), shard_rows=512), Counting()
-        with pytest.raises(StageError, match=f"{small}: no room is left to write to"):
+        with pytest.raises(StageError, match=f"{small}: the disk is full"):
             run(place, job, engines)
         monkeypatch.undo()
         run(place, job, engines)

@@ -69,7 +69,7 @@ def test_a_bucket_that_is_not_there_is_told_in_one_line(bucket: str):
     nowhere = bucket.replace("s3://reviews", "s3://nowhere").replace("&allow_bucket_creation=true", "")
     with pytest.raises(UsageError) as told:
         Folder.at(nowhere.format("run")).write_bytes("x", b"1")
-    assert str(told.value) == "nowhere/run: cannot be written: no such bucket; choose another place"
+    assert str(told.value) == "nowhere/run: cannot be written: no such bucket; choose another path"
 
 
 @dataclass

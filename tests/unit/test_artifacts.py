@@ -104,7 +104,7 @@ def test_a_file_in_place_of_a_folder_is_told_in_one_line(tmp_path):
         with pytest.raises(UsageError) as told:
             Folder.at(place).write_bytes("x", b"1")
         assert str(told.value) == (
-            f"{place}: cannot be written: {file} is a file, not a folder; choose another place"
+            f"{place}: cannot be written: {file} is a file, not a folder; choose another path"
         )
     with pytest.raises(UsageError, match=f"{file}: cannot be read: {file} is a file, not a folder"):
         Folder.at(file).names()
@@ -121,7 +121,7 @@ def test_a_file_in_place_of_a_folder_is_told_in_one_line(tmp_path):
 def test_a_place_that_cannot_be_made_is_told_in_one_line(place, reason):
     with pytest.raises(UsageError) as told:
         Folder.at(place).write_bytes("x", b"1")
-    assert str(told.value) == f"{place}: {reason}; choose another place"
+    assert str(told.value) == f"{place}: {reason}; choose another path"
 
 
 def test_a_place_without_permission_is_told_in_one_line(tmp_path):
@@ -142,7 +142,7 @@ def test_a_place_without_permission_is_told_in_one_line(tmp_path):
 
 
 def test_a_read_only_file_system_is_told_in_one_line(tmp_path):
-    reason = "cannot be written: read-only file system; choose another place"
+    reason = "cannot be written: read-only file system; choose another path"
     with mounted(tmp_path, "-t", "tmpfs", "-o", "ro", "tmpfs"), pytest.raises(UsageError, match=reason):
         Folder.at(tmp_path / "out").write_bytes("x", b"1")
 
@@ -175,7 +175,7 @@ def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Folder.at("~/runs/x").path == f"{tmp_path}/runs/x"
-    with pytest.raises(ConfigError, match="~nobody-here/x: not a place that can be opened"):
+    with pytest.raises(ConfigError, match="~nobody-here/x: cannot be opened"):
         Folder.at("~nobody-here/x")
 
 
@@ -199,7 +199,7 @@ def test_the_command_line_names_the_place_and_ends_with_2(tmp_path, capsys):
         assert cli.main(command) == 2, command
         said = capsys.readouterr().err.splitlines()[-1]
         assert said.startswith(f"hypsae: {file}"), said
-        assert f"{file} is a file, not a folder; choose another place" in said
+        assert f"{file} is a file, not a folder; choose another path" in said
     assert cli.main(["inspect", str(file)]) == 2
     assert str(file) in capsys.readouterr().err
     assert file.read_text() == "mine"
