@@ -1,7 +1,7 @@
 """Stage `data`: read what the user has, check every row, and store it as numbered texts.
 
 The files are read several times: to check every row, to compare the holdout with the training texts, and to
-write when nothing can be refused any more. Memory stays bounded by one frame, plus what `data.holdout` keeps
+write, once all checks have passed. Memory stays bounded by one frame, plus what `data.holdout` keeps
 of each training text and, where the data have an id column, the ids.
 """
 
@@ -68,8 +68,8 @@ def run(work: Workspace) -> Outcome:
     written = _write(dataset, work.out, own)
     counts = {split: targets.rows for split, targets in compared.targets.items()}
     if options.chunk is not None:
-        told = ", ".join(f"{split} {counts[split]} in {n}" for split, n in written.items())
-        work.say(f"data: documents in chunks of {options.chunk.words} words: {told}")
+        chunks = ", ".join(f"{split} {counts[split]} in {n}" for split, n in written.items())
+        work.say(f"data: documents in chunks of {options.chunk.words} words: {chunks}")
     facts = {
         "task": task,
         "rows": counts,
@@ -127,7 +127,7 @@ def _bad_rows(checks: Mapping[str, _Check]) -> dict[str, Reasons]:
 
 
 def _check_vectors(own: OwnVectors, checks: Mapping[str, _Check], dataset: Dataset, work: Workspace) -> None:
-    """Refuse, or leave out, rows whose text stood before with another vector."""
+    """Refuse, or leave out, rows whose text has another vector in an earlier row."""
     work.say(f"data: {own.describe()}")
     for source, by_file in own.differing(dataset).items():
         bad = checks[source].bad
@@ -169,9 +169,9 @@ class _TruthValues:
                     f"{self._other[name]}"
                 )
 
-    def _note(self, places: dict[str, str], path: str, values: "pd.Series[Any]") -> None:
+    def _note(self, noted: dict[str, str], path: str, values: "pd.Series[Any]") -> None:
         for row, value in values.head(1).items():
-            places.setdefault(str(values.name), f"{shown(value)} in {path}, row {row}")
+            noted.setdefault(str(values.name), f"{shown(value)} in {path}, row {row}")
 
 
 def _refuse(checks: Mapping[str, _Check], options: Data) -> None:
@@ -231,8 +231,10 @@ def _useless(compared: Comparison, split: str, options: Data) -> str:
     if targets.low == targets.high:
         return f"column {options.target!r} is {targets.low:g} in every row of {split}: nothing to predict"
     if compared.distinct_texts[split] == 1:
-        told = f"column {options.text!r} holds one text in all {targets.rows} rows of {split}"
-        return f"{told}: nothing to tell apart"
+        return (
+            f"column {options.text!r} holds one text in all {targets.rows} rows of {split}: "
+            "nothing to tell apart"
+        )
     return ""
 
 
@@ -240,12 +242,12 @@ def _tell_repeats(compared: Comparison, work: Workspace) -> None:
     n_rows = {split: targets.rows for split, targets in compared.targets.items()}
     repeats = {split: n for split, n in compared.distinct_texts.items() if n < n_rows[split]}
     if repeats:
-        told = ", ".join(
+        counts = ", ".join(
             f"{split} {n_rows[split]} rows of {n} distinct texts" for split, n in repeats.items()
         )
         few = any(rows.few_texts(n_rows[split], n) for split, n in repeats.items())
         warning = "; these are few: rows with one text are not independent evidence" if few else ""
-        work.say(f"data: texts repeat: {told}{warning}")
+        work.say(f"data: texts repeat: {counts}{warning}")
 
 
 def _kinds(compared: Comparison) -> str:
@@ -306,7 +308,7 @@ class _Writer:
 
 
 def _write_rejected(left_out: Iterable[tuple[str, Reasons]], work: Workspace) -> int:
-    """Write which rows of which files are not used and why, if there are any; return how many."""
+    """Write the rows that are left out, with reasons, if there are any; return how many."""
     frames = [
         pd.DataFrame({"split": split, "file": path, "row": found.index, "reason": found.to_numpy()})
         for split, reasons in left_out
