@@ -6,10 +6,10 @@
             hypotheses.csv     each hypothesis with its share of yes, and how many labels it has
         latest.json            names the annotations of the job that ended last
         rows-<hash8>/          the rows of the data: row_id, source_id, text, and why a row has no text
-        answers/               every answer ever given here (see `answers`)
+        answers/               all annotations made here, by labeller (see `labels/`)
 
 With more hypotheses or more texts the same OUT asks about the new pairs only. Jobs that run at once share
-answers, and nothing else.
+the folder `answers`, and nothing else.
 """
 
 import tempfile
@@ -152,8 +152,8 @@ def summary(manifest: Manifest) -> str:
     """Return what a job did, for people."""
     outcome = manifest.outcome
     facts, usage = outcome.facts, outcome.usage
-    answers = ", ".join(f"{count:,} {name}" for name, count in facts["answers"].items())
-    lines = [f"{outcome.rows:,} rows; answers: {answers}"]
+    counts = ", ".join(f"{count:,} {name}" for name, count in facts["answers"].items())
+    lines = [f"{outcome.rows:,} rows; annotations: {counts}"]
     if usage.prompt:
         cached = usage.cached / usage.prompt
         lines.append(f"{usage.prompt:,} prompt tokens, {cached:.0%} of them cached; {usage.generated:,} new")

@@ -26,7 +26,7 @@ class Heartbeat:
         host: its machine and process number.
         started: when it began to ask, in seconds since 1970.
         time: when this was written.
-        labeller: name of the folder of answers.
+        labeller: name of its folder of annotations.
         shards: shards that this job has to compute.
         done: those that it has computed or found done.
         pairs: (text, question) pairs in those that are done.
@@ -66,7 +66,7 @@ class Heartbeat:
 
 
 def read_heartbeat(answers: Folder) -> Heartbeat | None:
-    """Return the last heartbeat in a folder of answers; None if no job was ever there."""
+    """Return the last heartbeat in a folder of annotations; None if no job was ever there."""
     return Heartbeat(**answers.read_json(FILE)) if answers.has(FILE) else None
 
 
@@ -88,7 +88,7 @@ class Progress:
     """Writes a heartbeat every ten seconds while it is open; use it as a context manager.
 
     Args:
-        answers: folder of the answers.
+        answers: folder of the annotations.
         labeller: name of the labeller's folder in it.
         shards: shards to compute.
         pairs: pairs in them.
