@@ -8,6 +8,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend $(if $(findstring gpu,$(EXTRAS)),auto,cpu))
 # Where Python may not write bytecode, each process of Ray would compile all that it imports: 45 s in place of 11.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-cluster check clean
 
