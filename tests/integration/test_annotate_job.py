@@ -551,4 +551,4 @@ def test_jobs_annotate_is_the_command(place: Place):
     engine = ["--llm.engine", "keywords", "--llm.replicas", "{min: 0, max: 0}"]
     done = subprocess.run([sys.executable, script, *arguments, *engine], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "5 rows; answers: 20 ok" in done.stdout
+    assert "5 rows; annotations: 20 ok" in done.stdout
