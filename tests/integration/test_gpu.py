@@ -20,7 +20,11 @@ from hypsae_ray.sae.collective import Collective
 from hypsae_ray.sae.training import Trained, train
 from tests.integration.test_ray_train import ADVANCED, OPTIONS, Load
 
-pytestmark = [pytest.mark.gpu, pytest.mark.cluster]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.cluster,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
 
 SHARED = Replicas(min=2, max=2, cpus=1, gpus=0.5)
 
@@ -28,8 +32,6 @@ SHARED = Replicas(min=2, max=2, cpus=1, gpus=0.5)
 @pytest.fixture(scope="module", autouse=True)
 def node() -> Iterator[None]:
     """Ray on this machine with three CPUs, whatever it has, and its GPUs."""
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
