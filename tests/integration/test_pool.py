@@ -226,7 +226,7 @@ def test_a_session_keeps_the_pool_of_the_model_in_use():
 @pytest.mark.parametrize(
     ("replicas", "reason"),
     [
-        ({"cpus": 3}, "llm: the config reserves 3 CPU on one node, but this machine has 1 x 2 CPU"),
+        ({"cpus": 4}, "llm: the config reserves 4 CPU on one node, but this machine has 1 x 3 CPU"),
         ({"gpus": 2}, r"1 CPU \+ 2 GPU on"),
         ({"labels": {"zone": "a"}}, "1 CPU on one node, zone a"),
     ],
