@@ -52,7 +52,9 @@ def test_from_texts_to_tested_hypotheses(demo: grammar.Demo):
 
 def test_texts_that_are_cut_are_told_in_one_line():
     texts = ["dog " * 300, "a short one"]
-    with pytest.warns(UserWarning, match=r"embed: 1 of 2 texts \(50 %\) was cut at 256 tokens; the rest is not seen"):
+    with pytest.warns(
+        UserWarning, match=r"embed: 1 of 2 texts \(50 %\) was cut at 256 tokens; the rest is not seen"
+    ):
         hr.embed(texts)
     with pytest.warns(UserWarning, match=r"annotate: 2 of 2 texts \(100 %\) were cut at 2 words; labels are"):
         hr.annotate(texts, ["mentions 'dog'"], KEYWORDS, max_words=2)
