@@ -35,8 +35,8 @@ class Console:
     def say(self, line: str) -> None:
         """Print one line, which names the stage that is open."""
         with self._lock:
-            said = line.removeprefix(f"{self._stage.partition(' ')[0]}: ")
-            self._print(f"{self._stage}: {said}" if self._stage else line)
+            text = line.removeprefix(f"{self._stage.partition(' ')[0]}: ")
+            self._print(f"{self._stage}: {text}" if self._stage else line)
 
     def show(self, text: str) -> None:
         """Print a result."""
@@ -45,11 +45,11 @@ class Console:
     @contextmanager
     def stage(self, label: str) -> Iterator[Callable[[str], None]]:
         """Open the line of a stage; the function that is given closes it with what came out."""
-        began, said = self._clock(), ""
+        began, closing = self._clock(), ""
 
         def close(result: str) -> None:
-            nonlocal said
-            said = f"{label}: {duration(self._clock() - began)}, {result}"
+            nonlocal closing
+            closing = f"{label}: {duration(self._clock() - began)}, {result}"
 
         self._stage, self._due = label, began + FIRST_S
         self._redraw(f"{label} ...", now=True)
@@ -57,8 +57,8 @@ class Console:
             yield close
         finally:
             last, self._stage, self._shown = self._shown, "", ""
-            if said or last:
-                self._print(said or last, over=True)
+            if closing or last:
+                self._print(closing or last, over=True)
 
     def track(self, items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
         """Yield the items of the open stage, and show how many of them came and how long the others take."""

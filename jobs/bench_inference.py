@@ -1,7 +1,7 @@
 """Are p-values and intervals what they say? Simulations with a known truth, `hypothesaes` on the same draws.
 
-Each scenario draws data in which nothing goes with the target (how often is that rejected at 5 %?), or
-something does by a known amount (how often does the 95 % interval hold it, and how often is it found? A test
+Each scenario draws data in which nothing is associated with the target (how often is that rejected at 5 %?),
+or something is by a known amount (how often does the 95 % interval hold it, and how often is it found? A test
 that never rejects is no test). One line of JSON at the end: shares in percent; "upstream" is the share that
 hypothesaes 2.0.1 rejects of the same draws.
 """

@@ -9,7 +9,7 @@ table of cases:
 
 - pairs_per_s: from the first shard to the last, all replicas loaded before;
 - efficiency: this rate over that of one replica, times its replicas (of the largest data one replica has
-  labelled, whose rate does not hang on their number);
+  labelled, whose rate does not depend on their number);
 - seconds: of the whole job, reading and assembling included;
 - driver_mib, actor_mib: the most memory that the driver, and the largest actor, ever held;
 - answer_bytes: what one answer takes on disk, in its shard and in the table of annotations.

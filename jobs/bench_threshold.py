@@ -193,9 +193,9 @@ def draw(
 
 def by_counting(fires: np.ndarray, p_yes: np.ndarray, prevalence: float) -> tuple[float, float]:
     """Return the cuts with the highest balanced accuracy, and with the highest F1 at a prevalence."""
-    alarms, recall, cuts = roc_curve(fires, p_yes, drop_intermediate=False)
-    f1 = 2 * prevalence * recall / (prevalence * (1 + recall) + (1 - prevalence) * alarms)
-    return float(cuts[np.argmax(recall - alarms)]), float(cuts[np.argmax(f1)])
+    false_positives, recall, cuts = roc_curve(fires, p_yes, drop_intermediate=False)
+    f1 = 2 * prevalence * recall / (prevalence * (1 + recall) + (1 - prevalence) * false_positives)
+    return float(cuts[np.argmax(recall - false_positives)]), float(cuts[np.argmax(f1)])
 
 
 def measure(truth: np.ndarray, p_yes: np.ndarray, fires: np.ndarray, rows: np.ndarray) -> dict[str, float]:

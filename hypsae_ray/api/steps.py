@@ -336,7 +336,7 @@ def _neurons(neurons: Any, n_neurons: int) -> list[int]:
 def _checked(name: str, value: Any, section: type[S]) -> S:
     if not isinstance(value, section):
         expected = f"hypsae_ray.config.{section.__name__}"
-        raise InputError(f"{name}: wanted is a {expected}, not {columns.shown(value)}")
+        raise InputError(f"{name}: expected a {expected}, not {columns.shown(value)}")
     return value
 
 

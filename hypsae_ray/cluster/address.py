@@ -51,8 +51,8 @@ def check_address() -> bool:
 def silent(address: str) -> str:
     """Return why nothing that may be Ray answers at host:port or ray://host:port; nothing if it does."""
     try:
-        place = urlsplit(address if "://" in address else f"//{address}")
-        where = (place.hostname or "", place.port or 0)
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        where = (parts.hostname or "", parts.port or 0)
     except ValueError:
         return "it is no host:port"
     try:

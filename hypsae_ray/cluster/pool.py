@@ -39,7 +39,7 @@ class RayPool(Generic[Model]):
     ) -> None:
         self._actors, self._replicas = actors, replicas
         self._team: list[Actor] = []
-        self._say, self._told = say, {""}
+        self._say, self._remarks = say, {""}
         self._failed_loads, self._waits_since = 0, 0.0
 
     def map(
@@ -163,8 +163,8 @@ class RayPool(Generic[Model]):
             self._tell(self._actors.describe_wait())
 
     def _tell(self, line: str) -> None:
-        if line not in self._told:
-            self._told.add(line)
+        if line not in self._remarks:
+            self._remarks.add(line)
             self._say(line)
 
     def _end(self, actor: Actor) -> None:

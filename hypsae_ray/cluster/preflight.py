@@ -167,10 +167,10 @@ def _lacking_model(options: Options) -> str:
 
 def _silent(url: str) -> str:
     """Return why no connection to a server can be made."""
-    place = urlsplit(url)
-    port = place.port or {"http": 80, "https": 443}[place.scheme]
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     try:
-        socket.create_connection((place.hostname or "", port), CONNECT_S).close()
+        socket.create_connection((parts.hostname or "", port), CONNECT_S).close()
     except OSError as error:
-        return f"cannot connect to {place.scheme}://{place.hostname}:{port}: {error}"
+        return f"cannot connect to {parts.scheme}://{parts.hostname}:{port}: {error}"
     return ""

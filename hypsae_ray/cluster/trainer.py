@@ -161,8 +161,8 @@ class _Reporter:
     def __call__(self, progress: Progress) -> None:
         if self._group.rank == 0 and self._job.epochs is not None:
             self._job.epochs.put(progress.epoch)
-        told_to_go = ray.train.get_preemption_info() is not None
-        if (self._is_due() or told_to_go) and progress.improved:
+        is_draining = ray.train.get_preemption_info() is not None
+        if (self._is_due() or is_draining) and progress.improved:
             self._save(progress)
 
     def _is_due(self) -> bool:

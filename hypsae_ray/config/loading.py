@@ -174,7 +174,7 @@ _EXPECTED = {
 _GONE = {
     "score_fidelity.threshold": "label.threshold, which holds for fidelity and labels",
     "evaluate.threshold": "label.threshold, which holds for fidelity and labels",
-    "train_sae.workers": "train_sae.replicas.min and max, both of it",
+    "train_sae.workers": "train_sae.replicas.min and train_sae.replicas.max, both set to it",
     "train_sae.min_workers": "train_sae.replicas.min",
     "train_sae.gpus_per_worker": "train_sae.replicas.gpus",
     "train_sae.cpus_per_worker": "train_sae.replicas.cpus",

@@ -38,18 +38,18 @@ def column(name: str, values: Any, expected: str = VALUES) -> "pd.Series[Any]":
 
     >>> column("texts", "hello world")
     Traceback (most recent call last):
-    hypsae_ray.errors.InputError: texts: wanted is a list, a Series or a 1-D array, not the text 'hello world'
+    hypsae_ray.errors.InputError: texts: expected a list, a Series or a 1-D array, not the text 'hello world'
     """
     if isinstance(values, pd.Series):
         return cast("pd.Series[Any]", values)
     if seen := _no_column(values):
-        raise InputError(f"{name}: wanted is {expected}, not {seen}")
+        raise InputError(f"{name}: expected {expected}, not {seen}")
     if isinstance(values, pd.Index | pd.api.extensions.ExtensionArray):
         return pd.Series(cast(Any, values))
     if hasattr(values, "__array__"):
         array = _unmasked(values)
         if array.ndim != 1:
-            raise InputError(f"{name}: wanted is {expected}, not an array of shape {array.shape}")
+            raise InputError(f"{name}: expected {expected}, not an array of shape {array.shape}")
         return pd.Series(array)
     return pd.Series(list(values), dtype=object)  # as objects, or one None makes floats of whole numbers
 
@@ -81,15 +81,15 @@ def table(name: str, values: Any, expected: str) -> pd.DataFrame:
     if sp.issparse(values):
         return pd.DataFrame(cast(Any, values).toarray())
     if isinstance(values, pd.Series):
-        raise InputError(f"{name}: wanted is {expected}, not a Series: give series.to_frame()")
+        raise InputError(f"{name}: expected {expected}, not a Series: give series.to_frame()")
     if seen := _no_column(values):
-        raise InputError(f"{name}: wanted is {expected}, not {seen}")
+        raise InputError(f"{name}: expected {expected}, not {seen}")
     try:
         array = _unmasked(values if hasattr(values, "__array__") else list(values))
     except ValueError:
-        raise InputError(f"{name}: wanted is {expected}, not rows that differ in length") from None
+        raise InputError(f"{name}: expected {expected}, not rows that differ in length") from None
     if array.ndim != 2:
-        raise InputError(f"{name}: wanted is {expected}, not values of shape {array.shape}")
+        raise InputError(f"{name}: expected {expected}, not values of shape {array.shape}")
     return pd.DataFrame(array)
 
 
@@ -136,7 +136,7 @@ def numbers(
     reasons = typed.reasons.to_numpy(object)
     if fits is not None:
         reasons = np.where(typed.usable & ~fits(typed.values), UNFIT, reasons)
-    refuse(name, given, reasons, f"wanted on each row is {expected}")
+    refuse(name, given, reasons, f"expected on each row: {expected}")
     return typed.values
 
 
@@ -151,9 +151,7 @@ def number_table(name: str, frame: pd.DataFrame) -> Floats:
         given = frame.iloc[:, j]
         typed = columns.numbers(given)
         reasons = typed.reasons.where(typed.reasons != columns.MISSING, "")
-        refuse(
-            f"{name}, column {columns.shown(label)}", given, reasons, "wanted is a number, or NaN for none"
-        )
+        refuse(f"{name}, column {columns.shown(label)}", given, reasons, "expected a number, or NaN for none")
         values[:, j] = typed.values
     return values
 

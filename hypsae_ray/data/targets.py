@@ -69,7 +69,7 @@ def _recoding(given: "pd.Series[Any]", task: str) -> str:
 
 def _read_classes(given: "pd.Series[Any]") -> Target:
     typed = columns.names(given)
-    arguments.refuse("target", given, typed.reasons, "wanted on each row is a class")
+    arguments.refuse("target", given, typed.reasons, "expected on each row: a class")
     named = typed.values if given.dtype.kind not in "iuf" else np.asarray(pd.to_numeric(typed.values))
     classes, codes = np.unique(named, return_inverse=True)
     advice = "join classes, or take numbers as what they are, with task='regression'"

@@ -146,9 +146,9 @@ class Plan:
         """Pairs per second of a replica, as the config says or the last job of this labeller measured."""
         if self.job.options.rate:
             return self.job.options.rate
-        beat = read_heartbeat(self.job.answers)
-        known = beat is not None and beat.labeller == self.store.folder.name and beat.pairs > 0
-        return beat.rate / max(beat.workers, 1) if beat is not None and known else None
+        heartbeat = read_heartbeat(self.job.answers)
+        known = heartbeat is not None and heartbeat.labeller == self.store.folder.name and heartbeat.pairs > 0
+        return heartbeat.rate / max(heartbeat.workers, 1) if heartbeat is not None and known else None
 
     @property
     def missing(self) -> Iterator[tuple[TextFile, slice, Pairs]]:

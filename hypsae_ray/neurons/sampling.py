@@ -37,17 +37,17 @@ def naming_examples(activation: Floats, options: Interpret, rng: np.random.Gener
     half, n_candidates = options.n_examples // 2, options.n_candidates
     firing = _firing(activation)
     silent = np.flatnonzero(~(activation > 0))
-    wanted = half * n_candidates
+    size = half * n_candidates
     if options.advanced.sampling == "turns":
-        pool = _taking_turns(firing[: len(firing) // 2], n_candidates, wanted, rng)
+        pool = _taking_turns(firing[: len(firing) // 2], n_candidates, size, rng)
     else:
         pool = (
             firing
             if options.advanced.sampling == "top"
             else _bin(activation, firing, options.advanced.percentiles, rng)
         )
-        pool = pool[: min(wanted, len(firing) // 2)]
-    quiet = rng.permutation(silent)[: min(wanted, len(silent) // 2)]
+        pool = pool[: min(size, len(firing) // 2)]
+    quiet = rng.permutation(silent)[: min(size, len(silent) // 2)]
     hands = [
         (_deal(pool, c, n_candidates, half), _deal(quiet, c, n_candidates, half)) for c in range(n_candidates)
     ]
@@ -88,9 +88,9 @@ def _firing(activation: Floats) -> Ints:
     return order[activation[order] > 0].astype(np.int64)
 
 
-def _taking_turns(upper: Ints, n_candidates: int, wanted: int, rng: np.random.Generator) -> Ints:
+def _taking_turns(upper: Ints, n_candidates: int, size: int, rng: np.random.Generator) -> Ints:
     """The strongest of the upper half for even candidates, a draw of the rest for the others."""
-    pool = upper[:wanted].copy()
+    pool = upper[:size].copy()
     odd = np.arange(len(pool)) % n_candidates % 2 == 1
     n_strong = int((~odd).sum())
     pool[~odd] = upper[:n_strong]

@@ -229,8 +229,8 @@ def _lars(products: Floats, gram: Floats, n: int, steps: int) -> Floats:
 def _nearest(counts: npt.NDArray[np.int_], n_select: int) -> int:
     """The first solution with n_select coefficients, else the least dense above, else the densest."""
     enough = counts[counts >= n_select]
-    wanted = enough.min() if len(enough) else counts.max(initial=0)
-    return int(np.argmax(counts == wanted))
+    count = enough.min() if len(enough) else counts.max(initial=0)
+    return int(np.argmax(counts == count))
 
 
 def _keep_largest(coefficients: Floats, n_select: int) -> Floats:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hypsae_ray.config import Config
 from hypsae_ray.config.loading import parse
-from hypsae_ray.errors import InputError
+from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.pipeline import BASELINE, MAIN
 from hypsae_ray.store.artifacts import Folder, Manifest
@@ -70,7 +70,11 @@ class RunFolder:
         Raises:
             ConfigError: an earlier version wrote it, with fields that this one does not have.
         """
-        return parse(self.saved["config"], f"{self.folder.path}/{RUN}")
+        try:
+            return parse(self.saved["config"], f"{self.folder.path}/{RUN}")
+        except ConfigError:
+            reason = "an earlier version wrote its config, which has other fields; run it into a new folder"
+            raise ConfigError(f"{self.folder.path}/{RUN}: {reason}") from None
 
     def tables(self) -> list[str]:
         """Return the names of its result files; files that it does not name are of an earlier run.

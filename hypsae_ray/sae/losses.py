@@ -151,9 +151,9 @@ def batch_floor(scores: Tensor, k: int, collective: Collective) -> Tensor:
     """
     rows = scores.new_full((1,), scores.shape[0], dtype=torch.float64)
     collective.sum(rows)
-    wanted = k * int(rows)
-    mine = scores.reshape(-1).topk(min(wanted, scores.numel())).values
-    kept = collective.gather(mine).topk(wanted).values
+    total = k * int(rows)
+    mine = scores.reshape(-1).topk(min(total, scores.numel())).values
+    kept = collective.gather(mine).topk(total).values
     return torch.where(kept > 0, kept, torch.inf).min()
 
 

@@ -58,7 +58,7 @@ def test_texts_that_are_no_list_are_refused_everywhere(values: Any):
         lambda: hr.interpret_neurons(values, FIRED, [0], KEYWORDS),
         lambda: hr.generate_hypotheses(values, [0, 1], FIRED, KEYWORDS),
     ):
-        assert refusal(call).startswith("texts: wanted is a list, a Series or a 1-D array of texts, not ")
+        assert refusal(call).startswith("texts: expected a list, a Series or a 1-D array of texts, not ")
 
 
 @pytest.mark.parametrize("value", [None, np.nan, "\u200b", 5, "\ud800"])
@@ -96,8 +96,8 @@ def test_labels_carry_the_indexes_of_texts_and_of_hypotheses():
 @pytest.mark.parametrize(
     ("hypotheses", "told"),
     [
-        ("one sentence", "hypotheses: wanted is a list of sentences, or a table with a column"),
-        ({"hypothesis": ["rude"]}, "hypotheses: wanted is a list of sentences, or a table with a column"),
+        ("one sentence", "hypotheses: expected a list of sentences, or a table with a column"),
+        ({"hypothesis": ["rude"]}, "hypotheses: expected a list of sentences, or a table with a column"),
         ([["rude"]], "hypotheses: position 0: ['rude'] is not a text"),
         (pd.DataFrame({"x": ["rude"]}), "hypotheses: no column 'interpretation' or 'hypothesis'; it has x"),
     ],
@@ -108,8 +108,8 @@ def test_hypotheses_that_are_no_list_are_refused(hypotheses: Any, told: str):
 
 
 def test_options_of_another_kind_are_refused():
-    assert refusal(hr.annotate, ["a"], ["b"], "gpt") == "llm: wanted is a hypsae_ray.config.Llm, not 'gpt'"
-    assert refusal(hr.embed, ["a"], "minilm").startswith("options: wanted is a hypsae_ray.config.Embed")
+    assert refusal(hr.annotate, ["a"], ["b"], "gpt") == "llm: expected a hypsae_ray.config.Llm, not 'gpt'"
+    assert refusal(hr.embed, ["a"], "minilm").startswith("options: expected a hypsae_ray.config.Embed")
 
 
 def test_rows_are_matched_by_their_index():
@@ -246,11 +246,11 @@ def test_a_missing_label_is_no_label(nothing: Any):
         (LABELS - 1, "position 0: -1, but labels must be within 0 and 1, or NaN"),
         (
             np.where(LABELS > 0, "yes", "maybe"),
-            "'maybe' is not a number; wanted is a number, or NaN for none",
+            "'maybe' is not a number; expected a number, or NaN for none",
         ),
         (
             LABELS[:, 0],
-            "annotations: wanted is a table (n, H) of labels or a folder, not values of shape (120,)",
+            "annotations: expected a table (n, H) of labels or a folder, not values of shape (120,)",
         ),
         (pd.Series(LABELS[:, 0]), "not a Series: give series.to_frame()"),
         ([[1], [1, 0]], "not rows that differ in length"),
@@ -342,7 +342,7 @@ def test_groups_and_levels_that_are_missing_are_told():
         ),
         (
             {"weights": [1, None, *np.ones(118)]},
-            "position 1: None is missing; wanted on each row is a number above 0",
+            "position 1: None is missing; expected on each row: a number above 0",
         ),
         (
             {"target": np.r_[TARGET[:9], np.inf, TARGET[10:]]},
@@ -350,7 +350,7 @@ def test_groups_and_levels_that_are_missing_are_told():
         ),
         (
             {"target": TARGET[:, None]},
-            "target: wanted is a list, a Series or a 1-D array, not an array of shape",
+            "target: expected a list, a Series or a 1-D array, not an array of shape",
         ),
         (
             {"groups": [[1]] * N},
@@ -358,7 +358,7 @@ def test_groups_and_levels_that_are_missing_are_told():
         ),
         (
             {"covariates": pd.Series(AGE)},
-            "covariates: wanted is a DataFrame, not a Series: give series.to_frame()",
+            "covariates: expected a DataFrame, not a Series: give series.to_frame()",
         ),
         (
             {"activations": sp.csc_matrix((N, 2))},

@@ -121,10 +121,15 @@ def test_recovery_is_refused_where_the_truth_is_not_known(
     finished: runner.Run, demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     grammar.write(grammar.generate(n_train=5, n_holdout=5), tmp_path / "other")
+    old = Path(shutil.copytree(finished.out.path, tmp_path / "old"))
+    saved = json.loads((old / "run.json").read_text())
+    saved["config"]["demo_truth"] = str(demo_folder)
+    (old / "run.json").write_text(json.dumps(saved))
     for run, truth, reason in (
         (finished.out.path, tmp_path, "not a folder of hypsae demo-data"),
         (finished.out.path, tmp_path / "other", "holds no truth of some texts of this run"),
         (demo_folder, demo_folder, "not a run folder"),
+        (old, demo_folder, f"{old}/run.json: an earlier version wrote its config"),
     ):
         assert cli.main(["demo-recovery", str(run), str(truth)]) == 2
         assert reason in capsys.readouterr().err

@@ -230,7 +230,7 @@ def test_the_task_does_not_hang_on_which_rows_are_looked_at(tmp_path: Path):
             ends.append(0)
     assert set(ends) == {0, 1}, "the same data are refused or accepted, as chance has it"
     assert guess_task(target) == "regression"
-    with pytest.raises(InputError, match=r"position 700: 2\.0 does not fit; wanted on each row is 0 or 1"):
+    with pytest.raises(InputError, match=r"position 700: 2\.0 does not fit; expected on each row: 0 or 1"):
         ours(labels[:, None], target, "classification")
 
 

@@ -55,7 +55,7 @@ def test_any_sequence_or_iterator_is_a_column(values):
     ],
 )
 def test_what_is_no_column_is_refused_with_what_it_is(values, seen):
-    wanted = "texts: wanted is a list, a Series or a 1-D array of texts, not "
+    wanted = "texts: expected a list, a Series or a 1-D array of texts, not "
     assert refusal(arguments.texts, "texts", values) == wanted + seen
 
 
@@ -99,7 +99,7 @@ def test_numbers_count_by_value_whatever_holds_them():
 def test_a_number_that_is_none_is_refused_with_its_position(values, seen):
     told = refusal(arguments.numbers, "weights", values, "a number above 0", lambda found: found > 0)
     assert told == (
-        f"weights: 1 of 2 values cannot be used, the first at {seen}; wanted on each row is a number above 0"
+        f"weights: 1 of 2 values cannot be used, the first at {seen}; expected on each row: a number above 0"
     )
 
 
@@ -137,10 +137,10 @@ def test_any_table_of_numbers_is_vectors(values):
 @pytest.mark.parametrize(
     ("values", "seen"),
     [
-        ([1.0, 2.0], "wanted is an array (n, d) of numbers, a row for each text, not values of shape (2,)"),
+        ([1.0, 2.0], "expected an array (n, d) of numbers, a row for each text, not values of shape (2,)"),
         (
             [[1], [1, 2]],
-            "wanted is an array (n, d) of numbers, a row for each text, not rows that differ in length",
+            "expected an array (n, d) of numbers, a row for each text, not rows that differ in length",
         ),
         (
             pd.DataFrame({"x": [0, np.nan, np.inf]}, index=["a", "b", "c"]),

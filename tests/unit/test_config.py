@@ -44,7 +44,7 @@ def test_defaults_are_filled_in():
         (
             {"train_sae": {"workers": 2}},
             "train_sae.workers",
-            "use train_sae.replicas.min and max, both of it",
+            "use train_sae.replicas.min and train_sae.replicas.max, both set to it",
         ),
         ({"train_sae": {"aux_k": 2}}, "train_sae.aux_k", "use train_sae.advanced.aux_k"),
         ({"embed": {"layer": 2}}, "embed.layer", "use embed.advanced.layer"),

@@ -45,7 +45,7 @@ def test_two_classes_are_read_by_value(values):
             ["bad", "good"],
             "position 0: 'bad' is not a number; .*: of 'bad' and 'good', give True for the one",
         ),
-        ([0, 1, 2], "position 2: 2 does not fit; wanted on each row is 0 or 1 in classification$"),
+        ([0, 1, 2], "position 2: 2 does not fit; expected on each row: 0 or 1 in classification$"),
         ([0, None], "position 1: None is missing"),
     ],
 )
