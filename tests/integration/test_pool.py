@@ -112,6 +112,7 @@ def die_once(pid: int, task: tuple[str, int]) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_a_task_whose_actor_dies_is_done_again(tmp_path: Path):
     (tmp_path / "made").mkdir()
     pool = ray_pool(Counter(str(tmp_path / "made")), Replicas(min=1, max=1))
@@ -169,6 +170,7 @@ def die_beside_others(model: Parallel, task: tuple[str, int]) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_a_task_that_stood_beside_a_deadly_one_is_not_given_up_with_it(tmp_path: Path):
     pool = ray_pool(Parallel, Replicas(min=1, max=1))
     tasks = [(str(tmp_path), number) for number in range(4)]
@@ -197,6 +199,7 @@ def die_while_loading() -> None:
     os._exit(1)
 
 
+@pytest.mark.slow
 def test_processes_that_die_while_they_load_end_the_call():
     pool = ray_pool(die_while_loading, Replicas(min=1, max=1))
     with pytest.raises(ModelError, match="4 processes in a row died while they loaded the model"):

@@ -25,7 +25,8 @@ QUESTION_FIRST = Label(layout="question_first")
 
 
 def options(model: str, **more: object) -> Llm:
-    return Llm(model=model, max_model_len=1024, **{"dtype": "float32", "replicas": Replicas(cpus=2), **more})
+    small = {"max_model_len": 1024, "max_num_batched_tokens": 1024, "max_num_seqs": 16, "kv_cache_gib": 1}
+    return Llm(model=model, **{"dtype": "float32", "replicas": Replicas(cpus=2), **small, **more})
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +167,8 @@ def test_nothing_asked_is_nothing_answered(model: VllmModel):
     assert model.score([], QUESTIONS).p_yes.shape == (0, 4)
 
 
-def test_an_engine_that_broke_down_says_so_from_then_on(small_llm: str, monkeypatch: pytest.MonkeyPatch):
-    model = VllmModel(options(small_llm))
+def test_an_engine_that_broke_down_says_so_from_then_on(model: VllmModel, monkeypatch: pytest.MonkeyPatch):
+    """The last test of the shared engine, since it ends it."""
     assert model.score(TEXTS, QUESTIONS).usage.seconds > 0
     with monkeypatch.context() as broken:
         broken.setattr(model.engine.llm.llm_engine, "step", lambda: 1 / 0)
@@ -177,6 +178,7 @@ def test_an_engine_that_broke_down_says_so_from_then_on(small_llm: str, monkeypa
         model.score(TEXTS, QUESTIONS)
 
 
+@pytest.mark.slow
 def test_an_engine_whose_process_is_killed_ends_the_call(small_llm: str, monkeypatch: pytest.MonkeyPatch):
     import vllm.envs  # at the top it would come before the environment that it reads is set
 

@@ -1,5 +1,6 @@
 """Calls that share an engine, on an engine of a few lines: one step ends up to two requests, in order."""
 
+import queue
 import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -89,6 +90,18 @@ def test_when_the_engine_dies_every_call_ends_and_so_does_the_next(engine: Engin
             call.result(30)
     with pytest.raises(EngineDiedError, match="unlucky"):
         thread.run([[4]], [LABEL])
+
+
+def test_a_step_that_waits_for_a_killed_process_ends(engine: Engine):
+    outputs: queue.SimpleQueue[Exception] = queue.SimpleQueue()
+    engine.engine_core = SimpleNamespace(resources=SimpleNamespace(engine_dead=True), outputs_queue=outputs)
+
+    def step() -> list[Any]:
+        raise outputs.get(timeout=30)
+
+    engine.step = step
+    with pytest.raises(EngineDiedError, match="its process ended"):
+        EngineThread(lambda: SimpleNamespace(llm_engine=engine)).run([[1]], [LABEL])
 
 
 def test_what_loading_raises_is_raised():
