@@ -95,7 +95,7 @@ def demo_tree(demo_folder: Path) -> dict:
             "id": "id",
             "shard_rows": 150,
         },
-        "embed": {"replicas": here},
+        "embed": {"max_tokens": 48, "replicas": here},  # of up to 116: embedding is slow
         "train_sae": {"n_neurons": 32, "k": 4, "max_epochs": 30, "batch_size": 64},
         "select": {"n": 8},
         "llm": {"engine": "keywords", "replicas": here},

@@ -27,7 +27,7 @@ def demo() -> grammar.Demo:
 def test_from_texts_to_tested_hypotheses(demo: grammar.Demo):
     texts, stars = demo.train["text"].tolist(), demo.train["stars"].to_numpy(float)
     with hr.Session() as session:
-        vectors = hr.embed(texts, Embed(replicas=HERE), engines=session)
+        vectors = hr.embed(texts, Embed(max_tokens=48, replicas=HERE), engines=session)
         sae = hr.train_sae(vectors, options=TrainSae(n_neurons=32, k=4, max_epochs=20, batch_size=64))
         fired = hr.activations(sae, vectors)
         found = hr.generate_hypotheses(texts, stars, fired, KEYWORDS, Select(n=6), engines=session)

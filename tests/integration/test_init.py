@@ -35,7 +35,16 @@ def test_a_written_config_runs_as_it_is(survey: Path, capsys: pytest.CaptureFixt
     assert (written.data.on_bad_rows, written.llm.engine) == ("drop", "keywords")
     assert tuple(written.train_sae.shape) == (64, 4, (16, 64))
     quick = ["--embed.replicas", "{min: 0, max: 0}", "--llm.replicas", "{min: 0, max: 0}"]
-    quick += ["--train_sae.max_epochs", "3", "--evaluate.n_bootstrap", "0", "--evaluate.n_permutations", "0"]
+    quick += [
+        "--embed.max_tokens",
+        "32",
+        "--train_sae.max_epochs",
+        "3",
+        "--evaluate.n_bootstrap",
+        "0",
+        "--evaluate.n_permutations",
+        "0",
+    ]
     assert cli.main(["run", "--config", "survey.yaml", *quick]) == 0
     assert (survey / "runs" / "survey" / "report.html").exists()
 

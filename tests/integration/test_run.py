@@ -66,14 +66,14 @@ def test_a_run_leaves_every_promised_file(demo_run: Path):
     assert head.returncode or saved["git_revision"] == head.stdout.strip()
 
 
-def test_the_annotated_holdout_is_embedded(demo_run: Path, demo_folder: Path):
+def test_the_annotated_holdout_is_embedded(demo_run: Path, demo_folder: Path, demo_config: config.Config):
     holdout = pd.read_json(demo_folder / "holdout.jsonl", lines=True)
     folder = stage_folder(demo_run, "embed_holdout")
     table = folder.read_tables("holdout-").sort_by("row_id")
     row_ids, fired = read_activations(folder, "holdout", 32)
     labelled, _, _ = read_annotations(stage_folder(demo_run, "annotate"))
     assert table["row_id"].to_pylist() == row_ids.tolist() == sorted(labelled) == list(range(200))
-    direct = hr.embed(holdout["text"].tolist())
+    direct = hr.embed(holdout["text"].tolist(), demo_config.embed)
     np.testing.assert_allclose(to_vectors(table), direct, atol=1e-6)
     sae = hr.load_sae(stage_folder(demo_run, "train_sae").path)
     np.testing.assert_allclose(fired.toarray(), hr.activations(sae, direct).toarray(), atol=1e-5)
