@@ -93,7 +93,7 @@ def test_replicas_share_a_gpu_and_those_that_reserve_none_see_none(replicas: Rep
 
 def test_a_run_hands_its_gpu_from_stage_to_stage(demo_tree: dict, demo_run: Path, tmp_path: Path):
     on_gpus = demo_tree | {
-        "embed": {"replicas": SHARED.model_dump()},
+        "embed": demo_tree["embed"] | {"replicas": SHARED.model_dump()},
         "train_sae": demo_tree["train_sae"] | {"replicas": {"gpus": 1}},
         "llm": {"engine": "keywords", "replicas": {"min": 1, "max": 1, "gpus": 1}},
     }
