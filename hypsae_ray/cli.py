@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None, interrupts: Sequence[int] = ()) -> i
 
     Args:
         argv: the arguments; None: those of the program.
-        interrupts: the Ctrl-C that came so far; an error that follows one is not reported.
+        interrupts: signals that came so far, Ctrl-C or SIGTERM; an error that follows one is not reported.
     """
     try:
         options, rest = _parser().parse_known_args(argv)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, interrupts: Sequence[int] = ()) -> i
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         return options.do(options, rest)
     except BaseException as error:
-        stopped = signal.SIGINT if interrupts else stop_signal(error)
+        stopped = signal.Signals(interrupts[0]) if interrupts else stop_signal(error)
         if stopped is not None:
             print(f"hypsae: {_SAID[stopped]}; {GOES_ON}", file=sys.stderr)
             return 128 + stopped
@@ -61,9 +61,9 @@ def stop_signal(error: BaseException | None) -> signal.Signals | None:
 def entry(argv: Sequence[str] | None = None) -> NoReturn:
     """Run as a program.
 
-    SIGTERM, which `ray job stop`, Kubernetes and Slurm send, leaves all in order as Ctrl-C does: it raises
-    SystemExit, here and in Ray's own handler, which takes the place of this one while Ray is up. Ctrl-C is
-    remembered: a terminal sends it to Ray's processes too, and their end may be what arrives here.
+    SIGTERM, which `ray job stop`, Kubernetes and Slurm send, leaves all in order as Ctrl-C does. Both are
+    remembered: what arrives here may be the end of Ray's processes, to which a terminal sends Ctrl-C too, or
+    a SystemExit of Ray's, which waits in its core and forgets the signal.
     """
     interrupts: list[int] = []
 
@@ -71,8 +71,12 @@ def entry(argv: Sequence[str] | None = None) -> NoReturn:
         interrupts.append(number)
         raise KeyboardInterrupt
 
+    def terminate(number: int, _: object) -> None:
+        interrupts.append(number)
+        sys.exit(number)
+
     signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main(argv, interrupts))
 
 

@@ -2,6 +2,8 @@
 
 import gc
 import logging
+import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -151,7 +153,7 @@ class Session:
             return
         from hypsae_ray.cluster.address import check_address
 
-        self._only_here = not check_address()
+        self._only_here, handler = not check_address(), signal.getsignal(signal.SIGTERM)
         for attempt in range(1, RAY_START_ATTEMPTS + 1):
             try:
                 ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
@@ -161,6 +163,7 @@ class Session:
                 if "timed out during startup" not in str(error) or attempt == RAY_START_ATTEMPTS:
                     raise StageError(f"Ray does not start: {error}") from error
         self._started_ray = True
+        _handle_sigterm(handler)
 
     def close(self) -> None:
         """Free everything; Ray is shut down if this session started or joined it."""
@@ -173,6 +176,16 @@ class Session:
                 with suppress(KeyboardInterrupt):
                     ray.shutdown()
                 self._started_ray = False
+
+
+def _handle_sigterm(handler: Any) -> None:
+    """Give SIGTERM back to a handler of Python: Ray's core, once connected, prints a stack and aborts.
+
+    Args:
+        handler: the one before Ray started; where that was none of Python's, Ray's own is taken.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler if callable(handler) else signal.getsignal(signal.SIGTERM))
 
 
 def _needs_ray(options: Options) -> bool:

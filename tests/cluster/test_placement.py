@@ -37,6 +37,7 @@ SPOT = {"ray.io/market-type": "spot"}
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[Cluster]:
+    ray.shutdown()  # the one that other tests of this process share
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     cluster.add_node(**NODE, labels=SPOT, resources={"accelerator_type:L4": 1})
     cluster.wait_for_nodes()

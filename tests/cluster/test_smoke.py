@@ -46,6 +46,7 @@ def test_the_same_command_finishes_a_job_that_lost_its_actor_and_was_stopped(hea
         job.stop("first")
         assert 0 < job.finished < TEXTS // SHARD
         assert job.status.startswith("stopped: ")
+        assert "terminated; the same command goes on from here" in head.get("/api/jobs/first/logs")
         server.raise_gate(10**6)
         again = job.submit("second")
         assert again.returncode == 0, again.stdout
