@@ -21,7 +21,7 @@ from hypsae_ray.models.pool import Model, Result, Task
 
 TICK_S = 1.0  # after so long without an event, nodes that are being drained are looked for
 IDLE_S = 10.0  # after so long without a task, a replica above `min` ends
-WARN_S = 30.0  # after so long without room for any replica, the user is told
+WARN_S = 30.0  # after so long without room for any replica, a warning is printed
 _log = logging.getLogger(__name__)
 
 

@@ -34,7 +34,7 @@ from hypsae_ray.sae.training import Epoch, LoadShards, Progress, Trained, train
 # Ray Train chooses between two versions of its classes when it is imported, which its types do not tell.
 _train: Any = ray.train
 
-WARN_S = 60.0  # after so long without a worker that has begun, the user is told
+WARN_S = 60.0  # after so long without a worker that has begun, a warning is printed
 _STATE = "state.safetensors"
 
 

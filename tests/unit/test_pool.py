@@ -31,7 +31,7 @@ class Machines:
         fails: loads that end in a death.
         load_error: why the model does not load.
         slow: numbers of replicas that finish nothing while another one can.
-        leaving: nodes that are told to go.
+        leaving: nodes that are being drained.
         now: seconds.
         stall_s: seconds in which nothing happens from now on.
         ahead: what is done after them.
