@@ -43,7 +43,7 @@ def tree(demo_tree: dict) -> dict[str, Any]:
 def on_nodes(tree: dict[str, Any]) -> dict[str, Any]:
     """The same run with two replicas or workers, one on a node."""
     return tree | {
-        "embed": {"replicas": {"min": 2, "max": 2, "cpus": 1}},
+        "embed": tree["embed"] | {"replicas": {"min": 2, "max": 2, "cpus": 1}},
         "train_sae": tree["train_sae"] | {"replicas": {"min": 1, "max": 2}},
         "llm": tree["llm"] | {"replicas": {"min": 1, "max": 2}},
     }
