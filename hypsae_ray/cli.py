@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hypsae_ray.config import AnnotateJob
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-_SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 GOES_ON = "the same command goes on from here"
 
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None, interrupts: Sequence[int] = ()) -> i
     except BaseException as error:
         stopped = signal.Signals(interrupts[0]) if interrupts else stop_signal(error)
         if stopped is not None:
-            print(f"hypsae: {_SAID[stopped]}; {GOES_ON}", file=sys.stderr)
+            print(f"hypsae: {_ENDINGS[stopped]}; {GOES_ON}", file=sys.stderr)
             return 128 + stopped
         if not isinstance(error, HypsaeError):
             raise

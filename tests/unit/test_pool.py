@@ -182,7 +182,7 @@ def test_a_task_whose_replica_died_is_alone_the_next_time(machines: Machines):
             raise SystemExit
 
     list(pool_on(machines).map(work, range(4)))
-    assert [beside for task, beside in seen if machines.begun[task] == 2][1:] == [1, 1]
+    assert [neighbours for task, neighbours in seen if machines.begun[task] == 2][1:] == [1, 1]
 
 
 def test_a_lost_task_ends_the_call_with_the_reason_of_its_engine(machines: Machines):
