@@ -247,7 +247,6 @@ def _job(options: argparse.Namespace, rest: list[str]) -> "AnnotateJob":
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> int:
-    from hypsae_ray.cluster.session import Session
     from hypsae_ray.commands import annotation
     from hypsae_ray.config import loading
     from hypsae_ray.report import results
@@ -264,8 +263,7 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
         raise ConfigError("plan: give --config of a run, or --hypotheses and --data")
     if options.out:
         config = annotation.with_measured_rate(config, options.out)
-    with Session() as session:
-        print(annotation.plan(config, questions, session))
+    print(annotation.plan(config, questions))
     return 0
 
 

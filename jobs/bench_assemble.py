@@ -66,7 +66,7 @@ def assembly(place: Path, n_rows: int, n_hypotheses: int) -> dict[str, float]:
     ]
     with Session() as session:
         annotate(jobs[0], session, lambda items, *_: iter(items), lambda line: print(line, file=sys.stderr))
-        plans = [make_plan(job, session) for job in jobs]
+    plans = [make_plan(job) for job in jobs]
     seconds = [[timed(plan) for plan in plans] for _ in range(TURNS)]
     same, other = np.min(seconds, axis=0)
     return {

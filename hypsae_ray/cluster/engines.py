@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from hypsae_ray.config import Embed, Label, Llm, TrainSae
+from hypsae_ray.config import Embed, Llm, TrainSae
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
 
 if TYPE_CHECKING:
-    from hypsae_ray.models.prompts.lengths import Lengths
     from hypsae_ray.sae.training import LoadShards, OnEpoch, Trained
     from hypsae_ray.store.artifacts import Folder
 
@@ -30,12 +29,6 @@ class Engines(Protocol):
 
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of a language model."""
-        ...
-
-    def lengths(
-        self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]
-    ) -> "Lengths":
-        """Return how many tokens the parts of label prompts have, by the model's own tokenizer."""
         ...
 
     def train_sae(

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hypsae_ray.config import Embed, Label, Llm, TrainSae
+from hypsae_ray.config import Embed, Llm, TrainSae
 from hypsae_ray.errors import StageError
 from hypsae_ray.models.identity import pin
 from hypsae_ray.models.load import load_embedder, load_language_model
 from hypsae_ray.models.pool import LocalPool, Pool
-from hypsae_ray.models.prompts.lengths import Lengths
 from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
 from hypsae_ray.sae.training import LoadShards, OnEpoch, Trained, train
 from hypsae_ray.store.artifacts import Folder
@@ -73,12 +72,6 @@ class Session:
     def language_model(self, options: Llm) -> Pool[LanguageModel]:
         """Return the pool of a language model."""
         return self._get(load_language_model, options)
-
-    def lengths(self, options: Llm, label: Label, texts: Sequence[str], questions: Sequence[str]) -> Lengths:
-        """Return how many tokens the parts of label prompts have."""
-        from hypsae_ray.models.prompts.lengths import measure
-
-        return measure(options, label, texts, questions)
 
     def train_sae(
         self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch, snapshots: Folder | None = None

@@ -162,13 +162,13 @@ def summary(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def plan(config: AnnotateJob, questions: list[str | None], engines: Engines) -> str:
+def plan(config: AnnotateJob, questions: list[str | None]) -> str:
     """Return what a job takes, for people; nothing is asked, and nothing kept."""
     with tempfile.TemporaryDirectory() as path:
         folder = Folder.at(path)
         rows = folder.sub("rows")
         counted = store_rows(config, rows)
-        made = make_plan(_job(config, folder, rows, questions, folder), engines)
+        made = make_plan(_job(config, folder, rows, questions, folder))
         n_texts = sum(file.rows for file in made.files)
     return "\n".join([*_sizes(counted, n_texts, made), *_cost(made)])
 
@@ -226,13 +226,12 @@ def job_of(config: Config) -> AnnotateJob:
     )
 
 
-def foretell(step: Step, questions: Sequence[str | None], engines: Engines) -> str:
+def foretell(step: Step, questions: Sequence[str | None]) -> str:
     """Return in one line what the labelling of a run takes, as soon as its data are there.
 
     Args:
         step: its stage `annotate`.
         questions: its hypotheses, or as many of usual length.
-        engines: where it will run.
     """
     job = holdout_job(
         step.config,
@@ -242,7 +241,7 @@ def foretell(step: Step, questions: Sequence[str | None], engines: Engines) -> s
         answers=step.answers,
         out=step.folder,
     )
-    return f"annotate will take: {describe(make_plan(job, engines))}"
+    return f"annotate will take: {describe(make_plan(job))}"
 
 
 def status(out: str) -> str:

@@ -112,10 +112,9 @@ def _foretell(steps: Sequence[pipeline.Step], config: Config, say: Callable[[str
     questions = results.usual_questions(config)
     if pipeline.finished(named):
         questions = named.folder.read_table("hypotheses.parquet")["interpretation"].to_pylist()
-    from hypsae_ray.cluster.session import Session
     from hypsae_ray.commands.annotation import foretell
 
-    say(foretell(last, questions, Session()))
+    say(foretell(last, questions))
 
 
 def stage_table(records: Sequence[pipeline.Record]) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import Annotate, Label, Llm
 from hypsae_ray.data.arrays import hash_ids, largest_drawn
 from hypsae_ray.data.chunks import documents_of
@@ -22,7 +21,7 @@ from hypsae_ray.data.words import truncate_words
 from hypsae_ray.labels.annotations import AnnotationStore
 from hypsae_ray.labels.shards import Pairs, Shard, cut
 from hypsae_ray.labels.texts import FILE_ROWS, Positions, TextFile, register, slices
-from hypsae_ray.models.prompts.lengths import LAYOUTS, Estimate, Layout, Lengths, estimate
+from hypsae_ray.models.prompts.lengths import LAYOUTS, Estimate, Layout, Lengths, estimate, measure
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.progress import read_heartbeat
 
@@ -158,7 +157,7 @@ class Plan:
                 yield file, rows, self.wanted[rows] & ~self.store.annotated(file, self.job.distinct)
 
 
-def make_plan(job: Job, engines: Engines) -> Plan:
+def make_plan(job: Job) -> Plan:
     """Register the texts, settle the layout, and find what is to be done.
 
     Raises:
@@ -169,7 +168,7 @@ def make_plan(job: Job, engines: Engines) -> Plan:
     file_rows = max(1, FILE_ROWS // job.options.shard_rows) * job.options.shard_rows
     texts = register(job.answers, job.tables, file_rows)
     sample = [truncate_words(text, job.options.max_words) for text in texts.sample]
-    lengths = engines.lengths(job.llm, job.label, sample, job.distinct)
+    lengths = measure(job.llm, job.label, sample, job.distinct)
     label, store = _settle(job, lengths)
     none = np.zeros((0, 1), dtype=bool)
     return _with_shards(Plan(job, mask, texts.files, texts.positions, lengths, label, store, none))

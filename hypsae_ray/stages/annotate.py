@@ -97,7 +97,7 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
         StageError: too many shards failed in a row; those that are finished are kept. Or no annotation has a
             label; none is kept then.
     """
-    plan = make_plan(job, engines)
+    plan = make_plan(job)
     say(f"annotate: {describe(plan)}")
     tally = Tally(FAILURES_IN_A_ROW * max(1, job.llm.replicas.max))
     asking = _Asking(tally, engines, track, say)

@@ -27,7 +27,6 @@ from hypsae_ray.labels.plan import Job
 from hypsae_ray.labels.read import find_annotations
 from hypsae_ray.models.keywords import Keywords
 from hypsae_ray.models.pool import LocalPool
-from hypsae_ray.models.prompts.lengths import measure
 from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations
 from hypsae_ray.stages.annotate import annotate
 from hypsae_ray.stages.texts import store_rows
@@ -58,8 +57,6 @@ class Counting:
 
     def language_model(self, _options) -> LocalPool:
         return LocalPool(self)
-
-    lengths = staticmethod(measure)
 
     def publish(self, job, counts) -> None:
         assert job.keys() == {"run", "labeller"}
