@@ -102,18 +102,11 @@ def paths_of(options: Data) -> dict[str, str]:
     return {source: path for source, path in named.items() if path is not None}
 
 
-def columns_of(options: Data) -> rows.Columns:
-    """Return what each column is."""
-    return rows.Columns(
-        options.text, options.target, options.id, options.group, options.covariates, options.weight
-    )
-
-
 def _numbered(
     files: Sequence[DataFile], options: Data, extra: Sequence[str]
 ) -> Iterator[tuple[DataFile, pd.DataFrame, np.ndarray]]:
     """Yield frames of the files with their row ids, which count all rows, bad ones too."""
-    columns, offset = [*columns_of(options).names, *extra], 0
+    columns, offset = [*rows.columns_of(options), *extra], 0
     for file in files:
         for frame in read_frames(file, columns):
             yield file, frame, np.arange(offset, offset + len(frame))
@@ -122,7 +115,7 @@ def _numbered(
 
 def read_rows(file: DataFile, frame: pd.DataFrame, options: Data) -> rows.Rows:
     """Return what the rows of one frame of a file mean."""
-    return rows.read_rows(frame, columns_of(options), task=options.task, decimal=_decimal(file, options))
+    return rows.read_rows(frame, options, _decimal(file, options))
 
 
 def _decimal(file: DataFile, options: Data) -> Decimals:

@@ -15,10 +15,10 @@ import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray.data.columns import Typed, names, numbers
-from hypsae_ray.data.dataset import SPLITS, TRAINING, Dataset, Reasons, columns_of
+from hypsae_ray.data.dataset import SPLITS, TRAINING, Dataset, Reasons
 from hypsae_ray.data.files import columns_in
 from hypsae_ray.data.near_copies import CopyIndex
-from hypsae_ray.data.rows import guess_task, text_keys
+from hypsae_ray.data.rows import columns_of, guess_task, text_keys
 
 OVERLAPS = {
     "same_text": "the text stands word for word in the training data",
@@ -151,7 +151,7 @@ def _unused(dataset: Dataset) -> list[str]:
         return []
     counts = [columns_in(file) for file in dataset.files[dataset.source("holdout")]]
     single = [{name for name, times in count.items() if times == 1} for count in counts if count]
-    return sorted(set.intersection(*single) - {"row_id", *columns_of(dataset.options).names})
+    return sorted(set.intersection(*single) - {"row_id", *columns_of(dataset.options)})
 
 
 def _may_be_names(column: str, values: "pd.Series[Any]", named: Typed) -> bool:

@@ -1,7 +1,7 @@
 """What a row of input must be: the columns of the texts table, a reason per bad row, and splits by hash."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -9,27 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hypsae_ray.config import Data
 from hypsae_ray.data.arrays import Bools, Floats
 from hypsae_ray.data.columns import Typed, names, numbers, texts
 from hypsae_ray.data.values import Decimals, shown
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which column of the input fills which column of `schema.texts`."""
-
-    text: str
-    target: str
-    id: str | None = None
-    group: str | None = None
-    covariates: tuple[str, ...] = ()
-    weight: str | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """All columns that are read, each one once."""
-        optional = [name for name in (self.id, self.group, self.weight) if name is not None]
-        return list(dict.fromkeys([self.text, self.target, *optional, *self.covariates]))
 
 
 @dataclass(frozen=True)
@@ -55,68 +38,63 @@ _TARGETS: Mapping[str, Limit] = {
 }
 
 
-def read_rows(frame: pd.DataFrame, columns: Columns, *, task: str, decimal: Decimals = ".") -> Rows:
+def columns_of(options: Data) -> list[str]:
+    """Return all columns of a file that are read, each one once."""
+    named = (options.text, options.target, options.id, options.group, options.weight, *options.covariates)
+    return list(dict.fromkeys(name for name in named if name is not None))
+
+
+def read_rows(frame: pd.DataFrame, options: Data, decimal: Decimals = ".") -> Rows:
     """Return what the values of some rows mean, and which rows cannot be used.
 
     Args:
         frame: untyped values under the input's own column names.
-        columns: what each column of the input is.
-        task: classification needs a target of 0 or 1, count one of 0, 1, 2 ...; any other a finite number.
+        options: what each column is; task classification needs a target of 0 or 1, count one of 0, 1, 2 ...;
+            any other a finite number.
         decimal: of numbers that are texts; see `columns.numbers`.
 
     >>> frame = pd.DataFrame({"t": ["fine", " "], "y": [1, "2"]})
-    >>> read_rows(frame, Columns("t", "y"), task="auto").bad.to_dict()
+    >>> read_rows(frame, Data(train="a", holdout="b", text="t", target="y")).bad.to_dict()
     {1: "column 't': the text is missing (' ')"}
     """
-    rows = _Reader(frame)
-    for name in columns.covariates:
-        rows.take(f"covariate_{name}", name, numbers(frame[name], decimal), required="covariate")
-    if columns.weight is not None:
-        rows.take("weight", columns.weight, numbers(frame[columns.weight], decimal), "weight", _WEIGHTS)
-    rows.take("target", columns.target, numbers(frame[columns.target], decimal), "target", _TARGETS.get(task))
-    if columns.group is not None:
-        rows.take("group", columns.group, names(frame[columns.group]))
-    if columns.id is not None:
-        rows.take("source_id", columns.id, names(frame[columns.id]), required="id")
-    rows.take("text", columns.text, texts(frame[columns.text]), required="text")
-    reasons = pd.Series(rows.reasons, index=frame.index, dtype=object)
-    bad = cast("pd.Series[str]", reasons[reasons != ""])
-    return Rows(pd.DataFrame(rows.values, index=frame.index), bad)
+    values: dict[str, Any] = {"source_id": None, "group": None, "weight": np.nan}
+    reasons = np.full(len(frame), "", dtype=object)
+    for field, name, typed, required, limit in _typed_columns(frame, options, decimal):
+        values[field] = typed.values
+        found = _reasons(frame[name], typed, required, limit)
+        # Of several reasons of a row that of the last column counts.
+        reasons[found != ""] = [f"column {name!r}: {reason}" for reason in found[found != ""]]
+    bad = pd.Series(reasons, index=frame.index, dtype=object)
+    return Rows(pd.DataFrame(values, index=frame.index), cast("pd.Series[str]", bad[bad != ""]))
 
 
-class _Reader:
-    """Rows that are read a column at a time: of several reasons of a row the last one counts."""
+def _typed_columns(
+    frame: pd.DataFrame, options: Data, decimal: Decimals
+) -> Iterator[tuple[str, str, Typed, str, Limit | None]]:
+    """Yield of each column: field of `schema.texts`, name, values, what must be there ("": nothing), limit."""
+    for name in options.covariates:
+        yield f"covariate_{name}", name, numbers(frame[name], decimal), "covariate", None
+    if (name := options.weight) is not None:
+        yield "weight", name, numbers(frame[name], decimal), "weight", _WEIGHTS
+    target = numbers(frame[options.target], decimal)
+    yield "target", options.target, target, "target", _TARGETS.get(options.task)
+    if (name := options.group) is not None:
+        yield "group", name, names(frame[name]), "", None
+    if (name := options.id) is not None:
+        yield "source_id", name, names(frame[name]), "id", None
+    yield "text", options.text, texts(frame[options.text]), "text", None
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self._frame = frame
-        self.values: dict[str, Any] = {"source_id": None, "group": None, "weight": np.nan}
-        self.reasons = np.full(len(frame), "", dtype=object)
 
-    def take(
-        self, field: str, name: str, typed: Typed, required: str = "", limit: Limit | None = None
-    ) -> None:
-        """Take the values of a column.
-
-        Args:
-            field: of `schema.texts`.
-            name: of the column.
-            typed: its values.
-            required: what they are, in words; "": they may be missing.
-            limit: which numbers can be used, and what they are in words.
-        """
-        self.values[field] = typed.values
-        column = self._frame[name]
-        self._note(name, typed.bad, typed.reasons[typed.bad].tolist())
-        if required:
-            blanks = column[typed.missing].tolist()
-            self._note(name, typed.missing, [f"the {required} is missing{_blank(value)}" for value in blanks])
-        if limit is not None:
-            fits, expected = limit
-            wrong = typed.usable & ~fits(typed.values)
-            self._note(name, wrong, [f"{shown(value)} is not {expected}" for value in column[wrong].tolist()])
-
-    def _note(self, name: str, where: Bools, reasons: list[str]) -> None:
-        self.reasons[where] = [f"column {name!r}: {reason}" for reason in reasons]
+def _reasons(column: "pd.Series[Any]", typed: Typed, required: str, limit: Limit | None) -> npt.NDArray[Any]:
+    """Return why each value cannot be used, (n,); "" where it can."""
+    reasons, missing = typed.reasons.to_numpy(copy=True), typed.missing
+    blanks = column[missing].tolist()
+    reasons[missing] = [f"the {required} is missing{_blank(value)}" if required else "" for value in blanks]
+    if limit is not None:
+        fits, expected = limit
+        wrong = typed.usable & ~fits(typed.values)
+        reasons[wrong] = [f"{shown(value)} is not {expected}" for value in column[wrong].tolist()]
+    return reasons
 
 
 def _blank(value: Any) -> str:

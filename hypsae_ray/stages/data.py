@@ -16,7 +16,7 @@ import pyarrow as pa
 from hypsae_ray.config import Data
 from hypsae_ray.data import rows
 from hypsae_ray.data.chunks import to_chunks
-from hypsae_ray.data.dataset import SPLITS, Dataset, Reasons, columns_of, paths_of, read_rows
+from hypsae_ray.data.dataset import SPLITS, Dataset, Reasons, paths_of, read_rows
 from hypsae_ray.data.files import DataFile, find_files, read_frames, remarks
 from hypsae_ray.data.holdout import Comparison, TargetRange, compare, find_possible_groups
 from hypsae_ray.data.own_vectors import OwnVectors
@@ -97,7 +97,7 @@ def _tracked(files: list[DataFile], work: Workspace) -> Iterable[DataFile]:
 def _check(
     source: str, files: Iterable[DataFile], options: Data, truth: "_TruthValues", own: OwnVectors | None
 ) -> _Check:
-    columns, check = [*columns_of(options).names, *(own.columns if own else ())], _Check()
+    columns, check = [*rows.columns_of(options), *(own.columns if own else ())], _Check()
     seen_ids: set[str] = set()
     n_rows = 0
     for file in files:

@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hypsae_ray.config import Data
 from hypsae_ray.data import rows
 
-COLUMNS = rows.Columns("t", "y", id="i", group="g", covariates=("c",), weight="w")
+PLAIN = {"train": "a.csv", "holdout": "b.csv", "text": "t", "target": "y"}
+OPTIONS = Data.model_validate(PLAIN | {"id": "i", "group": "g", "covariates": ["c"], "weight": "w"})
 GOOD = {"t": "fine", "y": 1, "i": "a", "g": "x", "c": 2, "w": 0.5}
 
 
@@ -42,7 +44,7 @@ GOOD = {"t": "fine", "y": 1, "i": "a", "g": "x", "c": 2, "w": 0.5}
 )
 def test_one_reason_per_bad_row(change: dict, reason: str):
     frame = pd.DataFrame([GOOD, {**GOOD, **change}], index=[1, 2], dtype=object)
-    assert rows.read_rows(frame, COLUMNS, task="auto").bad.to_dict() == {2: reason}
+    assert rows.read_rows(frame, OPTIONS).bad.to_dict() == {2: reason}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_one_reason_per_bad_row(change: dict, reason: str):
 )
 def test_a_task_wants_its_own_targets(task: str, bad: list[int], reason: str):
     frame = pd.DataFrame({"t": list("abcde"), "y": [0, "1", 2, 0.5, -1]}, dtype=object)
-    found = rows.read_rows(frame, rows.Columns("t", "y"), task=task).bad
+    found = rows.read_rows(frame, Data.model_validate(PLAIN | {"task": task})).bad
     shown = frame["y"].astype(str)
     assert found.to_dict() == {row: f"column 'y': {shown[row]} is {reason}" for row in bad}
 
@@ -67,7 +69,7 @@ def test_rows_come_out_as_they_are_stored():
         index=[7],
         dtype=object,
     )
-    read = rows.read_rows(frame, COLUMNS, task="auto")
+    read = rows.read_rows(frame, OPTIONS)
     assert read.bad.empty
     assert read.values.loc[7].to_dict() == {
         "text": " fine\n", "target": 1234.5, "source_id": "5", "group": None, "covariate_c": 1, "weight": 0.5
