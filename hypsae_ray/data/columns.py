@@ -35,7 +35,7 @@ from hypsae_ray.data.values import (
     shown,
 )
 
-__all__ = ["MISSING", "Typed", "is_missing", "names", "numbers", "shown", "texts"]
+__all__ = ["MISSING", "Typed", "is_missing", "names", "numbers", "read_each", "shown", "texts"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def names(column: "pd.Series[Any]") -> Typed:
     ['5', '5', '5', '5', 'a', '007', 'True', None, None]
     """
     bits = exact_bits(column.dtype)
-    return _read(column, lambda value: read_name(value, bits))
+    return read_each(column, lambda value: read_name(value, bits))
 
 
 def numbers(column: "pd.Series[Any]", decimal: Decimals = ".") -> Typed:
@@ -97,7 +97,7 @@ def numbers(column: "pd.Series[Any]", decimal: Decimals = ".") -> Typed:
         reasons[np.isinf(stored)] = [f"{value} is not a finite number" for value in stored[np.isinf(stored)]]
         values = np.where(np.isfinite(stored), stored, np.nan)
         return Typed(values, pd.Series(reasons, index=column.index, dtype=object))
-    read = _read(column, lambda value: read_number(value, decimal))
+    read = read_each(column, lambda value: read_number(value, decimal))
     if decimal == "." and any(COMMA in reason for reason in read.reasons):
         return numbers(column, None)
     values = np.array([math.nan if value is None else value for value in read.values], dtype=np.float64)
@@ -114,10 +114,10 @@ def texts(column: "pd.Series[Any]") -> Typed:
     >>> texts(pd.Series(["fine", " ", None, 5], dtype=object)).reasons.tolist()
     ['', 'missing', 'missing', '5 is not a text']
     """
-    return _read(column, read_text)
+    return read_each(column, read_text)
 
 
-def _read(column: "pd.Series[Any]", read: Callable[[Any], Any]) -> Typed:
+def read_each(column: "pd.Series[Any]", read: Callable[[Any], Any]) -> Typed:
     """Read every value by `read`, which raises ValueError with the reason where it cannot be used."""
     values = np.full(len(column), None, dtype=object)
     reasons = np.full(len(column), "", dtype=object)

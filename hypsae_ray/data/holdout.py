@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from hypsae_ray.data.arrays import codes_of
 from hypsae_ray.data.columns import Typed, names, numbers
 from hypsae_ray.data.dataset import SPLITS, TRAINING, Dataset, Reasons
 from hypsae_ray.data.files import columns_in
@@ -29,7 +30,6 @@ MAX_COLUMNS = 5
 MAX_LENGTH = 64
 MIN_DISTINCT = 10
 MAX_SHARE = 0.98  # of distinct values among the rows: above it, hardly any value repeats
-_NULL = -1  # its code in pandas.factorize
 
 
 @dataclass
@@ -138,11 +138,10 @@ def find_possible_groups(dataset: Dataset) -> pa.Table:
                 hashes[name].append(_hash(named))
             else:
                 del hashes[name]
-    coded = {name: pd.factorize(pd.concat(seen)) for name, seen in hashes.items() if seen}
-    distinct = {name: len(values) for name, (codes, values) in coded.items() if _repeat(codes, len(values))}
-    best = sorted(distinct, key=lambda name: -distinct[name])[:MAX_COLUMNS]
-    groups = {name: _tell_nulls_apart(coded[name][0], distinct[name]) for name in best}
-    return pa.table({"row_id": np.concatenate(row_ids), **groups})
+    found = {name: pd.concat(seen) for name, seen in hashes.items() if seen}
+    repeating = [name for name, values in found.items() if _repeat(values)]
+    best = sorted(repeating, key=lambda name: -found[name].nunique())[:MAX_COLUMNS]
+    return pa.table({"row_id": np.concatenate(row_ids), **{name: codes_of(found[name]) for name in best}})
 
 
 def _unused(dataset: Dataset) -> list[str]:
@@ -171,11 +170,6 @@ def _hash(named: Typed) -> pd.Series:
     return pd.Series(hashes, dtype="Int64").where(named.usable)
 
 
-def _repeat(codes: np.ndarray, distinct: int) -> bool:
-    return distinct >= MIN_DISTINCT and distinct + (codes == _NULL).sum() < MAX_SHARE * len(codes)
-
-
-def _tell_nulls_apart(codes: np.ndarray, distinct: int) -> np.ndarray:
-    nulls = codes == _NULL
-    codes[nulls] = distinct + np.arange(nulls.sum())
-    return codes.astype(np.int64)
+def _repeat(values: pd.Series) -> bool:
+    distinct = values.nunique()
+    return distinct >= MIN_DISTINCT and distinct + values.isna().sum() < MAX_SHARE * len(values)

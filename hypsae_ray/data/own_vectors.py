@@ -5,7 +5,7 @@ They are a column of the data files, or in files of their own: a .npy array, or 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hypsae_ray.config import Config, Embed
-from hypsae_ray.data.columns import names
+from hypsae_ray.data.columns import names, read_each
 from hypsae_ray.data.dataset import SPLITS, Dataset, Reasons, SplitRows
 from hypsae_ray.data.files import DataFile, columns_in, find_files, read_frames
 from hypsae_ray.data.files.find import reading
@@ -56,14 +56,11 @@ class Vectors:
         >>> Vectors.from_column(pd.Series([[3, 4], "[1, 2]", [5], None], dtype=object), 2).reasons.tolist()
         ['', '', '1 numbers, where the first vector has 2', 'the vector is missing']
         """
+        typed = read_each(column, lambda value: _vector(value, length))
         values = np.zeros((len(column), length), dtype=np.float32)
-        reasons = np.full(len(column), "", dtype=object)
-        for i, value in enumerate(column.tolist()):
-            try:
-                values[i] = _vector(value, length)
-            except ValueError as error:
-                reasons[i] = str(error)
-        return cls(values, reasons)
+        for i in np.flatnonzero(typed.usable):
+            values[i] = typed.values[i]
+        return cls(values, typed.reasons.to_numpy(copy=True))
 
     def prepared(self, options: Embed, kept: int) -> "Vectors":
         """Return the first `kept` numbers of each vector as they are stored."""
@@ -152,31 +149,31 @@ class VectorFiles:
         files = find_vector_files(path)
         if not files[0].format:
             return cls(path, _load(files[0]), None)
-        by_id = id_column is not None and all(id_column in columns_in(file) for file in files)
+        keys = [id_column] if id_column and all(id_column in columns_in(file) for file in files) else []
         vectors: list[Vectors] = []
         ids: list[pd.Series] = []
         for file in files:
-            for frame in read_frames(file, [id_column, column] if id_column and by_id else [column]):
+            for frame in read_frames(file, [*keys, column]):
                 length = vectors[0].values.shape[1] if vectors else _length(frame[column])
                 vectors.append(Vectors.from_column(frame[column], length))
-                if by_id:
-                    ids.append(_ids(frame[id_column], file))
+                ids += [_ids(frame[key], file) for key in keys]
         if not vectors or not vectors[0].values.shape[1]:
             raise InputError(f"{path}: column {column!r} holds no vector")
         values = np.concatenate([part.values for part in vectors])
         reasons = np.concatenate([part.reasons for part in vectors])
-        return cls(path, Vectors(values, reasons), _distinct(pd.concat(ids), path) if by_id else None)
+        return cls(path, Vectors(values, reasons), _distinct(pd.concat(ids), path) if ids else None)
 
-    def take(self, rows: pd.DataFrame) -> tuple[Vectors, list[str]]:
-        """Return the vectors of rows (`schema.texts`) by their ids or numbers, and where each is."""
+    def take(self, rows: pd.DataFrame) -> Vectors:
+        """Return the vectors of rows (`schema.texts`) by their ids or numbers; reasons say where each is."""
         found = rows["row_id"] if self.ids is None else self.ids.get_indexer(pd.Index(rows["source_id"]))
         positions = np.asarray(found, dtype=np.int64)
         known = (positions >= 0) & (positions < len(self.vectors.values))
         positions = np.where(known, positions, 0)
-        reasons = np.where(known, self.vectors.reasons[positions], "it holds no vector for this row")
-        rows_at = zip(positions, known, strict=True)
-        where = [f"{self.path}, row {i + 1}" if there else self.path for i, there in rows_at]
-        return Vectors(self.vectors.values[positions], reasons), where
+        reasons = self.vectors.reasons[positions]
+        for i in np.flatnonzero(reasons != ""):
+            reasons[i] = f"{self.path}, row {positions[i] + 1}: {reasons[i]}"
+        reasons[~known] = f"{self.path}: it holds no vector for this row"
+        return Vectors(self.vectors.values[positions], reasons)
 
 
 def find_vector_files(path: str) -> list[DataFile]:
@@ -223,7 +220,8 @@ class OwnVectors:
     Attributes:
         options: what is kept of each vector, and how.
         length: numbers in each.
-        stored: files of their own, by source; empty: they are the column `options.column` of the data.
+        stored: files of their own, by source, ready to be stored; empty: they are the column `options.column`
+            of the data.
     """
 
     options: Embed
@@ -255,7 +253,12 @@ class OwnVectors:
         if (options.dimensions or 0) > length:
             too_short = f"vectors of {length} numbers, but embed.dimensions is {options.dimensions}"
             raise InputError(f"{path}: {too_short}")
-        return cls(options, length, stored)
+        kept = options.dimensions or length
+        ready = {
+            source: replace(one, vectors=one.vectors.prepared(options, kept))
+            for source, one in stored.items()
+        }
+        return cls(options, length, ready)
 
     @property
     def columns(self) -> list[str]:
@@ -282,14 +285,11 @@ class OwnVectors:
             values: their meaning, `schema.texts`.
         """
         if self.stored:
-            found, where = self.stored[source].take(values)
-        else:
-            found = Vectors.from_column(frame[self.options.column], self.length)
-            where = [f"column {self.options.column!r}"] * len(frame)
-        ready = found.prepared(self.options, self.kept)
-        for i in np.flatnonzero(ready.reasons != ""):
-            ready.reasons[i] = f"{where[i]}: {ready.reasons[i]}"
-        return ready
+            return self.stored[source].take(values)
+        column = self.options.column
+        found = Vectors.from_column(frame[column], self.length).prepared(self.options, self.kept)
+        reasons = [reason and f"column {column!r}: {reason}" for reason in found.reasons]
+        return Vectors(found.values, np.array(reasons, dtype=object))
 
     def bad(self, source: str, frame: pd.DataFrame, values: pd.DataFrame, first: int) -> "pd.Series[str]":
         """Return the reasons of rows whose vectors cannot be used; `first` is the number of the first row."""
