@@ -28,10 +28,7 @@ UNFIT = "does not fit"
 def column(name: str, values: Any, expected: str = VALUES) -> "pd.Series[Any]":
     """Return the values of a sequence or iterator as a Series, with its index if it has one.
 
-    Args:
-        name: of the argument.
-        values: what was given for it.
-        expected: what it should be, in words.
+    `expected` says in a message what the argument should be.
 
     Raises:
         InputError: it is one text or number, bytes, a dict, a set, a table, an open file.
@@ -120,13 +117,7 @@ def numbers(
     expected: str = "a finite number",
     fits: Callable[[Floats], Bools] | None = None,
 ) -> Floats:
-    """Return n numbers.
-
-    Args:
-        name: of the argument.
-        values: what was given for it.
-        expected: what each number should be, in words.
-        fits: which of n numbers are that; None: all.
+    """Return n numbers; `expected` says in words what each one should be, `fits` which of n are that.
 
     Raises:
         InputError: some are missing, infinite, no numbers, or do not fit.
@@ -203,11 +194,7 @@ def refuse(name: str, given: "pd.Series[Any]", reasons: Any, advice: str) -> Non
 def complaint(name: str, given: "pd.Series[Any]", reasons: Any, advice: str) -> str:
     """Return in one line how many values cannot be used, where the first is, and why; "" if all can be used.
 
-    Args:
-        name: of the argument.
-        given: its values (n,).
-        reasons: (n,) in words, "" for none; UNFIT follows the value.
-        advice: what to do, or what is expected.
+    Reasons (n,) are in words, "" for none; UNFIT follows the value.
     """
     reasons = np.asarray(reasons, dtype=object)
     bad = reasons != ""
@@ -274,12 +261,7 @@ class Rows:
     index: "pd.Index[Any] | None" = None
 
     def take(self, name: str, values: npt.NDArray[Any], index: "pd.Index[Any] | None") -> npt.NDArray[Any]:
-        """Return values (n, ...) in the order of these rows.
-
-        Args:
-            name: of the argument.
-            values: read from it.
-            index: the labels of its rows; None: it has none, and is matched by position.
+        """Return values (n, ...) of an argument in the order of these rows; without an index: by position.
 
         Raises:
             InputError: its rows are not these, or cannot be matched with certainty.

@@ -60,9 +60,7 @@ def documents_of(row_ids: Ints) -> Ints:
 
 def starts_of(documents: Ints) -> Ints:
     """Return where each document begins, (D,), in (n,) documents of chunks that lie together."""
-    new = np.ones(len(documents), dtype=bool)
-    new[1:] = documents[1:] != documents[:-1]
-    return np.flatnonzero(new)
+    return np.flatnonzero(np.diff(documents, prepend=-1))
 
 
 def combine_labels(labels: Floats, p_yes: Floats, starts: Ints, rule: Rule) -> tuple[Floats, Floats]:

@@ -56,12 +56,7 @@ class Dataset:
         return split if split in self.files else "train"
 
     def read(self, splits: Collection[str], extra: Sequence[str] = ()) -> Iterator[SplitRows]:
-        """Yield all rows of some splits, a bounded number at a time.
-
-        Args:
-            splits: their names.
-            extra: further columns to read, for `SplitRows.source`.
-        """
+        """Yield all rows of some splits, a bounded number at a time; `extra` columns are in their source."""
         for source, files in self.files.items():
             of_source = [split for split in splits if self.source(split) == source]
             if not of_source:

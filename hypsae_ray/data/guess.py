@@ -78,13 +78,7 @@ class Guess:
 def guess(
     frame: pd.DataFrame, text: str | None = None, target: str | None = None, group: str | None = None
 ) -> Guess:
-    """Guess the columns of a dataset from some of its rows; a column that is given is taken.
-
-    Args:
-        frame: rows, with all columns as the file has them.
-        text: its column, if it is known.
-        target: its column, if it is known.
-        group: its column, if it is known.
+    """Guess the columns of a dataset from some of its rows, as the file has them; one that is given is taken.
 
     Raises:
         InputError: no column holds texts, or none numbers; the message names the columns.

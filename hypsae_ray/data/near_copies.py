@@ -26,7 +26,6 @@ nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -64,26 +63,15 @@ _TEXT = np.dtype(
 )
 
 
-@dataclass(frozen=True)
 class Hashes:
     """Random hash functions x -> (multiplier x + shift mod 2^64) >> 32; the last one is that of sketches.
 
     The family is 2-independent: Dietzfelbinger, "Universal hashing and k-wise independent random variables
     via integer arithmetic without primes", 1996.
-
-    Attributes:
-        multipliers: (N_HASHES + 1,) uint64.
-        shifts: (N_HASHES + 1,) uint64.
     """
 
-    multipliers: Keys
-    shifts: Keys
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Hashes":
-        """Draw the functions."""
-        multipliers, shifts = rng.integers(0, 2**64, size=(2, N_HASHES + 1), dtype=np.uint64)
-        return cls(multipliers, shifts)
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._multipliers, self._shifts = rng.integers(0, 2**64, size=(2, N_HASHES + 1), dtype=np.uint64)
 
     def sign(self, sets: sp.csr_matrix) -> Bytes:
         """Return the signatures of n sets, none of them empty: (n, N_HASHES)."""
@@ -108,18 +96,11 @@ class Hashes:
 
     def _hash(self, sets: sp.csr_matrix, which: int) -> Keys:
         values = sets.indices.astype(np.uint64)
-        return (values * self.multipliers[which] + self.shifts[which]) >> np.uint64(32)
+        return (values * self._multipliers[which] + self._shifts[which]) >> np.uint64(32)
 
 
 def similarity(sketches: Keys, sizes: Ints, others: Keys, other_sizes: Ints) -> Floats:
-    """Return the estimated Jaccard similarity (...) of pairs of sets.
-
-    Args:
-        sketches: (..., 16) of the first set of each pair.
-        sizes: (...) shingles that each of them counts.
-        others: as sketches, of the second set.
-        other_sizes: as sizes.
-    """
+    """Return the estimated Jaccard similarity (...) of pairs of sets by sketches (..., 16) and sizes (...)."""
     apart = np.bitwise_count(sketches ^ others).sum(axis=-1, dtype=np.int64)
     share = np.minimum(2 * apart / _BITS, 1 - 1e-9)
     # Two shingles at one bit hide each other, so that the number sought is `apart` plus an even one.
@@ -147,14 +128,12 @@ def shingles(texts: Sequence[str]) -> sp.csr_matrix:
 class CopyIndex:
     """Texts, and which others are near copies of one of them; 0.4 kB per text of 8 words or more.
 
-    Args:
-        threshold: estimated Jaccard similarity from which two texts count as near copies, in 0 to 1.
-        rng: draws the hash functions.
+    Two texts count as near copies from an estimated Jaccard similarity of `threshold` on.
     """
 
     def __init__(self, threshold: float, rng: np.random.Generator) -> None:
         self._threshold = threshold
-        self._hashes = Hashes.draw(rng)
+        self._hashes = Hashes(rng)
         self._known: list[Texts] = [np.empty(0, dtype=_TEXT)]
         self._trees: list[Orders] = []
 
@@ -213,10 +192,7 @@ class CopyIndex:
                 part = slice(start, start + _QUERIES)
                 around = middle[part, None] + np.arange(-_NEIGHBOURS // 2, _NEIGHBOURS // 2)
                 near = order[np.clip(around, 0, len(order) - 1)]
-                at = (
-                    np.searchsorted(levels, known["level"][near]),
-                    rows[part, None],
-                )  # the level of the known text
+                at = (np.searchsorted(levels, known["level"][near]), rows[part, None])  # at its own level
                 alike = similarity(
                     queries["sketch"][at], queries["size"][at], known["sketch"][near], known["size"][near]
                 )

@@ -277,13 +277,7 @@ class OwnVectors:
         return f"vectors of {self.length} numbers{kept}, from {paths or f'column {self.options.column!r}'}"
 
     def read(self, source: str, frame: pd.DataFrame, values: pd.DataFrame) -> Vectors:
-        """Return the vectors of some rows of a source, ready to be stored.
-
-        Args:
-            source: train, val or holdout.
-            frame: the rows as the data files have them.
-            values: their meaning, `schema.texts`.
-        """
+        """Return the vectors of rows of a source: as its files have them, and as `schema.texts` has them."""
         if self.stored:
             return self.stored[source].take(values)
         column = self.options.column

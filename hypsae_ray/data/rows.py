@@ -136,9 +136,5 @@ def _below(ids: list[str], digits: slice, fraction: float) -> Bools:
 
 
 def guess_task(values: Floats) -> Literal["regression", "classification"]:
-    """Return classification if every target value is 0 or 1, else regression.
-
-    Args:
-        values: the distinct target values of all splits, or all of them.
-    """
+    """Return classification if every target value is 0 or 1, else regression."""
     return "classification" if np.isin(values, (0.0, 1.0)).all() else "regression"

@@ -125,11 +125,7 @@ def read_text(value: Any) -> str:
 
 
 def read_name(value: Any, bits: int = 53) -> str:
-    """Return the name of a value: equal values have equal names.
-
-    Args:
-        value: any.
-        bits: of whole numbers that the floats of its column hold, see `exact_bits`.
+    """Return the name of a value: equal values have equal names; `bits` are the `exact_bits` of its column.
 
     Raises:
         ValueError: it has none; the reason is the message.

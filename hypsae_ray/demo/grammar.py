@@ -33,7 +33,7 @@ class Concept:
     description: str
     prevalence: float
     effect: float
-    templates: tuple[str, ...]
+    templates: Sequence[str]
     slots: Slots
 
 
@@ -47,7 +47,7 @@ class Grammar:
     min_sentences: int
     max_sentences: int
     max_filler: int
-    fillers: tuple[str, ...]
+    fillers: Sequence[str]
     filler_slots: Slots
     concepts: tuple[Concept, ...]
 
@@ -78,34 +78,13 @@ def read() -> Grammar:
     """Read the grammar that the package carries."""
     text = resources.files("hypsae_ray.demo").joinpath("grammar.yaml").read_text(encoding="utf-8")
     tree = yaml.safe_load(text)
-    shared: dict[str, list[str]] = tree["slots"]
-    return Grammar(
-        base=tree["stars"]["base"],
-        noise=tree["stars"]["noise"],
-        second_sentence=tree["second_sentence"],
-        min_sentences=tree["sentences"]["min"],
-        max_sentences=tree["sentences"]["max"],
-        max_filler=tree["max_filler"],
-        fillers=tuple(tree["fillers"]),
-        filler_slots=shared | tree["filler_slots"],
-        concepts=tuple(
-            Concept(**entry | {"templates": tuple(entry["templates"]), "slots": shared | entry["slots"]})
-            for entry in tree["concepts"]
-        ),
-    )
+    shared: dict[str, list[str]] = tree.pop("slots")
+    concepts = tuple(Concept(**entry | {"slots": shared | entry["slots"]}) for entry in tree["concepts"])
+    return Grammar(**tree | {"concepts": concepts, "filler_slots": shared | tree["filler_slots"]})
 
 
 def generate(n_train: int = 2000, n_holdout: int = 600, seed: int = 0) -> Demo:
-    """Draw the demo data.
-
-    Args:
-        n_train: texts to train on.
-        n_holdout: texts to test on, drawn in the same way.
-        seed: the same seed gives the same data.
-
-    Returns:
-        Both splits, their truth and the list of concepts.
-    """
+    """Draw the demo data, texts to test on like those to train on; the same seed gives the same data."""
     grammar = read()
     rng = np.random.default_rng(seed)
     ids = [f"train-{i:05d}" for i in range(n_train)] + [f"holdout-{i:05d}" for i in range(n_holdout)]
@@ -118,7 +97,7 @@ def generate(n_train: int = 2000, n_holdout: int = 600, seed: int = 0) -> Demo:
         train=rows.iloc[:n_train].reset_index(drop=True),
         holdout=rows.iloc[n_train:].reset_index(drop=True),
         truth=truth,
-        concepts=_table(grammar),
+        concepts=pd.DataFrame(list(grammar.concepts)).drop(columns=["templates", "slots"]),
     )
 
 
@@ -139,13 +118,7 @@ def draw_concepts(grammar: Grammar, n: int, rng: np.random.Generator) -> np.ndar
 
 
 def write_text(grammar: Grammar, present: np.ndarray, rng: np.random.Generator) -> str:
-    """Write one text.
-
-    Args:
-        grammar: the templates.
-        present: (C,) bool, the concepts to write about; each one gets a sentence, however many there are.
-        rng: source of every choice.
-    """
+    """Write a text with a sentence or two about each present concept, (C,) bool, however many there are."""
     concepts = [concept for concept, here in zip(grammar.concepts, present, strict=True) if here]
     sentences: list[str] = []
     for i, concept in enumerate(concepts):
@@ -162,11 +135,6 @@ def rate(grammar: Grammar, present: np.ndarray, rng: np.random.Generator) -> np.
     effects = np.array([concept.effect for concept in grammar.concepts])
     raw = grammar.base + present @ effects + rng.normal(0, grammar.noise, len(present))
     return np.clip(np.rint(raw), 1, 5).astype(np.int64)
-
-
-def _table(grammar: Grammar) -> pd.DataFrame:
-    rows = [(c.concept, c.description, c.prevalence, c.effect) for c in grammar.concepts]
-    return pd.DataFrame(rows, columns=pd.Index(["concept", "description", "prevalence", "effect"]))
 
 
 def _filler_count(grammar: Grammar, n_written: int, rng: np.random.Generator) -> int:

@@ -19,12 +19,7 @@ RECOVERED_F1 = 0.6
 def add_recovery(path: str, truth: str) -> str:
     """Compare each chain of a finished run with the truth: writes recovery.csv, and the report with it.
 
-    Args:
-        path: run folder or URI.
-        truth: folder that `hypsae demo-data` wrote.
-
-    Returns:
-        The tables for a terminal, the config's own chain last.
+    Return the tables for a terminal, the config's own chain last. `truth` is a folder of `hypsae demo-data`.
 
     Raises:
         InputError: the run is not finished or has no ids, or these files are not the truth of its texts.
@@ -97,14 +92,9 @@ def recovery(
 
 
 def f1_table(truth: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """F1 of every hypothesis against every concept.
+    """Return F1 of labels (n, H) against each concept (n, C): (C, H), 0 where nothing is true and labelled.
 
-    Args:
-        truth: (n, C) of 0 and 1.
-        labels: (n, H) of 0 and 1; a row with NaN is left out for that hypothesis alone.
-
-    Returns:
-        (C, H) float64; 0 where nothing is true and nothing is labelled.
+    A row whose label is NaN is left out for that hypothesis alone.
     """
     known = np.isfinite(labels)
     predicted = np.where(known, labels, 0) > 0.5

@@ -48,7 +48,7 @@ def edited_more_and_more(rng: np.random.Generator, n: int, length: int) -> tuple
 
 def test_entries_of_signatures_agree_with_the_jaccard_similarity_as_probability():
     texts, copies = edited_more_and_more(np.random.default_rng(1), 200, 100)
-    hashes, exact = Hashes.draw(np.random.default_rng(0)), jaccards(texts, copies)
+    hashes, exact = Hashes(np.random.default_rng(0)), jaccards(texts, copies)
     assert exact.min() < 0.45
     agree = (hashes.sign(shingles(texts)) == hashes.sign(shingles(copies))).mean(axis=1)
     error = agree - (exact + (1 - exact) / 256)  # bytes of others agree by chance
@@ -62,7 +62,7 @@ def test_entries_of_signatures_agree_with_the_jaccard_similarity_as_probability(
 )
 def test_sketches_estimate_the_jaccard_similarity(length: int, level: int, off: float):
     texts, copies = edited_more_and_more(np.random.default_rng(1), 60, length)
-    hashes, levels = Hashes.draw(np.random.default_rng(0)), np.full(60, level)
+    hashes, levels = Hashes(np.random.default_rng(0)), np.full(60, level)
     one, other = (hashes.sketch(shingles(some), levels) for some in (texts, copies))
     exact = jaccards(texts, copies)
     near = exact > 0.7

@@ -190,10 +190,7 @@ def _find_swallowed(
 ) -> int | None:
     """Return the position of the first row that is made of several, if there is one.
 
-    Args:
-        rows: the cells of each row.
-        spans: the lines of the rows that take more than one, by position of the row.
-        delimiter: what parts cells.
+    `spans` has the lines of the rows that take more than one, by position of the row.
     """
     width = len(rows[0]) if rows else 0
     suspects = [n for n, lines in spans.items() if all(line.count(delimiter) == width - 1 for line in lines)]

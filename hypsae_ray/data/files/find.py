@@ -104,10 +104,7 @@ class DataFile:
     def find_column(self, name: str, counts: Mapping[str, int], hint: str = "") -> str:
         """Return a column's name in the file: the same, or the only one that differs in blanks around it.
 
-        Args:
-            name: as the user wrote it.
-            counts: how often the file has each name.
-            hint: ends the message if there is no such column.
+        `counts` says how often the file has each name; `hint` ends the message if there is no such column.
 
         Raises:
             InputError: there is no such column, or more than one.
