@@ -100,7 +100,7 @@ class Hashes:
 
 
 def similarity(sketches: Keys, sizes: Ints, others: Keys, other_sizes: Ints) -> Floats:
-    """Return the estimated Jaccard similarity (...) of pairs of sets by sketches (..., 16) and sizes (...)."""
+    """Return the estimated Jaccard similarity (...) of sets by their sketches (..., 16) and sizes (...)."""
     apart = np.bitwise_count(sketches ^ others).sum(axis=-1, dtype=np.int64)
     share = np.minimum(2 * apart / _BITS, 1 - 1e-9)
     # Two shingles at one bit hide each other, so that the number sought is `apart` plus an even one.
