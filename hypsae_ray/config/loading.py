@@ -17,11 +17,7 @@ S = TypeVar("S", bound=Section)
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
-    """Read a config file and apply overrides.
-
-    Args:
-        path: a YAML file.
-        overrides: dotted field name to value, written as in YAML ("8", "null", "[32, 64]").
+    """Read a YAML file; overrides are by dotted name, written as in YAML ("8", "null", "[32, 64]").
 
     Raises:
         ConfigError: the file cannot be read, or what it says is refused; the message names each field.
@@ -33,15 +29,9 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config
 
 
 def load_job(path: str | Path | None, fields: Mapping[str, Any], overrides: Mapping[str, str]) -> AnnotateJob:
-    """Read how to label from a config file, that of a run too; other sections are ignored.
+    """Read how to label from a config file, that of a run too; `fields` say what. Errors are those of `load`.
 
-    Args:
-        path: a YAML file, of which the sections llm, label and annotate are read; None: the defaults.
-        fields: data, hypotheses, text, id.
-        overrides: as for `load`.
-
-    Raises:
-        ConfigError: as for `load`.
+    Of the file the sections llm, label and annotate are read; without one, their defaults hold.
     """
     whole = _read(path) if path is not None else {}
     tree = {name: whole[name] for name in ("llm", "label", "annotate") if name in whole} | dict(fields)

@@ -47,17 +47,10 @@ class Interval:
 
 
 def scale(effect: np.ndarray, low: np.ndarray, high: np.ndarray, origin: float = 0.0) -> Scale:
-    """Choose a scale that holds the origin, every effect and all ordinary intervals.
+    """Choose a scale that holds the origin, each effect (H,) and its interval, NaN where there is none.
 
-    Args:
-        effect: (H,), NaN where there is no estimate.
-        low: (H,) lower ends.
-        high: (H,) upper ends.
-        origin: the value that means nothing was found.
-
-    Returns:
-        A scale that spans the intervals. An end more than three times as far from the origin as the median
-        one is cut off, so that one shaky estimate does not flatten all others.
+    An end more than three times as far from the origin as the median one is cut off, so that one shaky
+    estimate does not flatten all others.
     """
     finite = np.isfinite(effect) & np.isfinite(low) & np.isfinite(high)
     at, below, above = (values[finite] - origin for values in (effect, low, high))

@@ -16,13 +16,7 @@ from hypsae_ray.stages.embed import CUT_ADVICE
 
 
 def methods(config: Config, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Describe a run in plain text: paragraphs with blank lines between them, the sources last.
-
-    Args:
-        config: of the run.
-        metrics: of its evaluation.
-        facts: as `methods_facts` gathers them.
-    """
+    """Describe a run in plain text: paragraphs with blank lines between them, the sources last."""
     filled = render("methods.txt.j2", config=config, metrics=metrics, facts=facts)
     paragraphs = [" ".join(paragraph.split()) for paragraph in filled.split("\n---\n")]
     text = "\n\n".join(filter(None, paragraphs))
@@ -33,16 +27,10 @@ def methods(config: Config, metrics: Mapping[str, Any], facts: Mapping[str, Any]
 def methods_facts(
     stages: Iterable[Mapping[str, Any]], chain: Chain, versions: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Gather what the Methods section says beyond config and metrics.
+    """Gather what the Methods section says beyond config and metrics; stages as run.json has them.
 
-    Args:
-        stages: of the chain, as run.json has them.
-        chain: its results.
-        versions: of Python and of each package, by name.
-
-    Returns:
-        The facts of each stage by its name; versions; cuts (by stage); tests (how many hypotheses each one
-        tested); thresholds; fidelity_texts (median of the texts that a fidelity rests on).
+    These are the facts of each stage by its name; versions; cuts (by stage); tests (how many hypotheses each
+    one tested); thresholds; fidelity_texts (median of the texts that a fidelity rests on).
     """
     stages = list(stages)
     labelled, thresholds = (chain.hypotheses.get(name, pd.Series()).dropna() for name in ("n", "threshold"))

@@ -84,13 +84,7 @@ class ReportData:
 
 
 def report_data(run: RunFolder, chains: Mapping[str, Chain], methods: str = "") -> ReportData:
-    """Gather what the report shows.
-
-    Args:
-        run: what is finished.
-        chains: its results, the config's own chain first.
-        methods: paragraphs for a paper.
-    """
+    """Gather what the report shows of a run and its chains, the config's own first."""
     config, data = run.config, run.folders()["data"]
     main, *others = (_findings(name, chain, config, data) for name, chain in chains.items())
     notes = [
@@ -130,12 +124,11 @@ def pick_examples(
 ) -> list[tuple[list[int], list[int]]]:
     """Return of each hypothesis the row ids of the texts most surely labelled yes, and most surely no.
 
+    That is up to three of each, the surest first; of equally sure ones the first.
+
     Args:
         tables: row ids (m,) and P(yes) (m, H), NaN where there is no label, one table after another.
         threshold: P(yes) from which a text counts as labelled yes: one, or (H,).
-
-    Returns:
-        Up to three of each, the surest first; of equally sure ones the first.
 
     >>> pick_examples([(np.array([5, 6]), np.array([[0.6], [0.1]])), (np.array([7]), np.array([[0.9]]))], 0.5)
     [([7, 5], [6])]
@@ -203,14 +196,7 @@ def _view(findings: Findings, target: str) -> dict[str, Any]:
         "examples": _examples(rows, findings.examples),
         "scale": scale,
         "quality": words.quality(metrics),
-        "tested": words.tested(metrics),
-        "unmeasured": words.unmeasured(metrics),
-        "nothing": words.nothing_measured(metrics),
-        "correction": words.correction(metrics),
-        "corrected": words.is_corrected(metrics),
         "target": target,
-        "effect_name": words.effect_name(target, metrics),
-        "average_name": words.average_name(target, metrics),
         "has_average": bool(table["average_effect"].notna().any()),
         "has_adjusted": bool(np.isfinite(wide[1:]).any()),
     }

@@ -31,11 +31,6 @@ def write_run_json(records: Sequence[Record], config: Config, out: Folder) -> No
     """Write what was run, with what, and what each stage took.
 
     Until `write_results` adds their names, the result files in the folder are taken for those of another run.
-
-    Args:
-        records: the stages that are finished.
-        config: of the run.
-        out: its folder.
     """
     out.write_json(
         RUN,
@@ -60,7 +55,7 @@ def describe(record: Record) -> dict[str, Any]:
     return {
         "stage": record.step.stage.name,
         "chain": record.step.chain,
-        "folder": record.step.folder.path.rpartition("/")[2],
+        "folder": record.step.folder.name,
         "reused": record.reused,
         "seconds": round(record.manifest.seconds, 3),
         "rows": outcome.rows,
@@ -77,7 +72,7 @@ def is_current(records: Sequence[Record], out: Folder) -> bool:
         return False
     saved = out.read_json(RUN)
     shown = [(stage["chain"], stage["folder"]) for stage in saved["stages"]]
-    same = shown == [(r.step.chain, r.step.folder.path.rpartition("/")[2]) for r in records]
+    same = shown == [(record.step.chain, record.step.folder.name) for record in records]
     return same and bool(saved.get("results")) and set(saved["results"]) <= set(out.names())
 
 
@@ -86,10 +81,6 @@ def write_results(run: RunFolder, chains: Mapping[str, Chain]) -> None:
 
     Files of an earlier run that this one does not have are deleted. run.json is written last and names the
     files, so that results cut off half-way are not taken for whole.
-
-    Args:
-        run: what is finished.
-        chains: its results, as `RunFolder.chains` reads them.
     """
     out, tables = run.folder, _tables(chains)
     for name in {_csv(chain, kind) for chain in (MAIN, BASELINE) for kind in TABLES} - set(tables):
@@ -106,15 +97,11 @@ def write_results(run: RunFolder, chains: Mapping[str, Chain]) -> None:
 
 def _tables(chains: Mapping[str, Chain]) -> dict[str, pd.DataFrame]:
     """Return the content of each CSV file by its name."""
-    return {
-        _csv(name, kind): table
-        for name, chain in chains.items()
-        for kind, table in {
-            "hypotheses": chain.hypotheses,
-            "evaluation": chain.evaluation,
-            **chain.details,
-        }.items()
-    }
+    tables: dict[str, pd.DataFrame] = {}
+    for name, chain in chains.items():
+        own = {"hypotheses": chain.hypotheses, "evaluation": chain.evaluation, **chain.details}
+        tables |= {_csv(name, kind): table for kind, table in own.items()}
+    return tables
 
 
 def _csv(chain: str, kind: str) -> str:

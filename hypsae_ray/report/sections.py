@@ -92,10 +92,6 @@ def _largest_loss(links: Rows) -> str:
 def dose_section(rows: Rows, tables: Tables) -> dict[str, Any] | None:
     """Lay out the tables `dose` and `dose_trend`: the mean target of silent texts, and of firing ones by bin.
 
-    Args:
-        rows: of the report, each with a hypothesis_id (and a target_class, if the tables have one).
-        tables: by name.
-
     Returns:
         ticks (value, percent from the top), and panels: row, silent (percent from the top, or None), points,
         path (pairs of points that a line joins), and of the trend slope, slope_ci_low, slope_ci_high,
@@ -148,9 +144,8 @@ def _panel(
         "row": row,
         "silent": _from_top(scale, float(silent.iloc[0])) if len(silent) else None,
         "points": points,
-        "path": [
-            (a, b) for a, b in pairwise(points) if b["bin"] == a["bin"] + 1
-        ],  # no empty bin between them
+        # Points are joined if no empty bin lies between them.
+        "path": [(a, b) for a, b in pairwise(points) if b["bin"] == a["bin"] + 1],
     }
 
 

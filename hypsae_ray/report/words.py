@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -30,23 +29,14 @@ CAVEATS = {
 }
 
 
-@dataclass(frozen=True)
-class Quality:
-    """How well all hypotheses together predict the target.
+class Quality(NamedTuple):
+    """How well all hypotheses together predict: cross-fitted, with a 95 % interval, and in sample."""
 
-    Attributes:
-        key: "r2" or "auc", as metrics are named.
-        value: cross-fitted.
-        low: lower end of its 95 % interval.
-        high: upper end of it.
-        in_sample: the same measure on the rows of the fit, which flatters.
-    """
-
-    key: str
+    key: str  # "r2" or "auc", as metrics are named
     value: float
     low: float
     high: float
-    in_sample: float
+    in_sample: float  # on the rows of the fit, which flatters
 
     @property
     def name(self) -> str:
@@ -128,11 +118,7 @@ def nothing_measured(metrics: Mapping[str, Any]) -> str:
 
 
 def labels_cut(answers: Mapping[str, int], max_words: int) -> str:
-    """Say how many labels are for the beginning of a text; empty if none is.
-
-    Args:
-        answers: how many answers have each status.
-        max_words: `annotate.max_words`.
+    """Say how many labels are for the beginning of a text, by the status of all answers; empty if none is.
 
     >>> labels_cut({"ok": 60, "cut": 20, "unsure": 20}, 512)
     "20 of 80 labels (25.0 %) are for the beginning of a text: 512 words, or what fits the model's context"

@@ -12,9 +12,11 @@ import json
 import os
 import re
 import uuid
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,7 @@ _REFUSED_BY_S3 = re.compile(
 
 @contextmanager
 def explained(path: str, done: str) -> Iterator[None]:
-    """Turn an error of the operating system about a path that the user named into one line.
-
-    Args:
-        path: a file or folder.
-        done: what cannot be done to it, "read" or "written".
+    """Turn an error of the operating system about a path into one line: it cannot be "read", or "written".
 
     Raises:
         UsageError: there is no such path, or it does not allow what is done.
@@ -126,8 +124,8 @@ class Folder:
         """Return the names of the files right in this folder, sorted; none if it does not exist."""
         with explained(self.path, "read"):
             found = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
-        files = [info.base_name for info in found if info.is_file]
-        return sorted(name for name in files if name.startswith(prefix) and name.endswith(suffix))
+        names = sorted(info.base_name for info in found if info.is_file)
+        return [name for name in names if name.startswith(prefix) and name.endswith(suffix)]
 
     def has(self, name: str) -> bool:
         """Tell whether the file exists."""
@@ -213,19 +211,18 @@ class Folder:
     def read_rows(self, name: str, start: int, rows: int, columns: list[str]) -> pa.Table:
         """Return some rows of one Parquet file, reading the row groups that hold them."""
         with self.open(name) as file:
-            parquet, groups, first, before = pq.ParquetFile(file), [], None, 0
-            for group in range(parquet.num_row_groups):
-                after = before + parquet.metadata.row_group(group).num_rows
-                if after > start and before < start + rows:
-                    groups.append(group)
-                    first = before if first is None else first
-                before = after
-            table = parquet.read_row_groups(groups, columns, use_threads=False)
-        return table.slice(start - (first or 0), rows)
+            parquet = pq.ParquetFile(file)
+            n_groups = parquet.num_row_groups
+            ends = list(accumulate(parquet.metadata.row_group(i).num_rows for i in range(n_groups)))
+            first, last = bisect_right(ends, start), bisect_left(ends, start + rows)
+            table = parquet.read_row_groups(range(first, min(last + 1, n_groups)), columns, use_threads=False)
+        return table.slice(start - (ends[first - 1] if first else 0), rows)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a table as one Parquet file."""
-        self.write_bytes(name, _to_parquet(table))
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP)
+        self.write_bytes(name, buffer.getvalue())
 
     def write_table_once(self, name: str, table: pa.Table) -> bool:
         """Write a table as one Parquet file unless it exists; return whether it was written.
@@ -317,19 +314,7 @@ class Manifest:
         return cls(saved["stage"], saved["hash"], saved["seconds"], outcome)
 
 
-def _to_parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP)
-    return buffer.getvalue()
-
-
 def content_hash(stage: str, decides: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """Return the hex SHA-256 of what decides a stage's content.
-
-    Args:
-        stage: its name.
-        decides: JSON-ready config slices and other values.
-        inputs: hash of each input, by name.
-    """
+    """Return the hex SHA-256 of what decides a stage: JSON-ready values, and the hash of each input."""
     whole = {"schema": schema.VERSION, "stage": stage, "decides": decides, "inputs": dict(inputs)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

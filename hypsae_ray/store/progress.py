@@ -85,13 +85,9 @@ def _is_gone(host: str) -> bool:
 
 @dataclass
 class Progress:
-    """Writes a heartbeat every ten seconds while it is open; use it as a context manager.
+    """Writes a heartbeat into a folder of annotations every ten seconds while it is open, a context manager.
 
-    Args:
-        answers: folder of the annotations.
-        labeller: name of the labeller's folder in it.
-        shards: shards to compute.
-        pairs: pairs in them.
+    `labeller` is the name of a folder in it; `shards` are to compute, with so many `pairs` in all.
     """
 
     answers: Folder
