@@ -14,11 +14,12 @@ from hypsae_ray.stats.prediction.cross_fit import deal_folds
 from hypsae_ray.stats.redundancy import Agreement, agreement
 from hypsae_ray.stats.regression.algebra import inverse
 from hypsae_ray.stats.regression.collinear import find_independent
+from hypsae_ray.stats.regression.covariance import CovType
 from hypsae_ray.stats.regression.design import Design, make_design
 from hypsae_ray.stats.regression.estimates import Estimates, Fit
-from hypsae_ray.stats.regression.glm import fit_glm
-from hypsae_ray.stats.regression.likelihood import LOGIT, POISSON, Family
-from hypsae_ray.stats.regression.linear import CovType, Moments, fit_linear, sum_moments, variation
+from hypsae_ray.stats.regression.joint import fit_joint
+from hypsae_ray.stats.regression.likelihood import LINEAR, LOGIT, POISSON, Family
+from hypsae_ray.stats.regression.linear import Moments, sum_moments, variation
 from hypsae_ray.stats.sample import Sample
 from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, Sides, separations, sum_sides
 
@@ -33,12 +34,12 @@ class Method:
     """How a task is analysed.
 
     Attributes:
-        family: of the joint model; None: least squares.
+        family: of the joint model.
         contrast: the labels that a separation score compares.
         cov_type: of the joint model.
     """
 
-    family: Family | None
+    family: Family
     contrast: Contrast
     cov_type: CovType
 
@@ -57,7 +58,7 @@ def method_of(task: Task, sample: Sample, cov_type: Literal["auto"] | CovType) -
     """Return how a sample is analysed."""
     contrast = PAIRS if task == "pairwise" else PRESENCE
     binary = task == "classification" or (task == "pairwise" and bool(np.isin(sample.target, (0, 1)).all()))
-    family = LOGIT if binary else POISSON if task == "count" else None
+    family = LOGIT if binary else POISSON if task == "count" else LINEAR
     if cov_type != "auto":
         return Method(family, contrast, cov_type)
     if sample.groups is not None:
@@ -135,22 +136,15 @@ def analyse(sample: Sample, method: Method, options: Evaluate) -> Analysis:
     agreed = agreement(sample, method.values)
     sides = sum_sides(sample, method.contrast)
     draws = int(_DRAWS_PER_TEST * max(sample.n_hypotheses, 1) / options.alpha)
-    separated = separations(sample, method.contrast, sides, alone, min(max(draws, 9_999), _MOST_DRAWS))
+    separated = separations(sample, sides, alone, min(max(draws, 9_999), _MOST_DRAWS))
     n_labels = np.diag(agreed.n)
     live = np.flatnonzero((n_labels > 0) & (2 * n_labels >= sample.n))
     n_folds = max(options.folds, 1)
     folds = deal_folds(sample.target, sample.groups, n_folds, dealt)
-    design = make_design(sample, live, centred=method.family is None)
+    design = make_design(sample, live, centred=method.family is LINEAR)
     moments = sum_moments(design, folds, n_folds)
-    fit = fit_joint(design, reduce(Moments.__add__, moments), method)
+    fit = fit_joint(design, reduce(Moments.__add__, moments), method.cov_type, method.family, method.contrast)
     return Analysis(sample, method, sides, separated, agreed, folds, design, moments, fit)
-
-
-def fit_joint(design: Design, moments: Moments, method: Method) -> Fit:
-    """Fit the joint model."""
-    if method.family is None:
-        return fit_linear(design, moments, method.cov_type)
-    return fit_glm(design, moments, method.family, method.cov_type, method.contrast)
 
 
 def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: float) -> pd.DataFrame:
@@ -191,26 +185,20 @@ def _alone(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
 
 
 def _jointly(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
-    columns = _estimated("regression", "coef", analysis, analysis.fit.estimates)
+    columns = _estimated("regression", analysis, analysis.fit.estimates)
     columns["regression_pval_adj"] = corrected.pval
     ends = analysis.fit.estimates.interval(corrected.level)
     columns["regression_adj_ci_low"] = analysis.by_hypothesis(ends[:, 0])
     columns["regression_adj_ci_high"] = analysis.by_hypothesis(ends[:, 1])
     columns["regression_std"] = analysis.by_hypothesis(_standardised(analysis))
     if analysis.fit.effects is not None:
-        columns |= _estimated("average_effect", "", analysis, analysis.fit.effects)
+        effects = _estimated("average_effect", analysis, analysis.fit.effects)
+        columns |= {name.removesuffix("_coef"): values for name, values in effects.items()}
     return columns
 
 
-def _estimated(name: str, value: str, analysis: Analysis, found: Estimates) -> dict[str, object]:
-    ends = found.interval(0.95)
-    return {
-        f"{name}_{value}" if value else name: analysis.by_hypothesis(found.value),
-        f"{name}_se": analysis.by_hypothesis(found.se),
-        f"{name}_ci_low": analysis.by_hypothesis(ends[:, 0]),
-        f"{name}_ci_high": analysis.by_hypothesis(ends[:, 1]),
-        f"{name}_pval": analysis.by_hypothesis(found.pval),
-    }
+def _estimated(prefix: str, analysis: Analysis, found: Estimates) -> dict[str, object]:
+    return {f"{prefix}_{name}": analysis.by_hypothesis(values) for name, values in found.columns().items()}
 
 
 def _standardised(analysis: Analysis) -> Floats:
@@ -221,7 +209,7 @@ def _standardised(analysis: Analysis) -> Floats:
     mean = total.gram[0, columns] / total.weight if analysis.design.names[:1] == ("constant",) else 0.0
     spread = np.sqrt(np.maximum(np.diag(total.gram)[columns] / total.weight - mean**2, 0))
     standardised = analysis.fit.estimates.value * spread
-    if analysis.method.family is not None:
+    if analysis.method.family is not LINEAR:
         return standardised
     return standardised / np.sqrt(max(variation(analysis.design, total) / total.weight, 1e-300))
 
@@ -243,15 +231,13 @@ def unique_shares(analysis: Analysis) -> Floats:
         return shares
     bread = inverse(total.gram[np.ix_(kept, kept)])
     coefficients = bread @ total.cross[kept]
-    made_up = set(found.dropped) | {i for partners in found.partners.values() for i in partners}
-    which = analysis.design.hypotheses
-    for j, column in enumerate(kept.tolist()):
-        if which[column] >= 0:
-            unique = float(coefficients[j] ** 2 / (bread[j, j] * around_mean))
-            shares[which[column]] = 0.0 if column in made_up else unique
+    unique = np.full(len(total.gram), np.nan)
+    unique[kept] = [b**2 / (a * around_mean) for b, a in zip(coefficients, np.diag(bread), strict=True)]
     for column, partners in found.partners.items():
-        if partners and which[column] >= 0:
-            shares[which[column]] = 0.0
+        if partners:
+            unique[[column, *partners]] = 0.0
+    which = analysis.design.hypotheses
+    shares[which[which >= 0]] = unique[which >= 0]
     return shares
 
 
@@ -271,10 +257,8 @@ def covariate_table(analysis: Analysis) -> pd.DataFrame:
     design, columns = analysis.design, analysis.fit.columns
     names = np.array(design.names, dtype=object)[columns]
     which = np.flatnonzero((design.hypotheses[columns] < 0) & (names != "constant"))
-    found = analysis.fit.estimates.take(which)
-    low, high = found.interval(0.95).T
-    table = {"name": names[which], "coef": found.value, "se": found.se, "ci_low": low, "ci_high": high}
-    return pd.DataFrame({**table, "pval": found.pval})
+    found = analysis.fit.estimates.columns()
+    return pd.DataFrame({"name": names[which], **{name: values[which] for name, values in found.items()}})
 
 
 def _note(alone: str, no_coefficient: str | None, no_error: str | None) -> str:

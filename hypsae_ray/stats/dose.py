@@ -14,7 +14,8 @@ from scipy import stats
 
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.regression.design import make_design
-from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
+from hypsae_ray.stats.regression.joint import fit_joint
+from hypsae_ray.stats.regression.linear import sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 BINS = 5
@@ -93,7 +94,7 @@ def _trend(j: int, fired: Floats, target: Floats, groups: Ints | None) -> dict[s
         sample = Sample(LabelArray(_ranks(fired)[:, None]), target, groups)
         design = make_design(sample, np.zeros(1, dtype=np.int64), centred=True)
         (moments,) = sum_moments(design)
-        found = fit_linear(design, moments, "HC3" if groups is None else "cluster").estimates
+        found = fit_joint(design, moments, "HC3" if groups is None else "cluster").estimates
         slope, se, pval = (float(values[1]) for values in (found.value, found.se, found.pval))
         low, high = found.interval(0.95)[1].tolist()
         verdict = "no trend seen" if not pval < 0.05 else "rises" if slope > 0 else "falls"

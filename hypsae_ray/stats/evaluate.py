@@ -29,12 +29,14 @@ import pandas as pd
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.data.arrays import Floats
-from hypsae_ray.stats.analysis import Analysis, Task, analyse, covariate_table, fit_joint, method_of, table_of
+from hypsae_ray.stats.analysis import Analysis, Task, analyse, covariate_table, method_of, table_of
 from hypsae_ray.stats.dose import dose_response
 from hypsae_ray.stats.multiplicity import Corrected, correct
 from hypsae_ray.stats.notes import dependence_notes, notes_of
 from hypsae_ray.stats.prediction.chain import Value, predictive_value
 from hypsae_ray.stats.prediction.signal import signal_test
+from hypsae_ray.stats.regression.joint import fit_joint
+from hypsae_ray.stats.regression.likelihood import LINEAR
 from hypsae_ray.stats.sample import Sample
 
 
@@ -188,7 +190,8 @@ def _dependence(analysis: Analysis, options: Evaluate) -> pd.DataFrame:
     usual = analysis.by_hypothesis(analysis.fit.estimates.se)
     for name, groups in analysis.sample.groupings.items():
         design = replace(analysis.design, sample=replace(analysis.sample, groups=groups))
-        fit = fit_joint(design, analysis.total, replace(analysis.method, cov_type="cluster"))
+        method = analysis.method
+        fit = fit_joint(design, analysis.total, "cluster", method.family, method.contrast)
         other = replace(analysis, fit=fit)
         ratios = other.by_hypothesis(fit.estimates.se) / usual
         if np.isnan(ratios).all():
@@ -255,7 +258,7 @@ def check(sample: Sample, task: Task, options: Evaluate) -> None:
         raise ValueError("covariates hold values that are not finite")
     if options.cov_type == "cluster" and sample.groups is None:
         raise ValueError("cluster-robust errors need groups")
-    linear = method_of(task, sample, options.cov_type).family is None
+    linear = method_of(task, sample, options.cov_type).family is LINEAR
     if sample.effects is not None and not linear:
         raise ValueError(
             "fixed effects are absorbed in linear models only: leave them out, or say task='regression' for "

@@ -18,7 +18,9 @@ from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from hypsae_ray.data.arrays import Floats
+from hypsae_ray.stats.sample import slices
 
+_ALPHA = 1 - 0.95  # of the intervals
 # Up to this many ways to choose the smaller side, all are tried.
 _ALL = 50_000
 _ALL_FLIPS = 12
@@ -36,34 +38,30 @@ class Result:
     ci_high: float = math.nan
 
 
-def permutation_test(
-    yes: Floats, no: Floats, rng: np.random.Generator, draws: int, level: float = 0.95
-) -> Result:
-    """Test whether two sides differ in the mean of their target.
+def permutation_test(yes: Floats, no: Floats, rng: np.random.Generator, draws: int) -> Result:
+    """Test whether two sides differ in the mean of their target, with an interval for the difference.
 
     Args:
         yes: (n1,) target of the texts on one side, at least one.
         no: (n0,) of those on the other.
         rng: decides the permutations, unless there are so few that all are tried.
         draws: how many are drawn.
-        level: coverage of the interval for the mean of yes minus the mean of no.
     """
     if len(yes) > len(no):
-        turned = permutation_test(no, yes, rng, draws, level)
+        turned = permutation_test(no, yes, rng, draws)
         return Result(turned.pval, -turned.ci_high, -turned.ci_low)
     pool, size = np.concatenate([yes, no]), len(yes)
     pool = pool - pool.mean()
-    complete = math.comb(len(pool), size) <= _ALL
-    chosen = np.array(list(combinations(range(len(pool)), size))) if complete else None
-    if chosen is None:
-        chosen = _subsets(len(pool), size, rng, draws)
-    test = _Permutations(pool, size, _Sums.of(pool, chosen), complete)
+    if math.comb(len(pool), size) <= _ALL:
+        chosen = np.array(list(combinations(range(len(pool)), size)))
+    else:
+        chosen = np.vstack([np.arange(size), _subsets(len(pool), size, rng, draws)])
+    test = _Permutations.of(pool, chosen)
     if size < 2:
         return Result(test.p_value(0.0))
     score = float(yes.mean() - no.mean())
     reach = abs(score) + 10 * float(pool.std()) + 1e-300
-    ends = [test.end(score, direction * reach, 1 - level) for direction in (-1.0, 1.0)]
-    return Result(test.p_value(0.0), ends[0], ends[1])
+    return Result(test.p_value(0.0), test.end(score, -reach), test.end(score, reach))
 
 
 def _subsets(n: int, size: int, rng: np.random.Generator, draws: int) -> npt.NDArray[np.int64]:
@@ -75,58 +73,55 @@ def _subsets(n: int, size: int, rng: np.random.Generator, draws: int) -> npt.NDA
 
 
 @dataclass(frozen=True)
-class _Sums:
-    """Sums over the texts that each permutation puts on the smaller side, (B,): their target and its square.
+class _Permutations:
+    """The texts that each of B permutations puts on the smaller side; the first one is the data.
 
-    `own` counts those of them that are on that side in the data, and `own_target` sums their target: what a
-    shift of that side changes.
+    Attributes:
+        pool: (n,) all targets, those of the smaller side first.
+        size: texts on the smaller side.
+        target: (B,) sum of the target of these texts.
+        square: (B,) of its square.
+        own: (B,) how many of them are on that side in the data.
+        own_target: (B,) sum of the target of those: what a shift of that side changes.
     """
 
+    pool: Floats
+    size: int
     target: Floats
     square: Floats
     own: Floats
     own_target: Floats
 
     @classmethod
-    def of(cls, pool: Floats, chosen: npt.NDArray[np.int64]) -> "_Sums":
-        """Add up chosen texts (B, size); the first `size` of the pool are the smaller side."""
+    def of(cls, pool: Floats, chosen: npt.NDArray[np.int64]) -> "_Permutations":
+        """Add up chosen texts (B, size)."""
         picked, own = pool[chosen], chosen < chosen.shape[1]
         counts = own.sum(axis=1).astype(np.float64)
-        return cls(picked.sum(axis=1), (picked**2).sum(axis=1), counts, (picked * own).sum(axis=1))
-
-
-@dataclass(frozen=True)
-class _Permutations:
-    """The targets (n,), those of the smaller side first, and what permutations draw of them."""
-
-    pool: Floats
-    size: int
-    drawn: _Sums
-    complete: bool
+        sums = (picked.sum(axis=1), (picked**2).sum(axis=1), counts, (picked * own).sum(axis=1))
+        return cls(pool, chosen.shape[1], *sums)
 
     def p_value(self, shift: float) -> float:
         """Return the p-value after `shift` is taken off the smaller side's target."""
-        seen = float(self._statistic(_Sums.of(self.pool, np.arange(self.size)[None]), shift)[0])
-        values = self._statistic(self.drawn, shift)
-        as_far = int((values >= seen - 1e-9 * (1 + abs(seen))).sum())
-        return as_far / len(values) if self.complete else (as_far + 1) / (len(values) + 1)
+        values = self._statistic(shift)
+        seen = float(values[0])
+        return int((values >= seen - 1e-9 * (1 + abs(seen))).sum()) / len(values)
 
-    def end(self, score: float, reach: float, alpha: float) -> float:
+    def end(self, score: float, reach: float) -> float:
         """Return one end of the interval: the p-value of a shift falls from 1 at `score` as it goes away."""
-        if self.p_value(score + reach) > alpha:
+        if self.p_value(score + reach) > _ALPHA:
             return math.copysign(math.inf, reach)
         inside, outside = score, score + reach
         while abs(outside - inside) >= 1e-6 * abs(reach):
             middle = (inside + outside) / 2
-            rejected = self.p_value(middle) <= alpha
+            rejected = self.p_value(middle) <= _ALPHA
             inside, outside = (inside, middle) if rejected else (middle, outside)
         return (inside + outside) / 2
 
-    def _statistic(self, of: _Sums, shift: float) -> Floats:
+    def _statistic(self, shift: float) -> Floats:
         """Absolute Welch's t of the drawn texts against the others; of means alone if only one is drawn."""
         pool, size, rest = self.pool, self.size, len(self.pool) - self.size
-        sums = of.target - shift * of.own
-        squares = of.square - 2 * shift * of.own_target + shift**2 * of.own
+        sums = self.target - shift * self.own
+        squares = self.square - 2 * shift * self.own_target + shift**2 * self.own
         total = pool.sum() - shift * size
         total_square = (pool**2).sum() - 2 * shift * pool[:size].sum() + shift**2 * size
         others, other_squares = total - sums, total_square - squares
@@ -146,9 +141,7 @@ def fisher_test(ones_yes: int, n_yes: int, ones_no: int, n_no: int) -> Result:
     return Result(float(stats.fisher_exact(table).pvalue), float(low), float(high))
 
 
-def flip_test(
-    effect: float, scores: Floats, slopes: Floats, rng: np.random.Generator, draws: int, level: float = 0.95
-) -> Result:
+def flip_test(effect: float, scores: Floats, slopes: Floats, rng: np.random.Generator, draws: int) -> Result:
     """Compare an effect with what comes of flipping the signs of groups at random.
 
     Args:
@@ -157,7 +150,6 @@ def flip_test(
         slopes: (G,) by how much less, for each unit of the effect that is taken off the target; at least 0.
         rng: decides the signs, unless there are so few groups that all are tried.
         draws: how many are drawn.
-        level: coverage of the interval.
 
     Returns:
         The two-sided p-value, and the interval of effects that would not be rejected. With A and B the sums
@@ -171,7 +163,7 @@ def flip_test(
     with np.errstate(divide="ignore", invalid="ignore"):
         roots = np.stack([(effect - A) / (1 - B), (effect + A) / (1 + B)])
     roots[:, np.abs(B) > 1 - 1e-9] = [[-np.inf], [np.inf]]
-    rejected = int((1 - level) * len(A))  # where so many sums, and no more, are as far out
+    rejected = int(_ALPHA * len(A))  # where so many sums, and no more, are as far out
     low, high = np.sort(roots.min(axis=0)), np.sort(roots.max(axis=0))
     return Result(float(as_far.mean()), float(low[rejected]), float(high[-1 - rejected]))
 
@@ -183,8 +175,7 @@ def _flipped_sums(values: Floats, rng: np.random.Generator, draws: int) -> Float
         return np.array(list(product((1.0, -1.0), repeat=n))).reshape(-1, n) @ values
     draws = min(draws, max(_MOST_SIGNS // n, 999))
     total, sums = values.sum(axis=0), [values.sum(axis=0, keepdims=True)]
-    step = max(1, _SIGNS_AT_ONCE // n)
-    for start in range(0, draws, step):
-        heads = rng.integers(0, 2, size=(min(step, draws - start), n), dtype=np.int8)
+    for part in slices(draws, n, _SIGNS_AT_ONCE):
+        heads = rng.integers(0, 2, size=(part.stop - part.start, n), dtype=np.int8)
         sums.append(2 * (heads @ values) - total)
     return np.concatenate(sums)

@@ -3,7 +3,7 @@
 Each note is one sentence per reason, however many hypotheses it concerns.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -23,60 +23,50 @@ _ALIKE = 0.01
 
 def notes_of(analysis: Analysis) -> list[str]:
     """Return the notes on one analysis."""
-    return [
-        *_rows(analysis),
-        *_columns(analysis),
-        *analysis.fit.notes,
-        *_small_cells(analysis),
-        *_groups(analysis),
-        *_few(analysis),
-        *_weights(analysis),
-        *_overlap(analysis),
-        *_events(analysis),
-        *_dispersion(analysis),
-    ]
+    parts = (_rows, _columns, _fit, _small_cells, _groups, _few, _weights, _overlap, _events, _dispersion)
+    return [note for part in parts for note in part(analysis)]
 
 
 def _names(positions: Iterable[int]) -> str:
     return ", ".join(f"#{j}" for j in positions)
 
 
-def _rows(analysis: Analysis) -> list[str]:
+def _rows(analysis: Analysis) -> Iterator[str]:
     """Rows that the joint model leaves out, and fixed effects that it absorbs."""
-    notes, n, levels = list[str](), analysis.sample.n, analysis.design.levels
+    n, levels = analysis.sample.n, analysis.design.levels
     missing = n - analysis.design.n - (levels.alone if levels else 0)
     if missing:
-        notes.append(f"{missing} rows with a missing label are left out of the regression")
+        yield f"{missing} rows with a missing label are left out of the regression"
     if missing > _MISSING * n:
-        notes.append(
+        yield (
             f"that is {missing / n:.0%} of the rows: the results hold if what is missing has nothing to do "
             "with the target; look at which texts have no label"
         )
     if levels:
-        notes.append(f"{levels.df} levels of fixed effects are absorbed; R2 is that within levels")
+        yield f"{levels.df} levels of fixed effects are absorbed; R2 is that within levels"
     if levels and levels.alone:
-        notes.append(
-            f"{levels.alone} rows are the only one of their level, and say nothing about differences within"
-        )
-    return notes
+        yield f"{levels.alone} rows are the only one of their level, and say nothing about differences within"
 
 
-def _columns(analysis: Analysis) -> list[str]:
+def _columns(analysis: Analysis) -> Iterator[str]:
     """Columns of the joint model without a coefficient, or without a standard error."""
     names, fit, which = analysis.design.names, analysis.fit, analysis.design.hypotheses
     concerned: dict[str, list[int]] = {}
     for j, reason in sorted(analysis.reasons().items()):
         concerned.setdefault(reason, []).append(j)
-    notes = [f"no coefficient for {_names(js)}: {why}" for why, js in concerned.items()]
-    covariates = [j for j in fit.reasons if which[j] < 0 and names[j] != "constant"]
-    notes += [f"covariate {names[j]} is left out: {fit.reasons[j]}" for j in covariates]
+    for why, js in concerned.items():
+        yield f"no coefficient for {_names(js)}: {why}"
+    for j, why in fit.reasons.items():
+        if which[j] < 0 and names[j] != "constant":
+            yield f"covariate {names[j]} is left out: {why}"
     unsure = [names[j] for j in sorted(fit.unsure) if names[j] != "constant"]
     if unsure:
-        why = next(iter(fit.unsure.values()))
-        notes.append(
-            f"no standard error for {', '.join(unsure)}: {why}; read the separation score and its test"
-        )
-    return notes
+        why = fit.covariance.reason
+        yield f"no standard error for {', '.join(unsure)}: {why}; read the separation score and its test"
+
+
+def _fit(analysis: Analysis) -> list[str]:
+    return analysis.fit.notes
 
 
 _INSTEAD = {
@@ -87,53 +77,48 @@ _INSTEAD = {
 }
 
 
-def _small_cells(analysis: Analysis) -> list[str]:
+def _small_cells(analysis: Analysis) -> Iterator[str]:
     tests = [one.test for one in analysis.separations]
-    return [
-        f"{_names(j for j, one in enumerate(tests) if one == test)}: {why}"
-        for test, why in _INSTEAD.items()
-        if test in tests
-    ]
+    for test, why in _INSTEAD.items():
+        if test in tests:
+            yield f"{_names(j for j, one in enumerate(tests) if one == test)}: {why}"
 
 
-def _groups(analysis: Analysis) -> list[str]:
+def _groups(analysis: Analysis) -> Iterator[str]:
     if analysis.sample.groups is None:
-        return []
-    notes = list[str]()
+        return
     n, G = analysis.sample.n, len(np.unique(analysis.sample.groups))
     alike, size = _intraclass(analysis.sample.target, analysis.sample.groups)
     if alike > _ALIKE and size > 1.05:
         effective = n / (1 + (size - 1) * alike)
-        notes.append(
+        yield (
             f"rows of one group are alike (intraclass correlation of the target {alike:.2f}): for its mean, "
             f"{n} rows in {G} groups count as {effective:.0f} independent ones; errors are cluster-robust"
         )
     if G == 1:
-        notes.append("all rows are of one group, so that there are no cluster-robust errors")
+        yield "all rows are of one group, so that there are no cluster-robust errors"
     elif G < FEW:
-        notes.append(
-            f"only {G} groups: cluster-robust errors want some 30; take p-values near the level with care"
-        )
-    return notes
+        yield f"only {G} groups: cluster-robust errors want some 30; take p-values near the level with care"
 
 
-def _few(analysis: Analysis) -> list[str]:
+def _few(analysis: Analysis) -> Iterator[str]:
     """Hypotheses whose coefficient counts few effective groups, or texts, in place of all."""
-    if analysis.fit.effective is None:
-        return []
+    if analysis.fit.covariance.effective is None:
+        return
     design, grouped = analysis.design, analysis.method.cov_type == "cluster"
     n, share = (design.n_groups, FEW_OF_GROUPS) if grouped else (design.n, FEW_OF_ROWS)
-    effective = analysis.by_hypothesis(analysis.fit.effective)
+    effective = analysis.by_hypothesis(analysis.fit.covariance.effective)
     effective[list(analysis.unsure())] = np.nan
     few = np.flatnonzero(is_few(effective, n, share)).tolist()
     if not few:
-        return []
+        return
     least = f"as few as {np.nanmin(effective):.0f} effective ones"
     if grouped:
         why = f"held by few groups ({least}), so that joint errors and p-values are those of as many groups"
-        return [f"{_names(few)}: {why}; texts of more would help"]
-    why = f"few texts hold it, or do not ({least}), so that joint p-values are those of as many texts"
-    return [f"{_names(few)}: {why}; more would help"]
+        yield f"{_names(few)}: {why}; texts of more would help"
+    else:
+        why = f"few texts hold it, or do not ({least}), so that joint p-values are those of as many texts"
+        yield f"{_names(few)}: {why}; more would help"
 
 
 def _intraclass(y: Floats, groups: Ints) -> tuple[float, float]:
@@ -153,51 +138,45 @@ def _intraclass(y: Floats, groups: Ints) -> tuple[float, float]:
     return correlation, float((size**2).sum()) / n
 
 
-def _weights(analysis: Analysis) -> list[str]:
+def _weights(analysis: Analysis) -> Iterator[str]:
     w = analysis.sample.weights
     if w is None:
-        return []
+        return
     effective = float(w.sum()) ** 2 / float((w**2).sum())
-    notes = [f"weights: {len(w)} rows count as {effective:.0f} of equal weight (Kish)"]
+    yield f"weights: {len(w)} rows count as {effective:.0f} of equal weight (Kish)"
     smaller = np.minimum(analysis.sides.yes.n, analysis.sides.no.n)
     small = np.flatnonzero((smaller > 0) & (smaller < SMALL_CELL)).tolist()
     if small:
-        notes.append(f"{_names(small)}: fewer than 10 texts on one side, and with weights no exact test")
-    return notes
+        yield f"{_names(small)}: fewer than 10 texts on one side, and with weights no exact test"
 
 
-def _overlap(analysis: Analysis) -> list[str]:
+def _overlap(analysis: Analysis) -> Iterator[str]:
     factors = inflation(analysis)
     high = np.flatnonzero(factors > _INFLATED).tolist()
-    if not high:
-        return []
-    return [
-        f"{_names(high)}: overlap with the other hypotheses blows up the variance of the coefficient "
-        f"{np.nanmax(factors):.0f} times at most: read separation and the groups that say the same, not the "
-        "coefficient alone"
-    ]
+    if high:
+        yield (
+            f"{_names(high)}: overlap with the other hypotheses blows up the variance of the coefficient "
+            f"{np.nanmax(factors):.0f} times at most: read separation and the groups that say the same, not "
+            "the coefficient alone"
+        )
 
 
-def _events(analysis: Analysis) -> list[str]:
+def _events(analysis: Analysis) -> Iterator[str]:
     if analysis.method.family is not LOGIT or not len(analysis.fit.columns):
-        return []
+        return
     y = analysis.sample.target[analysis.design.complete]
     events = float(min(y.sum(), len(y) - y.sum())) / max(len(analysis.fit.columns) - 1, 1)
-    if events >= _EVENTS:
-        return []
-    return [
-        f"only {events:.1f} outcomes of the rarer kind per coefficient (10 are usual): the logit's "
-        "coefficients tend away from 0; fewer hypotheses or more texts would help"
-    ]
+    if events < _EVENTS:
+        yield (
+            f"only {events:.1f} outcomes of the rarer kind per coefficient (10 are usual): the logit's "
+            "coefficients tend away from 0; fewer hypotheses or more texts would help"
+        )
 
 
-def _dispersion(analysis: Analysis) -> list[str]:
-    dispersion = analysis.fit.metrics.get("dispersion", 0.0)
-    if not dispersion > _DISPERSED:
-        return []
-    return [
-        f"counts vary {dispersion:.1f} times as much as a Poisson model says; the robust errors allow for it"
-    ]
+def _dispersion(analysis: Analysis) -> Iterator[str]:
+    times = analysis.fit.metrics.get("dispersion", 0.0)
+    if times > _DISPERSED:
+        yield f"counts vary {times:.1f} times as much as a Poisson model says; the robust errors allow for it"
 
 
 def dependence_notes(table: pd.DataFrame, n_significant: int) -> list[str]:

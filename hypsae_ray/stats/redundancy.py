@@ -35,10 +35,8 @@ class Agreement:
         alike = np.nan_to_num(np.abs(self.phi)) >= NEAR_COPY
         np.fill_diagonal(alike, True)
         _, part = connected_components(sp.csr_matrix(alike.astype(np.int8)), directed=False)
-        large = np.flatnonzero(np.bincount(part) > 1) if len(part) else np.zeros(0, np.int64)
-        number = np.zeros(int(part.max()) + 1 if len(part) else 0, dtype=np.int64)
-        number[large] = np.arange(1, len(large) + 1)
-        return number[part] if len(part) else np.zeros(0, np.int64)
+        several = np.bincount(part) > 1
+        return np.where(several, np.cumsum(several), 0)[part]
 
     def pairs(self) -> pd.DataFrame:
         """Return the pairs with a phi beyond 0.5 either way, the closest first.

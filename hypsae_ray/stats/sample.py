@@ -127,18 +127,19 @@ def _with_slices(labels: Labels) -> Iterator[tuple[slice, Floats]]:
         start += len(values)
 
 
-class GroupSums:
-    """Adds up rows by group: `total` is (G, k), for values (m, k) that come in blocks."""
+def slices(n: int, size: int, most: int) -> Iterator[slice]:
+    """Cut n things into slices: as many in each as `most` holds of this size, and at least one."""
+    step = max(1, most // max(size, 1))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
-    def __init__(self, n_groups: int, width: int) -> None:
-        self.total = np.zeros((n_groups, width))
 
-    def add(self, groups: Ints, values: Floats) -> None:
-        """Add the rows of one block, whose groups are (m,) codes."""
-        if not len(groups):
-            return
-        # Only the groups of this block: a sparse product over all of them would cost G x k per block.
-        present, code = np.unique(groups, return_inverse=True)
-        shape = (len(present), len(groups))
-        member = sp.csr_matrix((np.ones(len(groups)), (code, np.arange(len(groups)))), shape=shape)
-        self.total[present] += member @ values
+def add_by_group(total: Floats, groups: Ints, values: Floats) -> None:
+    """Add the rows of values (m, k), of the groups with codes (m,), to the rows of these in total (G, k)."""
+    if not len(groups):
+        return
+    # Only the groups of this block: a sparse product over all of them would cost G x k per block.
+    present, code = np.unique(groups, return_inverse=True)
+    shape = (len(present), len(groups))
+    member = sp.csr_matrix((np.ones(len(groups)), (code, np.arange(len(groups)))), shape=shape)
+    total[present] += member @ values

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from hypsae_ray.data.arrays import Floats
+from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats import exact
-from hypsae_ray.stats.sample import GroupSums, Sample
+from hypsae_ray.stats.sample import Sample, add_by_group, slices
 
 SMALL_CELL = 10
 # Columns whose sums by group are held at once: four arrays of (G, columns) in this many bytes.
@@ -84,8 +84,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides of every hypothesis; `centre` was taken off the target."""
+    """Both sides of every hypothesis, by a contrast; `centre` was taken off the target."""
 
+    contrast: Contrast
     yes: Side
     no: Side
     centre: float
@@ -105,22 +106,21 @@ class _Test:
 
 
 def separations(
-    sample: Sample, contrast: Contrast, sides: Sides, rng: np.random.Generator, draws: int = 9_999
+    sample: Sample, sides: Sides, rng: np.random.Generator, draws: int = 9_999
 ) -> list[Separation]:
     """Compare the target between the texts on both sides of each of the H hypotheses.
 
     Args:
         sample: labels, target, groups, weights; covariates are not used.
-        contrast: which labels are compared.
         sides: what `sum_sides` returned for these.
         rng: decides the permutations.
         draws: permutations where a cell is under 10.
     """
     if sample.groups is not None:
-        return _grouped(sample, contrast, sides, rng, draws)
-    found = [_separation(sides, j, contrast, _welch(sides, j)) for j in range(sample.n_hypotheses)]
+        return _grouped(sample, sample.groups, sides, rng, draws)
+    found = [_separation(sides, j, _welch(sides, j)) for j in range(sample.n_hypotheses)]
     if sample.weights is None:
-        _test_small_cells(found, sample, contrast, sides, rng, draws)
+        _test_small_cells(found, sample, sides, rng, draws)
     return found
 
 
@@ -135,7 +135,7 @@ def sum_sides(sample: Sample, contrast: Contrast) -> Sides:
         parts = np.stack([np.ones_like(w), w, w * y, w * y * y, w * w, w * w * y, w * w * y * y, ones])
         for value, total in sums.items():
             total += parts @ (labels == value).astype(np.float64)
-    return Sides(_side(sums[contrast.yes]), _side(sums[contrast.no]), centre)
+    return Sides(contrast, _side(sums[contrast.yes]), _side(sums[contrast.no]), centre)
 
 
 def _side(sums: Floats) -> Side:
@@ -150,60 +150,39 @@ def _side(sums: Floats) -> Side:
     return Side(n, w, ww, mean, spread, variance, ones)
 
 
-def _batches(sample: Sample) -> list[slice]:
-    """Columns in parts whose sums by group fit into memory together."""
-    width = sample.n_hypotheses
-    step = max(1, _GROUP_BYTES // (32 * max(sample.n_groups, 1)))
-    return [slice(start, min(start + step, width)) for start in range(0, width, step)]
-
-
-@dataclass(frozen=True)
-class _GroupCells:
-    """Sums by group, (G, columns) each: weights, and weighted centred target, on either side."""
-
-    weight_yes: Floats
-    weight_no: Floats
-    target_yes: Floats
-    target_no: Floats
-
-    @classmethod
-    def of(cls, sample: Sample, contrast: Contrast, columns: slice, centre: float) -> "_GroupCells":
-        width = columns.stop - columns.start
-        groups = sample.groups
-        assert groups is not None
-        sums = [GroupSums(sample.n_groups, width) for _ in range(4)]
-        for rows, labels in sample.blocks():
-            w = sample.weight(rows)[:, None]
-            y = w * (sample.target[rows, None] - centre)
-            yes, no = labels[:, columns] == contrast.yes, labels[:, columns] == contrast.no
-            for total, values in zip(sums, (w * yes, w * no, y * yes, y * no), strict=True):
-                total.add(groups[rows], values)
-        return cls(*(one.total for one in sums))
-
-    def sides(self, column: int) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
-        """Weight and weighted target of each group, (G,), on the yes and the no side of one column."""
-        yes = self.weight_yes[:, column], self.target_yes[:, column]
-        return yes, (self.weight_no[:, column], self.target_no[:, column])
-
-
 def _grouped(
-    sample: Sample, contrast: Contrast, sides: Sides, rng: np.random.Generator, draws: int
+    sample: Sample, groups: Ints, sides: Sides, rng: np.random.Generator, draws: int
 ) -> list[Separation]:
     found: list[Separation] = []
-    for columns in _batches(sample):
-        cells = _GroupCells.of(sample, contrast, columns, sides.centre)
-        for column, j in enumerate(range(columns.start, columns.stop)):
-            test = _clustered(sides, j, cells, column)
-            one = _separation(sides, j, contrast, test)
+    for columns in slices(sample.n_hypotheses, 32 * sample.n_groups, _GROUP_BYTES):
+        sums = _group_sums(sample, groups, sides, columns)
+        for j in range(columns.start, columns.stop):
+            cells = sums[..., j - columns.start]
+            test = _clustered(sides, j, cells)
+            one = _separation(sides, j, test)
             if one.test and test.fewest_groups < SMALL_CELL:
-                scores = _null_scores(sides, j, cells, column)
-                result = exact.flip_test(one.score / contrast.scale, *scores, rng, draws)
-                one = _exactly(one, result, contrast.scale, "sign flips")
+                scale = sides.contrast.scale
+                result = exact.flip_test(one.score / scale, *_null_scores(sides, j, cells), rng, draws)
+                one = _exactly(one, result, scale, "sign flips")
             found.append(one)
     return found
 
 
-def _separation(sides: Sides, j: int, contrast: Contrast, test: _Test) -> Separation:
+def _group_sums(sample: Sample, groups: Ints, sides: Sides, columns: slice) -> Floats:
+    """Weight and weighted centred target of each group on the yes and the no side, (2, 2, G, columns)."""
+    sums = np.zeros((2, 2, sample.n_groups, columns.stop - columns.start))
+    for rows, labels in sample.blocks():
+        w = sample.weight(rows)[:, None]
+        y = w * (sample.target[rows, None] - sides.centre)
+        for side, value in zip(sums, (sides.contrast.yes, sides.contrast.no), strict=True):
+            inside = labels[:, columns] == value
+            add_by_group(side[0], groups[rows], w * inside)
+            add_by_group(side[1], groups[rows], y * inside)
+    return sums
+
+
+def _separation(sides: Sides, j: int, test: _Test) -> Separation:
+    contrast = sides.contrast
     n_yes, n_no = int(sides.yes.n[j]), int(sides.no.n[j])
     if not n_yes or not n_no:
         return Separation(note=_one_sided(n_yes, n_no, contrast))
@@ -214,18 +193,17 @@ def _separation(sides: Sides, j: int, contrast: Contrast, test: _Test) -> Separa
         return Separation(score, note="no test of the separation: all texts of one side are of one group")
     if test.se == 0:
         return Separation(score, note="no test of the separation: the target does not vary on either side")
-    return _by_t(score, contrast.scale * test.se, test)
+    se = contrast.scale * test.se
+    margin = float(stats.t.ppf(0.975, test.df)) * se
+    pval = 2 * float(stats.t.sf(abs(score) / se, test.df))
+    return Separation(score, se, score - margin, score + margin, pval, test.name)
 
 
 def _test_small_cells(
-    found: list[Separation],
-    sample: Sample,
-    contrast: Contrast,
-    sides: Sides,
-    rng: np.random.Generator,
-    draws: int,
+    found: list[Separation], sample: Sample, sides: Sides, rng: np.random.Generator, draws: int
 ) -> None:
     """Put an exact or permutation test in place of Welch's where a cell is under SMALL_CELL."""
+    contrast = sides.contrast
     smallest = np.minimum(sides.yes.n, sides.no.n)
     low, high = (float(sample.target.min()), float(sample.target.max())) if sample.n else (0.0, 0.0)
     if low == high:
@@ -251,18 +229,11 @@ def _targets(
     sample: Sample, contrast: Contrast, columns: npt.NDArray[np.intp]
 ) -> Iterator[tuple[int, Floats, Floats]]:
     """Yield column, target of its yes texts, and of its no texts; some columns per reading of the labels."""
-    step = max(1, _GROUP_BYTES // (16 * max(sample.n, 1)))
-    for start in range(0, len(columns), step):
-        some = columns[start : start + step]
+    for part in slices(len(columns), 16 * sample.n, _GROUP_BYTES):
+        some = columns[part]
         labels = np.concatenate([block[:, some] for _, block in sample.blocks()])
         for j, label in zip(some.tolist(), labels.T, strict=True):
             yield j, sample.target[label == contrast.yes], sample.target[label == contrast.no]
-
-
-def _by_t(score: float, se: float, test: _Test) -> Separation:
-    margin = float(stats.t.ppf(0.975, test.df)) * se
-    pval = 2 * float(stats.t.sf(abs(score) / se, test.df))
-    return Separation(score, se, score - margin, score + margin, pval, test.name)
 
 
 def _welch(sides: Sides, j: int) -> _Test:
@@ -277,17 +248,17 @@ def _welch(sides: Sides, j: int) -> _Test:
     return _Test("Welch", math.sqrt(variance), variance**2 / below if below else math.inf)
 
 
-def _clustered(sides: Sides, j: int, cells: _GroupCells, column: int) -> _Test:
+def _clustered(sides: Sides, j: int, cells: Floats) -> _Test:
     """CR2 and its degrees of freedom for the difference of two means.
 
     A group's share h of a side's weight is its leverage there, and 1 / sqrt(1 - h) what its residuals count.
     Degrees of freedom: tr(P)^2 / tr(P^2) of the quadratic form P that the variance estimate is in targets of
     equal variance on each side. Its diagonal is `own`, its other entries are u_g u_h + v_g v_h.
     """
-    shape = len(cells.weight_yes)
+    shape = cells.shape[-1]
     scores, own, uv = np.zeros(shape), np.zeros(shape), np.zeros((2, shape))
     held: list[int] = []
-    by_side = zip((1, -1), (sides.yes, sides.no), cells.sides(column), strict=True)
+    by_side = zip((1, -1), (sides.yes, sides.no), cells, strict=True)
     for k, (sign, side, (weight, target)) in enumerate(by_side):
         total, mean = float(side.weight[j]), float(side.mean[j])
         if not total or weight.max() > (1 - 1e-12) * total:
@@ -305,7 +276,7 @@ def _clustered(sides: Sides, j: int, cells: _GroupCells, column: int) -> _Test:
     return _Test("cluster-robust", math.sqrt(float((scores**2).sum())), df, min(held))
 
 
-def _null_scores(sides: Sides, j: int, cells: _GroupCells, column: int) -> tuple[Floats, Floats]:
+def _null_scores(sides: Sides, j: int, cells: Floats) -> tuple[Floats, Floats]:
     """What each group adds to the difference of the means, (G,), all targets around one mean.
 
     And by how much less for each unit that is taken off the target of the yes side, (G,). Both count
@@ -315,7 +286,7 @@ def _null_scores(sides: Sides, j: int, cells: _GroupCells, column: int) -> tuple
     total_yes, total_no = float(sides.yes.weight[j]), float(sides.no.weight[j])
     total = total_yes + total_no
     mean = (total_yes * float(sides.yes.mean[j]) + total_no * float(sides.no.mean[j])) / total
-    (weight_yes, target_yes), (weight_no, target_no) = cells.sides(column)
+    (weight_yes, target_yes), (weight_no, target_no) = cells
     inflate = 1 / np.sqrt(1 - (weight_yes + weight_no) / total)
     scores = (target_yes - mean * weight_yes) / total_yes - (target_no - mean * weight_no) / total_no
     slopes = (total_no * weight_yes / total_yes + total_yes * weight_no / total_no) / total

@@ -93,7 +93,7 @@ def test_degrees_of_freedom_of_two_means_are_those_of_clubsandwich_where_both_si
     y[automatic] *= y[~automatic].std(ddof=1) / y[automatic].std(ddof=1)
     sample = Sample(LabelArray(CARS[:, :1]), y, groups=codes_of(carb_and_gear))
     sides = separation.sum_sides(sample, separation.PRESENCE)
-    (found,) = separation.separations(sample, separation.PRESENCE, sides, np.random.default_rng(0))
+    (found,) = separation.separations(sample, sides, np.random.default_rng(0))
     margin = stats.t.ppf(0.975, 7.644736575065590) * found.se
     assert found.ci_high - found.score == pytest.approx(margin, rel=1e-10)
 

@@ -26,7 +26,8 @@ from hypsae_ray.labels.annotations import to_columns
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.stats.regression.design import make_design
-from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
+from hypsae_ray.stats.regression.joint import fit_joint
+from hypsae_ray.stats.regression.linear import sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import annotations
@@ -163,6 +164,6 @@ def test_a_true_null_is_rejected_at_its_level(tmp_path: Path, rule):
         design = make_design(one, np.array([0]), centred=True)
         (moments,) = sum_moments(design)
         assert design.n == 100
-        rejected += int(fit_linear(design, moments, "HC3").estimates.pval[1] < 0.05)
+        rejected += int(fit_joint(design, moments, "HC3").estimates.pval[1] < 0.05)
     low, high = binom.interval(0.999, n_tests, 0.05)
     assert low <= rejected <= high

@@ -6,7 +6,8 @@ import statsmodels.api as sm
 from hypsae_ray.data.arrays import BLOCK_ROWS
 from hypsae_ray.stats.regression.collinear import find_independent
 from hypsae_ray.stats.regression.design import Design, make_design
-from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
+from hypsae_ray.stats.regression.joint import fit_joint
+from hypsae_ray.stats.regression.linear import sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 
@@ -33,7 +34,7 @@ def design_of(sample: Sample) -> Design:
 def fit(sample: Sample, cov_type: str):
     design = design_of(sample)
     (moments,) = sum_moments(design)
-    return fit_linear(design, moments, cov_type)
+    return fit_joint(design, moments, cov_type)
 
 
 def test_each_reason_is_said():

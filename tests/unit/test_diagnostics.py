@@ -100,8 +100,8 @@ def test_effective_groups_are_one_over_the_sum_of_squared_shares_of_information(
     information = np.bincount(groups, (labels[:, 0] - 0.15) ** 2)
     effective = information.sum() ** 2 / (information**2).sum()
     analysis = analysis_of(labels, noise(), groups=groups)
-    assert analysis.fit.effective is not None
-    assert analysis.fit.effective[1] == pytest.approx(effective)
+    assert analysis.fit.covariance.effective is not None
+    assert analysis.fit.covariance.effective[1] == pytest.approx(effective)
     expected = f"#0: held by few groups (as few as {effective:.0f} effective ones)"
     assert any(note.startswith(expected) for note in notes_of(analysis))
 

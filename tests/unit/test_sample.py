@@ -6,8 +6,9 @@ import statsmodels.api as sm
 from hypsae_ray.data.arrays import BLOCK_ROWS, codes_of
 from hypsae_ray.stats.redundancy import agreement
 from hypsae_ray.stats.regression.design import make_design
-from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
-from hypsae_ray.stats.sample import GroupSums, LabelArray, Sample
+from hypsae_ray.stats.regression.joint import fit_joint
+from hypsae_ray.stats.regression.linear import sum_moments
+from hypsae_ray.stats.sample import LabelArray, Sample, add_by_group
 
 N = 70_000  # more than one block
 
@@ -69,11 +70,11 @@ def test_each_missing_value_is_a_group_of_its_own():
 def test_sums_by_group_add_up_over_blocks_as_in_pandas():
     rng = np.random.default_rng(0)
     groups, values = rng.integers(0, 12, 500) * 2, rng.normal(size=(500, 3))  # odd groups have no row
-    sums = GroupSums(25, 3)
+    sums = np.zeros((25, 3))
     for rows in np.split(np.arange(500), [7, 7, 300]):
-        sums.add(groups[rows], values[rows])
+        add_by_group(sums, groups[rows], values[rows])
     expected = pd.DataFrame(values).groupby(groups).sum().reindex(range(25), fill_value=0)
-    np.testing.assert_allclose(sums.total, expected, atol=1e-12)
+    np.testing.assert_allclose(sums, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("cov_type", ["HC3", "cluster", "nonrobust"])
@@ -85,7 +86,7 @@ def test_a_joint_model_read_in_blocks_is_that_of_statsmodels(cov_type):
     design = make_design(sample, np.arange(3), centred=True)
     assert design.held is None
     (moments,) = sum_moments(design)
-    found = fit_linear(design, moments, cov_type)
+    found = fit_joint(design, moments, cov_type)
     there = ~np.isnan(labels).any(axis=1)
     model = sm.WLS(target[there], sm.add_constant(labels[there]), weights[there])
     kinds = {

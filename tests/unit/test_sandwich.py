@@ -10,7 +10,8 @@ from hypsae_ray.config import Evaluate
 from hypsae_ray.stats.analysis import Task
 from hypsae_ray.stats.evaluate import Evaluation, evaluate
 from hypsae_ray.stats.regression.design import make_design
-from hypsae_ray.stats.regression.linear import fit_linear, sum_moments
+from hypsae_ray.stats.regression.joint import fit_joint
+from hypsae_ray.stats.regression.linear import sum_moments
 from hypsae_ray.stats.sample import LabelArray, Sample
 
 OPTIONS = Evaluate(n_bootstrap=0, n_permutations=0, folds=0, correction="none")
@@ -140,5 +141,5 @@ def test_a_true_null_is_not_rejected_more_often_than_it_should_be(n_yes):
     for _ in range(n_tests):
         design = make_design(Sample(labels, rng.normal(size=200)), np.array([0]), centred=True)
         (moments,) = sum_moments(design)
-        rejected += int(fit_linear(design, moments, "HC3").estimates.pval[1] < 0.05)
+        rejected += int(fit_joint(design, moments, "HC3").estimates.pval[1] < 0.05)
     assert rejected <= binom.ppf(0.999, n_tests, 0.05)

@@ -7,23 +7,16 @@ import statsmodels.api as sm
 from scipy import stats
 from scipy.linalg import block_diag
 
-from hypsae_ray.stats.sample import LabelArray, Sample
-from hypsae_ray.stats.separation import (
-    PAIRS,
-    PRESENCE,
-    Contrast,
-    Separation,
-    _batches,
-    separations,
-    sum_sides,
-)
+from hypsae_ray.stats import separation as separation_module
+from hypsae_ray.stats.sample import LabelArray, Sample, slices
+from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, separations, sum_sides
 
 DOES_NOT_VARY = "no test of the separation: the target does not vary on either side"
 
 
 def compare(labels, target, contrast: Contrast = PRESENCE, **known) -> list[Separation]:
     sample = Sample(LabelArray(np.asarray(labels, float)), np.asarray(target, float), **known)
-    return separations(sample, contrast, sum_sides(sample, contrast), np.random.default_rng(0))
+    return separations(sample, sum_sides(sample, contrast), np.random.default_rng(0))
 
 
 def separation(labels, target, contrast: Contrast = PRESENCE, **known) -> Separation:
@@ -354,9 +347,20 @@ def test_weighted_tests_hold_their_level():
     assert 0.02 < np.mean(below) < 0.08
 
 
-def test_columns_are_read_in_parts_whose_sums_by_group_fit_into_memory():
+def test_columns_are_read_in_parts_whose_sums_by_group_fit_into_memory(monkeypatch):
     # 8,388,608 groups: 256 MiB of sums per column, of which four are held at once.
-    sample = Sample(LabelArray(np.zeros((2, 10))), np.zeros(2), groups=np.array([0, 2**23 - 1]))
-    parts = _batches(sample)
+    parts = slices(10, 4 * 8 * 2**23, separation_module._GROUP_BYTES)
     assert [(part.start, part.stop) for part in parts] == [(0, 4), (4, 8), (8, 10)]
-    assert len(_batches(Sample(LabelArray(np.zeros((2, 10))), np.zeros(2), groups=np.arange(2)))) == 1
+    assert len(list(slices(10, 4 * 8 * 2, separation_module._GROUP_BYTES))) == 1
+    rng, widths = np.random.default_rng(0), []
+    labels, target, groups = rng.integers(0, 2, (60, 5)), rng.normal(size=60), np.arange(60) // 2
+    whole, read = compare(labels, target, groups=groups), separation_module._group_sums
+
+    def note(sample, groups, sides, columns):
+        widths.append(columns.stop - columns.start)
+        return read(sample, groups, sides, columns)
+
+    monkeypatch.setattr(separation_module, "_group_sums", note)
+    monkeypatch.setattr(separation_module, "_GROUP_BYTES", 4 * 8 * 30 * 2)
+    assert compare(labels, target, groups=groups) == whole
+    assert widths == [2, 2, 1]

@@ -21,6 +21,7 @@ from hypsae_ray.stats.prediction.cross_fit import (
 )
 from hypsae_ray.stats.prediction.features import cross_fit_features
 from hypsae_ray.stats.regression.design import Design, make_design
+from hypsae_ray.stats.regression.likelihood import LINEAR
 from hypsae_ray.stats.regression.linear import Moments, sum_moments
 from hypsae_ray.stats.sample import Features
 
@@ -72,14 +73,14 @@ def _without_levels(analysis: Analysis, options: Evaluate) -> tuple[Design, list
     if analysis.sample.effects is None:
         return analysis.design, analysis.moments
     sample = replace(analysis.sample, effects=None)
-    design = make_design(sample, analysis.design.live, centred=analysis.method.family is None)
+    design = make_design(sample, analysis.design.live, centred=analysis.method.family is LINEAR)
     return design, sum_moments(design, analysis.folds, options.folds)
 
 
 def _by_hypotheses(analysis: Analysis, design: Design, moments: list[Moments], options: Evaluate) -> Floats:
     if not len(design.live) or min(part.n for part in moments) == 0:
         return np.full(analysis.sample.n, np.nan)
-    if analysis.method.family is None:
+    if analysis.method.family is LINEAR:
         return cross_fit_linear(design, analysis.folds, moments)
     predictor = cross_fit_glm(design, analysis.method.family, analysis.folds, options.folds)
     return predictor if analysis.method.classes else analysis.method.family.mean(predictor)

@@ -7,7 +7,7 @@
    different models are never compared.
 4. Intervals: percentiles over a bootstrap of groups (of rows without any), the fitted models as they are.
 
-What wide features (embeddings, all neurons) predict is in `penalised`.
+What wide features (embeddings, all neurons) predict is in `features`.
 """
 
 import math
@@ -25,6 +25,7 @@ from hypsae_ray.stats.regression.collinear import find_independent
 from hypsae_ray.stats.regression.design import Design
 from hypsae_ray.stats.regression.likelihood import LOGIT, Family, Problem, maximise
 from hypsae_ray.stats.regression.linear import Moments
+from hypsae_ray.stats.sample import slices
 
 # Weights of a bootstrap that are held at once, in numbers: 16 MB, as often as there are copies of them.
 _AT_ONCE = 2_000_000
@@ -138,11 +139,10 @@ class Judge:
     def _drawn(self, n_units: int, width: int) -> Iterator[Floats]:
         """Yield how often each unit was drawn, (units, B) for some draws at a time."""
         rng = np.random.default_rng(self.random_state)
-        step = max(1, _AT_ONCE // max(width, 1))
-        for start in range(0, self.n_bootstrap, step):
+        for part in slices(self.n_bootstrap, width, _AT_ONCE):
             counts = [
                 np.bincount(rng.integers(0, n_units, n_units), minlength=n_units)
-                for _ in range(min(step, self.n_bootstrap - start))
+                for _ in range(part.start, part.stop)
             ]
             yield np.stack(counts, axis=1, dtype=np.float64)
 

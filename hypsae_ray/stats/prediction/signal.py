@@ -18,7 +18,7 @@ from hypsae_ray.stats.regression.algebra import inverse, solve
 from hypsae_ray.stats.regression.collinear import find_independent
 from hypsae_ray.stats.regression.design import Design, Rows
 from hypsae_ray.stats.regression.linear import Moments
-from hypsae_ray.stats.sample import GroupSums
+from hypsae_ray.stats.sample import add_by_group, slices
 
 # Numbers in a block of permuted targets, or of signs: 16 MB.
 _AT_ONCE = 2_000_000
@@ -101,9 +101,7 @@ def _parts(residual: _Residual) -> Iterator[tuple[Rows, Floats, Floats]]:
 def _permute(residual: _Residual, draws: int, rng: np.random.Generator) -> Floats:
     scores = np.zeros((draws, len(residual.tested)))
     for _, X, y in _parts(residual):
-        step = max(1, _AT_ONCE // max(len(y), 1))
-        for start in range(0, draws, step):
-            part = slice(start, min(start + step, draws))
+        for part in slices(draws, len(y), _AT_ONCE):
             permuted = rng.permuted(np.broadcast_to(y, (part.stop - part.start, len(y))), axis=1)
             scores[part] += permuted @ X
     return residual.r2(scores)
@@ -112,13 +110,11 @@ def _permute(residual: _Residual, draws: int, rng: np.random.Generator) -> Float
 def _flip(residual: _Residual, draws: int, rng: np.random.Generator) -> Floats:
     groups = residual.design.sample.groups
     assert groups is not None
-    sums = GroupSums(residual.design.sample.n_groups, len(residual.tested))
+    sums = np.zeros((residual.design.sample.n_groups, len(residual.tested)))
     for rows, X, y in _parts(residual):
-        sums.add(groups[rows.index], X * y[:, None])
-    total, scores = sums.total.sum(axis=0), np.zeros((draws, len(residual.tested)))
-    step = max(1, _AT_ONCE // max(len(sums.total), 1))
-    for start in range(0, draws, step):
-        part = slice(start, min(start + step, draws))
-        heads = rng.integers(0, 2, size=(part.stop - part.start, len(sums.total))).astype(np.float64)
-        scores[part] = 2 * heads @ sums.total - total
+        add_by_group(sums, groups[rows.index], X * y[:, None])
+    total, scores = sums.sum(axis=0), np.zeros((draws, len(residual.tested)))
+    for part in slices(draws, len(sums), _AT_ONCE):
+        heads = rng.integers(0, 2, size=(part.stop - part.start, len(sums))).astype(np.float64)
+        scores[part] = 2 * heads @ sums - total
     return residual.r2(scores)

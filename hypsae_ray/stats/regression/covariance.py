@@ -20,14 +20,21 @@ vary. Such coefficients have no standard error: without the rows of g, X v = 0 f
 them. With A = LL', v is L times an eigenvector of L' X_g' W X_g L to the eigenvalue 1.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.sample import GroupSums
+from hypsae_ray.stats.regression.design import Design
+from hypsae_ray.stats.regression.likelihood import Family
+from hypsae_ray.stats.sample import add_by_group
+
+CovType = Literal["HC3", "cluster", "nonrobust"]
+ROBUST = {"HC3": "HC3", "cluster": "cluster-robust"}
 
 FEW = 30
 FEW_OF_ROWS, FEW_OF_GROUPS = 1 / 4, 1 / 2
@@ -72,19 +79,48 @@ class Covariance:
     effective: Floats | None = None
     reason: str = ""
 
-    def unsure(self, columns: Ints) -> dict[int, str]:
-        """Return which of the columns (k,) one text or group alone decides, with the reason."""
-        return dict.fromkeys(columns[np.isnan(self.df)].tolist(), self.reason) if self.reason else {}
 
-
-def hc3(parts: Iterable[Scored], bread: Floats, df: float) -> Covariance:
-    """Return the HC3 covariance; coefficients that one row alone decides have no degrees of freedom (NaN).
+def robust_covariance(
+    design: Design, family: Family, beta: Floats, bread: Floats, df: float, cov_type: CovType
+) -> Covariance:
+    """Return the robust covariance of coefficients (k,).
 
     Args:
-        parts: all rows.
+        design: rows and columns.
+        family: of the model.
+        beta: (k,) the coefficients.
         bread: (k, k) inverse of the information.
         df: degrees of freedom of the t distributions where many rows count; infinite for normal ones.
+        cov_type: HC3 (HC1 with several sets of fixed effects), or cluster.
     """
+    parts = partial(_score, design, family, beta)
+    if cov_type == "cluster":
+        return _clustered(parts, bread, design)
+    return _hc1(parts(), bread, df, design.n) if several_effects(design) else _hc3(parts(), bread, df)
+
+
+def several_effects(design: Design) -> bool:
+    """Return whether several sets of fixed effects are absorbed, with which a row's leverage is not known."""
+    return design.sample.effects is not None and design.sample.effects.shape[1] > 1
+
+
+def _score(design: Design, family: Family, beta: Floats) -> Iterator[Scored]:
+    for rows in design.rows():
+        mu = family.mean(rows.X @ beta)
+        curvature = rows.w * family.variance(mu)
+        yield Scored(rows.X, rows.w * (rows.y - mu), curvature, rows.leverage, design.groups(rows))
+
+
+def _hc1(parts: Iterable[Scored], bread: Floats, df: float, n: int) -> Covariance:
+    meat = np.zeros_like(bread)
+    for part in parts:
+        scores = part.X * part.residual[:, None]
+        meat += scores.T @ scores
+    return Covariance(n / df * bread @ meat @ bread, np.full(len(bread), df))
+
+
+def _hc3(parts: Iterable[Scored], bread: Floats, df: float) -> Covariance:
+    """HC3; coefficients that one row alone decides have no degrees of freedom (NaN)."""
     k, n = len(bread), 0
     meat, shares, squares, alone = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k, dtype=bool)
     for part in parts:
@@ -102,7 +138,7 @@ def hc3(parts: Iterable[Scored], bread: Floats, df: float) -> Covariance:
 
 
 def _rounding(bread: Floats) -> float:
-    """Return below which 1 - h is rounding: h is a product with the inverse of the information."""
+    """Below this, 1 - h is rounding: h is a product with the inverse of the information."""
     return max(1e-10, 10 * float(np.finfo(np.float64).eps * np.linalg.cond(bread)))
 
 
@@ -117,38 +153,32 @@ def is_few(effective: Floats, n: int, share: float) -> npt.NDArray[np.bool_]:
     return (effective < min(FEW, n * share)) & (n >= FEW)
 
 
-def clustered(
-    parts: Callable[[], Iterable[Scored]], bread: Floats, n_groups: int, coefficients: int
-) -> Covariance:
-    """Return the cluster-robust covariance with its small-sample correction.
+def _clustered(parts: Callable[[], Iterable[Scored]], bread: Floats, design: Design) -> Covariance:
+    """The cluster-robust covariance with its small-sample correction.
 
-    Args:
-        parts: returns all rows, each time it is called.
-        bread: (k, k) inverse of the information.
-        n_groups: codes of groups are below this.
-        coefficients: how many were estimated, for the correction.
-
-    Returns:
-        NaN throughout if all rows are of one group; no degrees of freedom (NaN) for coefficients that one
-        group alone decides.
+    NaN throughout if all rows are of one group; no degrees of freedom (NaN) for coefficients that one group
+    alone decides.
     """
-    scores, shares = GroupSums(n_groups, len(bread)), GroupSums(n_groups, len(bread))
+    levels, n_groups = design.levels, design.sample.n_groups
+    # Levels that lie within groups use up no information between groups (Cameron and Miller 2015).
+    coefficients = len(bread) + (levels.df if levels is not None and not levels.nested else 0)
+    scores, shares = np.zeros((n_groups, len(bread))), np.zeros((n_groups, len(bread)))
     n, present = 0, np.zeros(n_groups, dtype=bool)
     for part in parts():
-        scores.add(part.groups, part.X * part.residual[:, None])
-        shares.add(part.groups, (part.X @ bread) ** 2 * part.curvature[:, None])
+        add_by_group(scores, part.groups, part.X * part.residual[:, None])
+        add_by_group(shares, part.groups, (part.X @ bread) ** 2 * part.curvature[:, None])
         present[part.groups] = True
         n += len(part.groups)
     G = int(present.sum())
     if G < 2:  # one group says nothing of how groups differ
         return Covariance(np.full_like(bread, np.nan), np.full(len(bread), np.nan))
     correction = G / (G - 1) * (n - 1) / (n - coefficients)
-    matrix = correction * bread @ (scores.total.T @ scores.total) @ bread
-    effective = shares.total.sum(axis=0) ** 2 / (shares.total**2).sum(axis=0)
+    matrix = correction * bread @ (scores.T @ scores) @ bread
+    effective = shares.sum(axis=0) ** 2 / (shares**2).sum(axis=0)
     few = is_few(effective, G, FEW_OF_GROUPS)
     counted = np.where(few, np.maximum(effective, 2.0), G)
     stretch = np.sqrt(counted / (counted - 1) * (G - 1) / G)
-    large = np.flatnonzero((shares.total > _LARGE * np.diag(bread)).any(axis=1))
+    large = np.flatnonzero((shares > _LARGE * np.diag(bread)).any(axis=1))
     alone = _decided(parts(), bread, large)
     reason = "one group alone decides it, so that cluster-robust errors are not defined"
     df = np.where(alone, np.nan, counted - 1)

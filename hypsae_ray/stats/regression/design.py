@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import lsmr
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints
-from hypsae_ray.stats.sample import GroupSums, Sample
+from hypsae_ray.stats.sample import Sample, add_by_group
 
 _SETTLED = 1e-14
 _STEPS = 100_000
@@ -244,12 +244,12 @@ def _level_means(design: Design) -> tuple[Floats, Floats]:
     assert design.sample.effects is not None
     effect = design.sample.effects[:, 0]
     n_levels = int(effect.max()) + 1 if len(effect) else 0
-    sums = GroupSums(n_levels, len(design.names) + 2)
+    sums = np.zeros((n_levels, len(design.names) + 2))
     for rows in _read(design):
         values = np.column_stack([rows.X, rows.y, np.ones(len(rows.y))]) * rows.w[:, None]
-        sums.add(effect[rows.index], values)
-    weight = sums.total[:, -1]
-    return sums.total[:, :-1] / np.where(weight > 0, weight, 1)[:, None], weight
+        add_by_group(sums, effect[rows.index], values)
+    weight = sums[:, -1]
+    return sums[:, :-1] / np.where(weight > 0, weight, 1)[:, None], weight
 
 
 def _outside_levels(blocks: list[Rows], effects: Ints) -> tuple[Rows, ...]:

@@ -22,10 +22,10 @@ class Estimates:
     pval: Floats
     interval: Callable[[float], Floats]
 
-    def take(self, positions: Ints) -> "Estimates":
-        """Return some of the k estimates."""
-        parts = (self.value[positions], self.se[positions], self.pval[positions])
-        return Estimates(*parts, lambda level: self.interval(level)[positions])
+    def columns(self) -> dict[str, Floats]:
+        """Return coef, se, ci_low and ci_high (95 %), and pval, (k,) each."""
+        low, high = self.interval(0.95).T
+        return {"coef": self.value, "se": self.se, "ci_low": low, "ci_high": high, "pval": self.pval}
 
     def scaled(self, factor: Floats) -> "Estimates":
         """Return the estimates in other units, each times a positive factor (k,)."""
@@ -40,35 +40,32 @@ class Fit:
     Attributes:
         columns: (k,) what has an estimate, as positions in the design's names.
         estimates: of these columns.
+        covariance: of their coefficients, as the design scales its columns.
         model: "OLS", or "logit" or "Poisson" with ", maximum likelihood" or ", Firth".
         link: "identity", "logit" or "log".
         errors: what the standard errors are, in words.
         reasons: position in the design's names to the reason why it has no coefficient.
-        unsure: the same for coefficients without a standard error.
         effects: average marginal effects of the same columns; None where coefficients are effects.
         metrics: measures of the whole model, in-sample.
         notes: what went wrong, or was done otherwise.
-        effective: (k,) effective groups, or rows, see `covariance`; None if errors are not robust.
     """
 
     columns: Ints
     estimates: Estimates
+    covariance: Covariance
     model: str
     link: str
     errors: str
-    reasons: dict[int, str]
-    unsure: dict[int, str] = field(default_factory=dict[int, str])
+    reasons: dict[int, str] = field(default_factory=dict[int, str])
     effects: Estimates | None = None
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     notes: list[str] = field(default_factory=list[str])
-    effective: Floats | None = None
 
-
-def no_fit(reasons: dict[int, str], problem: str, model: str, link: str) -> Fit:
-    """Return a Fit without any estimate."""
-    empty, note = np.zeros(0), f"no joint regression: {problem}"
-    nothing = Estimates(empty, empty, empty, lambda _: np.zeros((0, 2)))
-    return Fit(np.zeros(0, np.int64), nothing, model, link, "none", reasons, notes=[note])
+    @property
+    def unsure(self) -> dict[int, str]:
+        """Position in the design's names to the reason why a coefficient has no standard error."""
+        reason, alone = self.covariance.reason, self.columns[np.isnan(self.covariance.df)]
+        return dict.fromkeys(alone.tolist(), reason) if reason else {}
 
 
 def wald(value: Floats, covariance: Covariance) -> Estimates:

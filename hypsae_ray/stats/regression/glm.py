@@ -17,9 +17,8 @@
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -28,12 +27,11 @@ from sklearn.metrics import r2_score, roc_auc_score
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats
 from hypsae_ray.stats.regression.algebra import inverse
-from hypsae_ray.stats.regression.collinear import find_independent
-from hypsae_ray.stats.regression.covariance import Covariance, Scored, clustered, hc3
+from hypsae_ray.stats.regression.covariance import ROBUST, Covariance, CovType, robust_covariance
 from hypsae_ray.stats.regression.design import Design
-from hypsae_ray.stats.regression.estimates import Estimates, Fit, no_fit, wald
+from hypsae_ray.stats.regression.estimates import Estimates, Fit, wald
 from hypsae_ray.stats.regression.likelihood import LOGIT, Family, Point, Problem, linear_predictor, maximise
-from hypsae_ray.stats.regression.linear import CovType, Moments, impossible
+from hypsae_ray.stats.regression.linear import Moments
 from hypsae_ray.stats.separation import Contrast
 
 _LP_TOLERANCE = 1e-6
@@ -45,56 +43,40 @@ _STEPS = 50
 _SETTLED = 1e-8
 _NEAR = 1e-6
 _FAR = 1e4
-_ERRORS = {"HC3": "HC3", "cluster": "cluster-robust", "nonrobust": "maximum likelihood"}
 
 
 def fit_glm(design: Design, moments: Moments, family: Family, cov_type: CovType, contrast: Contrast) -> Fit:
-    """Fit the target on all columns of a design.
-
-    Args:
-        design: rows and columns; without absorbed fixed effects.
-        moments: of all its rows.
-        family: logit (a target of 0 and 1) or Poisson (counts).
-        cov_type: covariance of the coefficients.
-        contrast: the labels whose difference is an average marginal effect.
+    """Fit the target on the columns that a design keeps, which are independent.
 
     Returns:
         A Fit with metrics auc and pseudo_r2 (McFadden), or r2 for counts.
     """
-    independent = find_independent(moments.gram, design.names, moments.weight)
-    kept = np.array(independent.kept, dtype=np.int64)
-    if problem := impossible(moments, len(kept)):
-        reasons = independent.dropped | {int(j): problem for j in kept}
-        return no_fit(reasons, problem, family.name, family.link)
-    reduced = design.keep(kept)
-    start = np.zeros(len(kept))
+    mean = moments.total / moments.weight
+    start = np.zeros(len(design.kept))
     if family is not LOGIT:
-        start[0] = math.log(moments.total / moments.weight)
-    top = _maximum(Problem(reduced, family), start)
-    notes: list[str] = []
-    concerned = np.zeros(len(kept), dtype=bool)
-    if not top.settled:
-        concerned = separated(reduced, family, top.beta)
-        top = maximise(Problem(reduced, family, firth=True), start)
-        notes.append(_firth_note(reduced, concerned, top))
-    fitted = _Fitted(reduced, family, top, _covariance(reduced, family, top, cov_type))
-    estimates = fitted.wald() if not notes else fitted.profile(concerned, robust=cov_type != "nonrobust")
-    model, errors = f"{family.name}, {'Firth' if notes else 'maximum likelihood'}", _ERRORS[cov_type]
-    if notes:
-        robust = "" if cov_type == "nonrobust" else f", {errors}"
-        errors = f"penalised profile likelihood{robust}"
+        start[0] = math.log(mean)
+    top = _maximum(Problem(design, family), start)
+    separation, concerned = not top.settled, np.zeros(len(start), dtype=bool)
+    if separation:
+        concerned = separated(design, family, top.beta)
+        top = maximise(Problem(design, family, firth=True), start)
+    fitted = _Fitted(design, family, top, _covariance(design, family, top, cov_type))
+    errors = ROBUST.get(cov_type, "maximum likelihood")
+    if separation:
+        method, estimates = "Firth", fitted.profile(concerned, robust=cov_type in ROBUST)
+        errors = f"penalised profile likelihood{f', {errors}' if cov_type in ROBUST else ''}"
+    else:
+        method, estimates = "maximum likelihood", wald(top.beta, fitted.covariance)
     return Fit(
-        kept,
-        estimates.scaled(1 / reduced.scale),
-        model,
+        design.kept,
+        estimates,
+        fitted.covariance,
+        f"{family.name}, {method}",
         family.link,
         errors,
-        independent.dropped,
-        fitted.covariance.unsure(kept),
-        fitted.average_effects(contrast),
-        metrics=_metrics(fitted, moments.total / moments.weight),
-        notes=notes,
-        effective=fitted.covariance.effective,
+        effects=fitted.average_effects(contrast),
+        metrics=_metrics(fitted, mean),
+        notes=[_firth_note(design, concerned, top)] if separation else [],
     )
 
 
@@ -180,19 +162,9 @@ def _separating_direction(gains: Floats, still: Floats) -> Floats:
 
 def _covariance(design: Design, family: Family, top: Point, cov_type: CovType) -> Covariance:
     bread = inverse(top.information)
-    parts = partial(_scored, design, family, top.beta)
-    if cov_type == "cluster":
-        return clustered(parts, bread, design.sample.n_groups, len(bread))
-    if cov_type == "HC3":
-        return hc3(parts(), bread, math.inf)
-    return Covariance(bread, np.full(len(bread), math.inf))
-
-
-def _scored(design: Design, family: Family, beta: Floats) -> Iterator[Scored]:
-    for rows in design.rows():
-        mu = family.mean(rows.X @ beta)
-        curvature = rows.w * family.variance(mu)
-        yield Scored(rows.X, rows.w * (rows.y - mu), curvature, rows.leverage, design.groups(rows))
+    if cov_type == "nonrobust":
+        return Covariance(bread, np.full(len(bread), math.inf))
+    return robust_covariance(design, family, top.beta, bread, math.inf, cov_type)
 
 
 @dataclass(frozen=True)
@@ -204,9 +176,6 @@ class _Fitted:
     top: Point
     covariance: Covariance
 
-    def wald(self) -> Estimates:
-        return wald(self.top.beta, self.covariance)
-
     def profile(self, concerned: np.ndarray, *, robust: bool) -> Estimates:
         """Tests and intervals from the profile of the penalised likelihood.
 
@@ -216,7 +185,7 @@ class _Fitted:
         model = np.diag(inverse(self.top.information))
         effect = np.maximum(np.diag(self.covariance.matrix) / model, 1.0) if robust else np.ones(len(model))
         effect = np.where(np.isnan(self.covariance.df), np.nan, effect)
-        by_curvature = self.wald()
+        by_curvature = wald(self.top.beta, self.covariance)
         profiled = np.flatnonzero((concerned | (self.design.n <= BLOCK_ROWS)) & np.isfinite(effect))
         problem = Problem(self.design, self.family, firth=True)
         # All but the constant's, which nobody asks for.

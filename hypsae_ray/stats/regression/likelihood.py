@@ -6,7 +6,7 @@ function. The maximum is finite whatever separates the outcomes (Heinze and Sche
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,8 @@ class Family:
     """A distribution with its canonical link.
 
     Attributes:
-        name: "logit" or "Poisson".
-        link: "logit" or "log".
+        name: "OLS", "logit" or "Poisson".
+        link: "identity", "logit" or "log".
         mean: of the linear predictor.
         variance: of the mean.
         slope: derivative of the variance by the mean.
@@ -53,6 +53,9 @@ def _exp(eta: Floats) -> Floats:
     return np.exp(np.minimum(eta, 700.0))
 
 
+LINEAR = Family(
+    "OLS", "identity", lambda eta: eta, np.ones_like, np.zeros_like, lambda y, eta: -((y - eta) ** 2) / 2
+)
 LOGIT = Family("logit", "logit", expit, lambda mu: mu * (1 - mu), lambda mu: 1 - 2 * mu, _bernoulli)
 POISSON = Family("Poisson", "log", _exp, lambda mu: mu, np.ones_like, lambda y, eta: y * eta - _exp(eta))
 
@@ -117,19 +120,15 @@ def maximise(problem: Problem, start: Floats, fixed: int | None = None, settled:
     here = _look(problem, start)
     for _ in range(_FIRTH_STEPS if problem.firth else _STEPS):
         if not len(free):
-            return _settle(here)
+            return replace(here, settled=True)
         step = np.zeros(len(start))
         step[free] = solve(here.information[np.ix_(free, free)], here.score[free])
         step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step).max()), 1e-300))
         near = np.abs(step).max() < settled * (1 + np.abs(here.beta).max())
         here, moved = _climb(problem, here, step)
         if near or not moved:
-            return _settle(here)
+            return replace(here, settled=True)
     return here
-
-
-def _settle(here: Point) -> Point:
-    return Point(here.beta, here.objective, here.log_likelihood, here.score, here.information, True)
 
 
 def _climb(problem: Problem, here: Point, step: Floats) -> tuple[Point, bool]:
