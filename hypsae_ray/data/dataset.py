@@ -22,34 +22,21 @@ _NO_REASONS: "pd.Series[str]" = pd.Series(dtype=object)
 
 @dataclass(frozen=True)
 class SplitRows:
-    """Some rows of one file that belong to one split.
-
-    Attributes:
-        split: train, val or holdout.
-        path: of the file.
-        texts: the rows as `schema.texts` has them, indexed by row number in the file.
-        source: the same rows as the file has them.
-    """
+    """Some rows of one file that belong to one split."""
 
     split: str
     path: str
-    texts: pd.DataFrame
-    source: pd.DataFrame
+    texts: pd.DataFrame  # as `schema.texts` has them, indexed by row number in the file
+    source: pd.DataFrame  # the same rows as the file has them
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The user's files.
-
-    Attributes:
-        options: which column is what, and how rows are split.
-        files: by source: train, and val and holdout if they have files of their own.
-        left_out: by source, the rows that are not used.
-    """
+    """The user's files by source: train, and val and holdout if they have files of their own."""
 
     options: Data
     files: Mapping[str, Sequence[DataFile]]
-    left_out: Mapping[str, Reasons]
+    left_out: Mapping[str, Reasons]  # by source, the rows that are not used
 
     def source(self, split: str) -> str:
         """Return which files a split comes from."""

@@ -48,31 +48,18 @@ _DATE = re.compile(r"\d{1,4}([-./])\d{1,2}\1\d{1,4}([T ].*)?")
 
 @dataclass(frozen=True)
 class Guess:
-    """Columns of a dataset.
-
-    Attributes:
-        text: the texts.
-        target: the numbers.
-        group: which rows belong together; None: no column.
-        id: one name per row; None: no column.
-        decimal: the decimal mark that the target's numbers need; None: the default reads them.
-        counts: whether the target looks like counts.
-        words: median words of a text.
-        bad_rows: rows without a usable text or target.
-        other_targets: other columns of numbers.
-        other_groups: other columns that repeat.
-    """
+    """Columns of a dataset, by name; None: there is none."""
 
     text: str
     target: str
-    group: str | None
-    id: str | None
-    decimal: Decimals
-    counts: bool
-    words: float
-    bad_rows: int
-    other_targets: tuple[str, ...] = ()
-    other_groups: tuple[str, ...] = ()
+    group: str | None  # which rows belong together
+    id: str | None  # one name per row
+    decimal: Decimals  # the decimal mark that the target's numbers need; None: the default reads them
+    counts: bool  # whether the target looks like counts
+    words: float  # of a text, the median
+    bad_rows: int  # without a usable text or target
+    other_targets: tuple[str, ...] = ()  # other columns of numbers
+    other_groups: tuple[str, ...] = ()  # other columns that repeat
 
 
 def guess(

@@ -51,19 +51,14 @@ class TargetRange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a holdout has in common with its training data.
+    """What a holdout has in common with its training data."""
 
-    Attributes:
-        reasons: the holdout rows that are not new.
-        counts: how many there are of each of OVERLAPS.
-        targets: by split; of the holdout, of the new rows, or of all where they are kept.
-        distinct_texts: of the same rows, by split.
-    """
-
-    reasons: Reasons
-    counts: Mapping[str, int]
-    targets: Mapping[str, TargetRange]
-    distinct_texts: Mapping[str, int]
+    reasons: Reasons  # the holdout rows that are not new
+    counts: Mapping[str, int]  # of them, by OVERLAPS
+    targets: Mapping[
+        str, TargetRange
+    ]  # by split; of the holdout, of the new rows, or of all if they are kept
+    distinct_texts: Mapping[str, int]  # of the same rows
 
 
 def compare(dataset: Dataset) -> Comparison:

@@ -32,7 +32,7 @@ class Rows:
 Limit = tuple[Callable[[Floats], Bools], str]
 
 _WEIGHTS: Limit = (lambda weight: weight > 0, "a weight above 0")
-_TARGETS: Mapping[str, Limit] = {
+TARGETS: Mapping[str, Limit] = {  # by task
     "classification": (lambda target: np.isin(target, (0.0, 1.0)), "0 or 1"),
     "count": (lambda target: (target >= 0) & (target == np.floor(target)), "a whole number of 0 or more"),
 }
@@ -77,7 +77,7 @@ def _typed_columns(
     if (name := options.weight) is not None:
         yield "weight", name, numbers(frame[name], decimal), "weight", _WEIGHTS
     target = numbers(frame[options.target], decimal)
-    yield "target", options.target, target, "target", _TARGETS.get(options.task)
+    yield "target", options.target, target, "target", TARGETS.get(options.task)
     if (name := options.group) is not None:
         yield "group", name, names(frame[name]), "", None
     if (name := options.id) is not None:

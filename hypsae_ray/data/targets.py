@@ -9,11 +9,11 @@ import pandas as pd
 
 from hypsae_ray.data import arguments, columns
 from hypsae_ray.data.arrays import Floats
+from hypsae_ray.data.rows import TARGETS
 from hypsae_ray.errors import InputError
 
 _EXPECTED = {
     "classification": "0 or 1 in classification",
-    "count": "a whole number of 0 or more",
     "pairwise": "1 where the first text of a pair was chosen, else 0; or a difference",
 }
 
@@ -43,18 +43,12 @@ def read_target(values: Any, task: str) -> Target:
     given = arguments.column("target", values)
     if task == "multiclass":
         return _read_classes(given)
-    expected = _EXPECTED.get(task, "a finite number")
+    fits, expected = TARGETS.get(task, (None, "a finite number"))
     try:
-        numbers = arguments.numbers("target", given, expected, lambda values: _fits(values, task))
+        numbers = arguments.numbers("target", given, _EXPECTED.get(task, expected), fits)
     except InputError as error:
         raise InputError(f"{error}{_recoding(given, task)}") from None
     return Target(numbers, notes=_pair_notes(numbers) if task == "pairwise" else ())
-
-
-def _fits(values: Floats, task: str) -> npt.NDArray[np.bool_]:
-    if task == "classification":
-        return np.isin(values, (0, 1))
-    return (values >= 0) & (values == np.rint(values)) if task == "count" else np.ones(len(values), bool)
 
 
 def _recoding(given: "pd.Series[Any]", task: str) -> str:

@@ -59,14 +59,7 @@ def end_of_word(text: str, end: int) -> int:
 
 @dataclass(frozen=True)
 class Cut:
-    """How many texts were cut.
-
-    Attributes:
-        texts: those cut.
-        of: all of them.
-        at: how much of a text was read.
-        unit: what that is counted in.
-    """
+    """How many texts were cut, of how many, at so many tokens or words."""
 
     texts: int
     of: int

@@ -15,19 +15,12 @@ _MARGIN = 0.04
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear scale.
+    """A linear scale."""
 
-    Attributes:
-        low: value at 0 %.
-        high: value at 100 %.
-        ticks: round values between the two, ascending.
-        origin: the value that means nothing was found, between the two; a tick if it is 0.
-    """
-
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-    origin: float = 0.0
+    low: float  # value at 0 %
+    high: float  # value at 100 %
+    ticks: tuple[float, ...]  # round values between the two, ascending
+    origin: float = 0.0  # the value that means nothing was found, between the two; a tick if it is 0
 
     def percent(self, value: float) -> float:
         """Return where a value lies, in percent of the width, cut off at 0 and 100."""

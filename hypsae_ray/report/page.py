@@ -60,27 +60,16 @@ class Findings:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that the report shows.
-
-    Attributes:
-        title: name of the run.
-        target: column that the hypotheses predict.
-        findings: the run's own results.
-        baseline: those of the keyword baseline; None if the run itself is that.
-        settings: the resolved config as YAML.
-        stages: in order; name, rows, seconds, prompt_tokens, cached_tokens, generated_tokens, reused.
-        notes: sentences about the run as a whole.
-        methods: paragraphs for a paper, blank lines between them.
-    """
+    """All that the report shows."""
 
     title: str
-    target: str
-    findings: Findings
-    baseline: Findings | None = None
-    settings: str = ""
-    stages: Sequence[Mapping[str, Any]] = ()
-    notes: Sequence[str] = ()
-    methods: str = ""
+    target: str  # column that the hypotheses predict
+    findings: Findings  # the run's own
+    baseline: Findings | None = None  # of the keyword baseline; None if the run itself is that
+    settings: str = ""  # the resolved config as YAML
+    stages: Sequence[Mapping[str, Any]] = ()  # with name, rows, seconds, three kinds of tokens, reused
+    notes: Sequence[str] = ()  # sentences about the run as a whole
+    methods: str = ""  # paragraphs for a paper, blank lines between them
 
 
 def report_data(run: RunFolder, chains: Mapping[str, Chain], methods: str = "") -> ReportData:

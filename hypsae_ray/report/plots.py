@@ -69,10 +69,8 @@ def _rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
     named = next((there[name] for name in ("interpretation", "hypothesis") if name in there), None)
     numbers = pd.Series([f"hypothesis {i}" for i in there.index], index=there.index, dtype=object)
     names = numbers if named is None else named.astype(object).where(named.notna(), numbers)
-    values = dict(
-        zip(("effect", "low", "high", "significant"), (there[name] for name in _NEEDED), strict=True)
-    )
-    return pd.DataFrame({"name": names.astype(str), **values}).reset_index(drop=True)
+    drawn = there[list(_NEEDED)].set_axis(["effect", "low", "high", "significant"], axis=1)
+    return drawn.assign(name=names.astype(str)).reset_index(drop=True)
 
 
 def _draw(axes: "Axes", rows: pd.DataFrame) -> None:

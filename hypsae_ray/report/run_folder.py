@@ -41,15 +41,10 @@ class Chain:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder.
-
-    Attributes:
-        folder: the run folder.
-        saved: the content of its run.json.
-    """
+    """A run folder."""
 
     folder: Folder
-    saved: Mapping[str, Any]
+    saved: Mapping[str, Any]  # the content of its run.json
 
     @classmethod
     def at(cls, path: str | Folder) -> "RunFolder":

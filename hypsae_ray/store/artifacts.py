@@ -267,18 +267,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The marker of a finished stage.
-
-    Attributes:
-        stage: its name.
-        hash: hex SHA-256 of all that decides its content.
-        seconds: wall time of the run that finished it.
-        outcome: what it did.
-    """
+    """The marker of a finished stage."""
 
     stage: str
-    hash: str
-    seconds: float
+    hash: str  # hex SHA-256 of all that decides its content
+    seconds: float  # wall time of the run that finished it
     outcome: Outcome
 
     @property

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -19,33 +19,19 @@ DEAD_AFTER_S = 45.0
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A job and how far it is.
+    """A job and how far it is; times are in seconds since 1970."""
 
-    Attributes:
-        job: names the process that wrote it.
-        host: its machine and process number.
-        started: when it began to ask, in seconds since 1970.
-        time: when this was written.
-        labeller: name of its folder of annotations.
-        shards: shards that this job has to compute.
-        done: those that it has computed or found done.
-        pairs: (text, question) pairs in those that are done.
-        all_pairs: pairs in all its shards.
-        workers: processes that have computed shards.
-        ended: "" while it runs; then "done", "partial" if shards failed, or why it stopped.
-    """
-
-    job: str
-    host: str
-    started: float
-    time: float
-    labeller: str
-    shards: int
-    done: int = 0
-    pairs: int = 0
-    all_pairs: int = 0
-    workers: int = 0
-    ended: str = ""
+    job: str  # names the process that wrote this
+    host: str  # its machine and process number
+    started: float  # when it began to ask
+    time: float  # when this was written
+    labeller: str  # name of its folder of annotations
+    shards: int  # to compute
+    done: int = 0  # shards that it has computed or found done
+    pairs: int = 0  # (text, question) pairs in those that are done
+    all_pairs: int = 0  # pairs in all its shards
+    workers: int = 0  # processes that have computed shards
+    ended: str = ""  # "" while it runs; then "done", "partial" if shards failed, or why it stopped
 
     @property
     def state(self) -> str:
@@ -83,31 +69,24 @@ def _is_gone(host: str) -> bool:
     return False
 
 
-@dataclass
 class Progress:
     """Writes a heartbeat into a folder of annotations every ten seconds while it is open, a context manager.
 
     `labeller` is the name of a folder in it; `shards` are to compute, with so many `pairs` in all.
     """
 
-    answers: Folder
-    labeller: str
-    shards: int
-    pairs: int
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
+    def __init__(self, answers: Folder, labeller: str, shards: int, pairs: int) -> None:
         now = time.time()
         host = f"{socket.gethostname()} process {os.getpid()}"
-        job = (uuid4().hex[:8], host, now, now, self.labeller, self.shards)
-        self._heartbeat = Heartbeat(*job, all_pairs=self.pairs)
+        self._answers = answers
+        self._heartbeat = Heartbeat(uuid4().hex[:8], host, now, now, labeller, shards, all_pairs=pairs)
+        self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._keep_writing, daemon=True)
 
     @property
     def other(self) -> Heartbeat | None:
         """The last heartbeat of another job that runs here now."""
-        last = read_heartbeat(self.answers)
+        last = read_heartbeat(self._answers)
         return last if last and last.state == "running" and last.job != self._heartbeat.job else None
 
     def __enter__(self) -> "Progress":
@@ -119,10 +98,7 @@ class Progress:
         self._stop.set()
         self._thread.join()
         done = "done" if self._heartbeat.done == self._heartbeat.shards else "partial"
-        self._heartbeat = replace(
-            self._heartbeat, ended=done if kind is None else f"stopped: {kind.__name__}"
-        )
-        self._write()
+        self._write(ended=done if kind is None else f"stopped: {kind.__name__}")
 
     def count(self, pairs: int, begun: float, workers: int, shards: int = 1) -> None:
         """Note shards with so many pairs; the first one says when work began, its model loaded."""
@@ -137,8 +113,8 @@ class Progress:
         while not self._stop.wait(EVERY_S):
             self._write()
 
-    def _write(self) -> None:
+    def _write(self, ended: str = "") -> None:
         with self._lock:
-            self._heartbeat = replace(self._heartbeat, time=time.time())
+            self._heartbeat = replace(self._heartbeat, time=time.time(), ended=ended)
         with suppress(OSError, StageError):  # a job must not end because its heartbeat cannot be written
-            self.answers.write_json(FILE, asdict(self._heartbeat))
+            self._answers.write_json(FILE, asdict(self._heartbeat))

@@ -33,21 +33,13 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a dataset.
-
-    Attributes:
-        filesystem: where it lies.
-        path: its path there.
-        encoding: as the user set it; None: to be found.
-        delimiter: of a CSV, as the user set it; None: to be found.
-        alone: whether it is the whole dataset.
-    """
+    """One file of a dataset; encoding and delimiter are as the user set them, None: to be found."""
 
     filesystem: pafs.FileSystem = field(compare=False)
     path: str
     encoding: str | None = None
     delimiter: str | None = None
-    alone: bool = True
+    alone: bool = True  # whether it is the whole dataset
 
     @property
     def ending(self) -> str | None:
