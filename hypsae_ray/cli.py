@@ -6,7 +6,7 @@ Exit code 0 done, 2 bad config or input, 3 a partial result, 130 interrupted, 14
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+Do = Callable[[argparse.Namespace, list[str]], None]
 GOES_ON = "the same command goes on from here"
 
 
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None, interrupts: Sequence[int] = ()) -> i
         options, rest = _parser().parse_known_args(argv)
         if rest and not options.overrides:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
-        return options.do(options, rest)
+        options.do(options, rest)
+        return 0
     except BaseException as error:
         stopped = signal.Signals(interrupts[0]) if interrupts else stop_signal(error)
         if stopped is not None:
@@ -100,29 +102,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="hypsae", description="Tested hypotheses from texts with a target.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    init = commands.add_parser("init", help="look at a data file, and write a config for it")
+    init = _add(commands, "init", _init, "look at a data file, and write a config for it")
     init.add_argument("data", metavar="FILE", help="file, glob or folder of JSONL, CSV or Parquet")
     init.add_argument("--out", metavar="FILE", help="the config (default: named after the data, here)")
     for column in ("text", "target", "group"):
         init.add_argument(f"--{column}", metavar="COLUMN", help=f"column of the {column} (default: found)")
-    init.set_defaults(do=_init, overrides=False)
 
-    config = commands.add_parser("config", help="print all fields of a config, documented, as YAML")
-    config.set_defaults(do=_config, overrides=False)
+    _add(commands, "config", _config, "print all fields of a config, documented, as YAML")
 
-    run = commands.add_parser(
-        "run",
-        help="run all stages that are not done yet",
-        epilog="Any field of the config can be overridden: --select.n 8 --llm.engine keywords",
-        allow_abbrev=False,
-    )
+    overrides = "Any field of the config can be overridden: --select.n 8 --llm.engine keywords"
+    run = _add(commands, "run", _run, "run all stages that are not done yet", overrides)
     run.add_argument("--config", required=True, metavar="FILE", help="YAML file")
     run.add_argument("--out", metavar="DIR", help="run folder or URI (default: runs/<name of the config>)")
     run.add_argument("--until", metavar="STAGE", help="last stage to run")
     _add_prices(run)
-    run.set_defaults(do=_run, overrides=True)
 
-    inspect = commands.add_parser("inspect", help="show neurons of a run")
+    inspect = _add(commands, "inspect", _inspect, "show neurons of a run")
     inspect.add_argument("run", help="run folder or URI")
     inspect.add_argument(
         "--neurons",
@@ -131,38 +126,38 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("--examples", type=int, default=3, help="top texts per neuron (default: 3)")
     inspect.add_argument("--seed", type=int, default=0, help="seed of random:N (default: 0)")
-    inspect.set_defaults(do=_inspect, overrides=False)
 
-    plot = commands.add_parser("plot", help="draw the effects of a run's hypotheses into a file")
+    plot = _add(commands, "plot", _plot, "draw the effects of a run's hypotheses into a file")
     plot.add_argument("run", help="run folder or URI")
     plot.add_argument("--out", required=True, metavar="FILE", help="the figure: .svg, .png or .pdf")
     plot.add_argument("--keywords", action="store_true", help="draw the keyword baseline, not the LLM's")
     plot.add_argument("--most", type=int, default=20, help="hypotheses drawn at the most (default: 20)")
-    plot.set_defaults(do=_plot, overrides=False)
 
-    demo = commands.add_parser("demo-data", help="write made-up reviews with planted concepts")
+    demo = _add(commands, "demo-data", _demo_data, "write made-up reviews with planted concepts")
     demo.add_argument("folder", help="where the files go")
     demo.add_argument("--train", type=int, default=2000, help="training reviews (default: 2000)")
     demo.add_argument("--holdout", type=int, default=600, help="holdout reviews (default: 600)")
     demo.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
-    demo.set_defaults(do=_demo_data, overrides=False)
 
-    recovery = commands.add_parser("demo-recovery", help="compare a run of the demo with what was planted")
+    about = "compare a run of the demo with what was planted"
+    recovery = _add(commands, "demo-recovery", _demo_recovery, about)
     recovery.add_argument("run", help="run folder or URI")
     recovery.add_argument("truth", help="folder that demo-data wrote")
-    recovery.set_defaults(do=_demo_recovery, overrides=False)
     _add_labelling(commands)
     return parser
 
 
+def _add(commands: Any, name: str, do: Do, about: str, overrides: str = "") -> argparse.ArgumentParser:
+    """Add a command; `overrides` says which fields of the config its arguments may set."""
+    command = commands.add_parser(name, help=about, epilog=overrides or None, allow_abbrev=not overrides)
+    command.set_defaults(do=do, overrides=overrides)
+    return command
+
+
 def _add_labelling(commands: Any) -> None:
     overrides = "Fields of llm, label and annotate can be overridden: --llm.model NAME --annotate.mask FILE"
-    annotate = commands.add_parser(
-        "annotate", help="label texts for hypotheses of any origin", epilog=overrides, allow_abbrev=False
-    )
-    plan = commands.add_parser(
-        "plan", help="say what labelling will take", epilog=overrides, allow_abbrev=False
-    )
+    annotate = _add(commands, "annotate", _annotate, "label texts for hypotheses of any origin", overrides)
+    plan = _add(commands, "plan", _plan, "say what labelling will take", overrides)
     for command, required in ((annotate, True), (plan, False)):
         command.add_argument("--config", metavar="FILE", help="YAML file: sections llm, label, annotate")
         columns = "CSV, Parquet or JSONL with a column interpretation or hypothesis"
@@ -174,11 +169,8 @@ def _add_labelling(commands: Any) -> None:
         command.add_argument("--delimiter", help="of the texts, if they are CSV (default: found)")
         command.add_argument("--out", required=required, metavar="URI", help="folder of the result")
         _add_prices(command)
-    annotate.set_defaults(do=_annotate, overrides=True)
-    plan.set_defaults(do=_plan, overrides=True)
-    status = commands.add_parser("status", help="show how far the labelling in a folder is")
+    status = _add(commands, "status", _status, "show how far the labelling in a folder is")
     status.add_argument("run", help="run folder or URI")
-    status.set_defaults(do=_status, overrides=False)
 
 
 def _add_prices(command: argparse.ArgumentParser) -> None:
@@ -192,23 +184,21 @@ def _overrides(options: argparse.Namespace, rest: list[str]) -> dict[str, str]:
     return {**{name: value for name, value in prices.items() if value is not None}, **parse_overrides(rest)}
 
 
-def _init(options: argparse.Namespace, _: list[str]) -> int:
+def _init(options: argparse.Namespace, _: list[str]) -> None:
     from hypsae_ray.commands.first_config import write_config
 
     known = {name: getattr(options, name) for name in ("text", "target", "group")}
     path, text = write_config(options.data, options.out, **known)
     print(f"{text}\nwritten to {path}; look it over, then: hypsae run --config {path}")
-    return 0
 
 
-def _config(_options: argparse.Namespace, _: list[str]) -> int:
+def _config(_options: argparse.Namespace, _: list[str]) -> None:
     from hypsae_ray.config.documented import documented_defaults
 
     print(documented_defaults(), end="")
-    return 0
 
 
-def _run(options: argparse.Namespace, rest: list[str]) -> int:
+def _run(options: argparse.Namespace, rest: list[str]) -> None:
     from hypsae_ray.commands import runner
     from hypsae_ray.config import loading
     from hypsae_ray.run_log import own_console
@@ -220,10 +210,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     with own_console(Folder.at(out)) as console:
         run = runner.run(config, out, until=options.until, show=console.show, console=console)
         run.require_measured()
-    return 0
 
 
-def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
+def _annotate(options: argparse.Namespace, rest: list[str]) -> None:
     from hypsae_ray.cluster.session import Session
     from hypsae_ray.commands import annotation
     from hypsae_ray.run_log import own_console
@@ -235,7 +224,6 @@ def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
             manifest = annotation.run(config, options.out, session, console.say, console.track)
         written = annotation.folder_of(folder, manifest.hash)
         console.show(f"{annotation.summary(manifest)}\nannotations, and hypotheses.csv: {written.path}")
-    return 0
 
 
 def _job(options: argparse.Namespace, rest: list[str]) -> "AnnotateJob":
@@ -246,10 +234,9 @@ def _job(options: argparse.Namespace, rest: list[str]) -> "AnnotateJob":
     return loading.load_job(options.config, fields, _overrides(options, rest))
 
 
-def _plan(options: argparse.Namespace, rest: list[str]) -> int:
+def _plan(options: argparse.Namespace, rest: list[str]) -> None:
     from hypsae_ray.commands import annotation
     from hypsae_ray.config import loading
-    from hypsae_ray.report import results
     from hypsae_ray.stages.texts import read_hypotheses
 
     if options.hypotheses and options.data:
@@ -258,20 +245,18 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
     elif options.config:
         run = loading.load(options.config, _overrides(options, rest))
         config = annotation.job_of(run)
-        questions = results.questions_of(options.out or default_out(options.config), run)
+        questions = annotation.questions_of(options.out or default_out(options.config), run)
     else:
         raise ConfigError("plan: give --config of a run, or --hypotheses and --data")
     if options.out:
         config = annotation.with_measured_rate(config, options.out)
     print(annotation.plan(config, questions))
-    return 0
 
 
-def _status(options: argparse.Namespace, _: list[str]) -> int:
+def _status(options: argparse.Namespace, _: list[str]) -> None:
     from hypsae_ray.commands.annotation import status
 
     print(status(options.run))
-    return 0
 
 
 def default_out(config: str) -> str:
@@ -304,22 +289,20 @@ def parse_overrides(words: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def _inspect(options: argparse.Namespace, _: list[str]) -> int:
+def _inspect(options: argparse.Namespace, _: list[str]) -> None:
     from hypsae_ray.commands.inspection import describe_neurons
 
     print(describe_neurons(options.run, options.neurons, options.examples, options.seed))
-    return 0
 
 
-def _plot(options: argparse.Namespace, _: list[str]) -> int:
+def _plot(options: argparse.Namespace, _: list[str]) -> None:
     from hypsae_ray.report.plots import plot_run
 
     plot_run(options.run, options.out, keywords=options.keywords, most=options.most)
     print(f"figure: {options.out}")
-    return 0
 
 
-def _demo_data(options: argparse.Namespace, _: list[str]) -> int:
+def _demo_data(options: argparse.Namespace, _: list[str]) -> None:
     from hypsae_ray.demo import grammar
     from hypsae_ray.store.artifacts import explained
 
@@ -327,14 +310,12 @@ def _demo_data(options: argparse.Namespace, _: list[str]) -> int:
     with explained(options.folder, "written"):
         grammar.write(demo, options.folder)
     print(f"{len(demo.train)} training and {len(demo.holdout)} holdout reviews in {options.folder}")
-    return 0
 
 
-def _demo_recovery(options: argparse.Namespace, _: list[str]) -> int:
+def _demo_recovery(options: argparse.Namespace, _: list[str]) -> None:
     from hypsae_ray.demo.recovery import add_recovery
 
     print(f"{add_recovery(options.run, options.truth)}\n\nreport: {options.run}/report.html")
-    return 0
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from hypsae_ray.stages import (
     select,
     train_sae,
 )
-from hypsae_ray.stages.workspace import Input, Workspace
+from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store.artifacts import MANIFEST, Folder, Manifest, Outcome, content_hash
 
 if TYPE_CHECKING:
@@ -216,16 +216,8 @@ def finished(step: Step) -> Manifest | None:
 def _run_step(step: Step, session: "Session", console: Console) -> Manifest:
     if step.stage.model is None:
         session.release()  # others may use what an earlier stage reserved, however long this one takes
-    work = Workspace(
-        config=step.config,
-        inputs={name: _input(folder) for name, folder in step.inputs.items()},
-        decides=step.stage.fingerprint(step.config),
-        out=step.folder,
-        answers=step.answers,
-        engines=session,
-        track=console.track,
-        say=console.say,
-    )
+    places = (step.inputs, step.folder, step.answers)
+    work = Workspace(step.config, *places, session, console.track, console.say)
     with console.stage(step.label) as close:
         started = time.monotonic()
         outcome = step.stage.run(work)
@@ -233,9 +225,3 @@ def _run_step(step: Step, session: "Session", console: Console) -> Manifest:
         manifest.save(step.folder)
         close(f"{outcome.rows:,} {step.stage.unit}")
     return manifest
-
-
-def _input(folder: Folder) -> Input:
-    manifest = Manifest.load(folder)
-    assert manifest is not None, f"{folder.path} is an input, so it is finished"
-    return Input(folder, manifest.outcome.facts)

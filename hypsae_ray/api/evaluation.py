@@ -133,7 +133,10 @@ def _sample(
     if "fixed_effects" in given:
         values["fixed_effects"] = _effects(given["fixed_effects"], notes)
     if "weights" in given:
-        values["weights"] = arguments.numbers("weights", given["weights"], "a number above 0", _positive)
+        expected = "a number above 0"
+        values["weights"] = arguments.numbers(
+            "weights", given["weights"], expected, lambda values: values > 0
+        )
     rows = _rows(labels, index, given)
     ordered: dict[str, Any] = {
         name: rows.take(name, one, index_of(given[name])) for name, one in values.items()
@@ -194,10 +197,6 @@ def _effects(effects: Any, notes: list[str]) -> np.ndarray:
         if missing:
             notes.append(f"{which}: {missing:,} rows have no level, and count as levels of their own")
     return np.stack(parts, axis=1)
-
-
-def _positive(values: np.ndarray) -> np.ndarray:
-    return values > 0
 
 
 def _held(annotations: Any, task: str) -> tuple[StoredLabels | np.ndarray, pd.Index | None, pd.Index | None]:

@@ -10,9 +10,9 @@ the name of the argument, the position, the value and what is expected.
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,14 +22,15 @@ import scipy.sparse as sp
 from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import runner
-from hypsae_ray.config import Config, Embed, Llm, NamingOptions, Replicas, Select, TrainSae
+from hypsae_ray.config import UNPLACED, Config, Embed, Llm, NamingOptions, Replicas, Select, TrainSae
 from hypsae_ray.config.loading import parse
 from hypsae_ray.data import arguments, columns, rows
 from hypsae_ray.data.arguments import Rows, index_of
 from hypsae_ray.data.words import Cut, truncate_words
 from hypsae_ray.errors import InputError, RefusedTextError
-from hypsae_ray.labels.read import find_annotations
+from hypsae_ray.labels.read import StoredLabels, find_annotations
 from hypsae_ray.labels.retries import RetryingPool
+from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Embedded, Embedder, LanguageModel
 from hypsae_ray.neurons import selection
 from hypsae_ray.neurons.corpus import Corpus
@@ -47,8 +48,9 @@ from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import top_rows
 
 S = TypeVar("S")
+T = TypeVar("T")
 IN_THIS_PROCESS = Replicas(min=0, max=0)
-TEXTS_PER_TASK = 256
+TEXTS_TO_EMBED, TEXTS_TO_LABEL = 2048, 256  # in one task
 
 
 def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines | None = None) -> np.ndarray:
@@ -65,10 +67,8 @@ def embed(texts: Sequence[str], options: Embed | None = None, engines: Engines |
     """
     options = _checked("options", options or Embed(replicas=IN_THIS_PROCESS), Embed)
     given = arguments.texts("texts", texts)
-    tasks = [(start, given[start : start + 2048]) for start in range(0, len(given), 2048)]
     with _engines(engines) as held:
-        parts = dict(held.embedder(options).map(_embed, tasks))
-    done = [parts[start] for start in sorted(parts)]
+        done = _in_parts(held.embedder(options), _embed, given, TEXTS_TO_EMBED)
     _warn("embed", count_cut(np.concatenate([part.cut_at for part in done])), CUT_ADVICE)
     return np.concatenate([part.vectors for part in done])
 
@@ -98,7 +98,8 @@ def train_sae(
         raise InputError(f"val_embeddings: {val.shape[1]} columns, but embeddings has {train.shape[1]}")
     options = _checked("options", options or TrainSae(), TrainSae)
     with _engines(engines) as held:
-        return held.train_sae(_InMemory(train, val), options.sized(len(train)), lambda _: None).sae
+        load = partial(_load_shards, train, val)
+        return held.train_sae(load, options.sized(len(train)), lambda _: None).sae
 
 
 def activations(
@@ -255,19 +256,18 @@ def annotate(
     Raises:
         InputError: no text can be used, a hypothesis is no text, or either is no list.
     """
-    questions = tuple(sentences_of(hypotheses))
+    questions = sentences_of(hypotheses)
     given = arguments.column("texts", texts, arguments.TEXTS)
     usable = _usable(given)
     labelled = given[usable].tolist()
     cut = [truncate_words(text, max_words) for text in labelled]
     _warn("annotate", Cut.at_words(labelled, max_words), "labels are for their beginnings; see max_words")
-    starts = range(0, len(cut), TEXTS_PER_TASK)
-    tasks = [(start, cut[start : start + TEXTS_PER_TASK], questions) for start in starts]
     with _engines(engines) as held:
-        parts = dict(held.language_model(_checked("llm", llm, Llm)).map(_annotate, tasks))
+        pool = held.language_model(_checked("llm", llm, Llm))
+        parts = _in_parts(pool, partial(_annotate, questions), cut, TEXTS_TO_LABEL)
     p_yes = np.full((len(given), len(questions)), np.nan, dtype=np.float32)
     if parts:
-        p_yes[usable] = np.concatenate([parts[start] for start in sorted(parts)])
+        p_yes[usable] = np.concatenate(parts)
     names = index_of(hypotheses)
     return pd.DataFrame(p_yes, index=given.index, columns=range(len(questions)) if names is None else names)
 
@@ -284,8 +284,8 @@ def load_annotations(out: str) -> pd.DataFrame:
     Raises:
         InputError: there are no annotations.
     """
-    row_ids, p_yes, _ = annotating.read_annotations(find_annotations(out))
-    return pd.DataFrame(p_yes, index=pd.Index(row_ids, name="row_id"))
+    row_ids, p_yes = zip(*StoredLabels(find_annotations(out), UNPLACED).tables(), strict=True)
+    return pd.DataFrame(np.concatenate(p_yes), index=pd.Index(np.concatenate(row_ids), name="row_id"))
 
 
 def run(config: Config | dict[str, Any], out: str, *, until: str | None = None) -> runner.Run:
@@ -318,10 +318,9 @@ def _fired(activations: Any, rows_of_texts: Rows) -> sp.csr_matrix:
     if not sp.issparse(activations):
         table = arguments.vectors("activations", activations)
     fired = sp.csr_matrix(table)
+    row_of = np.repeat(np.arange(fired.shape[0]), np.diff(fired.indptr))
     bad = np.zeros(fired.shape[0], dtype=bool)
-    bad[
-        np.repeat(np.arange(len(bad)), np.diff(fired.indptr))[~(np.isfinite(fired.data) & (fired.data >= 0))]
-    ] = True
+    bad[row_of[~(np.isfinite(fired.data) & (fired.data >= 0))]] = True
     reason = "it holds NaN, infinite or negative values"
     arguments.refuse_rows("activations", bad, pd.RangeIndex(len(bad)) if index is None else index, reason)
     return fired[rows_of_texts.take("activations", np.arange(len(bad)), index)]
@@ -340,24 +339,21 @@ def _checked(name: str, value: Any, section: type[S]) -> S:
     return value
 
 
-@dataclass(frozen=True)
-class _InMemory:
-    """Training and validation rows that are there already."""
-
-    train: np.ndarray
-    val: np.ndarray
-
-    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
-        return Shard.of(self.train, rank, world), Shard.of(self.val, rank, world)
+def _load_shards(train: np.ndarray, val: np.ndarray, rank: int, world: int) -> tuple[Shard, Shard]:
+    return Shard.of(train, rank, world), Shard.of(val, rank, world)
 
 
-@contextmanager
-def _engines(given: Engines | None) -> Iterator[Engines]:
-    if given is not None:
-        yield given
-        return
-    with Session() as session:
-        yield session
+def _engines(given: Engines | None) -> AbstractContextManager[Engines]:
+    return Session() if given is None else nullcontext(given)
+
+
+def _in_parts(
+    pool: Pool[Any], work: Callable[[Any, Any], tuple[int, T]], texts: list[str], size: int
+) -> list[T]:
+    """Return what is made of `size` texts at a time; a task is a position and the texts from there on."""
+    tasks = [(start, texts[start : start + size]) for start in range(0, len(texts), size)]
+    parts = dict(pool.map(work, tasks))
+    return [parts[start] for start, _ in tasks]
 
 
 def _warn(what: str, cut: Cut, advice: str, stacklevel: int = 3) -> None:
@@ -375,9 +371,9 @@ def _embed(model: Embedder, task: tuple[int, list[str]]) -> tuple[int, Embedded]
 
 
 def _annotate(
-    model: LanguageModel, task: tuple[int, list[str], tuple[str | None, ...]]
+    questions: Sequence[str | None], model: LanguageModel, task: tuple[int, list[str]]
 ) -> tuple[int, np.ndarray]:
-    start, texts, questions = task
+    start, texts = task
     return start, annotating.score_named(model, texts, questions).p_yes
 
 

@@ -12,9 +12,9 @@ With more hypotheses or more texts the same OUT asks about the new pairs only. J
 the folder `answers`, and nothing else.
 """
 
+import io
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,19 +24,19 @@ from hypsae_ray.config import AnnotateJob, Config
 from hypsae_ray.data.files import find_files, remarks
 from hypsae_ray.errors import ConfigError, PartialResultError
 from hypsae_ray.labels.annotations import read_annotation_table
-from hypsae_ray.labels.plan import Job, Plan, describe, make_plan
+from hypsae_ray.labels.plan import Plan, make_plan
 from hypsae_ray.labels.read import ANNOTATIONS, LATEST, to_labels
-from hypsae_ray.pipeline import ANSWERS, Step
+from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.stages import fingerprints
-from hypsae_ray.stages.annotate import annotate, holdout_job
-from hypsae_ray.stages.texts import PREFIX, read_hypotheses, store_rows
+from hypsae_ray.stages.annotate import Say, annotate, to_job
+from hypsae_ray.stages.texts import read_hypotheses, store_rows
 from hypsae_ray.stages.workspace import Track
 from hypsae_ray.store.artifacts import Folder, Manifest, Outcome, content_hash
 from hypsae_ray.store.progress import read_heartbeat
 from hypsae_ray.store.schema import USABLE
 
-Say = Callable[[str], None]
 THRESHOLD = 0.5
+USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
 
 
 def run(
@@ -76,7 +76,7 @@ def run(
     _store_rows(config, rows, rows_hash, say)
     fingerprints.remember_commits(commits, folder)
     engines.check([config.llm])
-    job = _job(config, folder, rows, questions, target)
+    job = to_job(config, questions, rows, folder.sub(ANSWERS), target)
     started = time.monotonic()
     try:
         outcome = annotate(job, engines, track, say)
@@ -100,23 +100,9 @@ def _point_to(target: Folder, folder: Folder) -> None:
     folder.write_json(LATEST, {"annotations": target.name})
 
 
-def _job(config: AnnotateJob, folder: Folder, rows: Folder, questions: list[str | None], out: Folder) -> Job:
-    return Job(
-        rows=rows,
-        prefix=PREFIX,
-        questions=tuple(questions),
-        llm=config.llm,
-        label=config.label,
-        options=config.annotate,
-        labeller=fingerprints.labeller(config.llm, config.label),
-        answers=folder.sub(ANSWERS),
-        out=out,
-    )
-
-
 def _rows_folder(config: AnnotateJob, folder: Folder) -> tuple[Folder, str]:
     """Return the folder of the rows of this very data, and the hash that it is named by."""
-    digests = fingerprints.file_digests({"data": config.data}, folder)
+    digests = fingerprints.file_digests({"data": find_files(config.data)}, folder)
     named = {name: getattr(config, name) for name in ("text", "id", "encoding", "delimiter")}
     digest = content_hash("rows", named, digests)
     return folder.sub(f"rows-{digest[:8]}"), digest
@@ -168,7 +154,7 @@ def plan(config: AnnotateJob, questions: list[str | None]) -> str:
         folder = Folder.at(path)
         rows = folder.sub("rows")
         counted = store_rows(config, rows)
-        made = make_plan(_job(config, folder, rows, questions, folder))
+        made = make_plan(to_job(config, questions, rows, folder.sub(ANSWERS), folder))
         n_texts = sum(file.rows for file in made.files)
     return "\n".join([*_sizes(counted, n_texts, made), *_cost(made)])
 
@@ -226,22 +212,19 @@ def job_of(config: Config) -> AnnotateJob:
     )
 
 
-def foretell(step: Step, questions: Sequence[str | None]) -> str:
-    """Return in one line what the labelling of a run takes, as soon as its data are there.
+def questions_of(out: str, config: Config) -> list[str | None]:
+    """Return the sentences of the hypotheses of a run; before they are written, as many of usual length."""
+    folder = Folder.at(out)
+    if folder.has("hypotheses.csv"):
+        table = pd.read_csv(io.BytesIO(folder.read_bytes("hypotheses.csv")))
+        if len(table) == config.select.n:
+            return [sentence if isinstance(sentence, str) else None for sentence in table["interpretation"]]
+    return usual_questions(config)
 
-    Args:
-        step: its stage `annotate`.
-        questions: its hypotheses, or as many of usual length.
-    """
-    job = holdout_job(
-        step.config,
-        questions=questions,
-        labeller=step.stage.fingerprint(step.config)["labeller"],
-        rows=step.inputs["data"],
-        answers=step.answers,
-        out=step.folder,
-    )
-    return f"annotate will take: {describe(make_plan(job))}"
+
+def usual_questions(config: Config) -> list[str | None]:
+    """Return sentences of usual length, as many as a run will have."""
+    return [f"{USUAL_SENTENCE} {number}" for number in range(config.select.n)]
 
 
 def status(out: str) -> str:

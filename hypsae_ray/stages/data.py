@@ -51,20 +51,22 @@ def run(work: Workspace) -> Outcome:
         work.say(f"data: {remark}")
     truth = _TruthValues(options)
     own = OwnVectors.find(work.config, files) if work.config.embed.engine == "column" else None
-    checks = {
-        source: _check(source, _tracked(found, work), options, truth, own) for source, found in files.items()
-    }
+    checks = {}
+    for source, found in files.items():
+        tracked = work.track(found, len(found), "file") if len(found) > 1 else found
+        checks[source] = _check(source, tracked, options, truth, own)
     _refuse(checks, options)
+    bad = {source: check.bad for source, check in checks.items()}
+    every = Dataset(options, files, bad)
     if own is not None:
-        _check_vectors(own, checks, Dataset(options, files, _bad_rows(checks)), work)
+        _check_vectors(own, checks, every, work)
     task = _task(checks, options, work)
-    bad = _bad_rows(checks)
-    compared = compare(Dataset(options, files, bad))
+    compared = compare(every)
     _refuse_overlap(compared, options)
     _refuse_splits(compared, options)
     _tell_repeats(compared, work)
     known = compared.reasons if options.overlap == "drop" else {}
-    dataset = Dataset(options, files, bad).without("holdout", known)
+    dataset = every.without("holdout", known)
     written = _write(dataset, work.out, own)
     counts = {split: targets.rows for split, targets in compared.targets.items()}
     if options.chunk is not None:
@@ -88,10 +90,6 @@ class _Check:
 
     bad: dict[str, "pd.Series[str]"] = field(default_factory=dict)
     targets: TargetRange = field(default_factory=TargetRange)
-
-
-def _tracked(files: list[DataFile], work: Workspace) -> Iterable[DataFile]:
-    return work.track(files, len(files), "file") if len(files) > 1 else files
 
 
 def _check(
@@ -120,10 +118,6 @@ def _check(
     if own is not None:
         own.require_rows(source, n_rows, paths_of(options)[source])
     return check
-
-
-def _bad_rows(checks: Mapping[str, _Check]) -> dict[str, Reasons]:
-    return {source: check.bad for source, check in checks.items()}
 
 
 def _check_vectors(own: OwnVectors, checks: Mapping[str, _Check], dataset: Dataset, work: Workspace) -> None:
@@ -317,8 +311,7 @@ def _write_rejected(left_out: Iterable[tuple[str, Reasons]], work: Workspace) ->
     if not frames:
         return 0
     rejected = pd.concat(frames)
-    table = pa.Table.from_pandas(rejected, schema=schema.REJECTED, preserve_index=False)
-    work.out.write_table("rejected.parquet", table)
+    work.write("rejected.parquet", rejected, schema.REJECTED)
     work.say(f"data: {len(rejected)} rows left out in all, reasons in rejected.parquet")
     return len(rejected)
 

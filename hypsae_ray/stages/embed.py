@@ -50,7 +50,7 @@ class Task:
 
 def run(work: Workspace) -> Outcome:
     """Write embeddings of train and val, a file for each file of texts; facts: those of `embed_rows`."""
-    data = work.inputs["data"].folder
+    data = work.inputs["data"]
     names = [*data.names("train-", ".parquet"), *data.names("val-", ".parquet")]
     ids = {name: data.read_table(name, ["row_id", "text_id"]).to_pandas() for name in names}
     return Outcome(sum(map(len, ids.values())), facts=embed_rows(work, "embed", ids))
@@ -74,7 +74,7 @@ def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> 
     repeats = find_repeats([frame["text_id"].to_numpy() for frame in ids.values()])
     done, dtype = set(work.out.names(suffix=".parquet")), work.config.embed.advanced.store_dtype
     tasks = [
-        Task(work.inputs["data"].folder, name, frame["row_id"].to_numpy()[~later], work.out, dtype)
+        Task(work.inputs["data"], name, frame["row_id"].to_numpy()[~later], work.out, dtype)
         for (name, frame), later in zip(ids.items(), repeats, strict=True)
         if name not in done and not later.all()
     ]

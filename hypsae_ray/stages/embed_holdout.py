@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from hypsae_ray.stages.annotate import holdout_job
+from hypsae_ray.stages.annotate import to_job
 from hypsae_ray.stages.embed import embed_rows
 from hypsae_ray.stages.train_sae import load, write_activations
 from hypsae_ray.stages.workspace import Workspace
@@ -17,14 +17,13 @@ from hypsae_ray.store.artifacts import Outcome
 def run(work: Workspace) -> Outcome:
     """Write embeddings and activations, each by file of texts; facts: those of `embed_rows`, dim."""
     facts = embed_rows(work, "embed_holdout", dict(_annotated(work)))
-    sae, names = load(work.inputs["train_sae"].folder), work.out.names("holdout-", ".parquet")
+    sae, names = load(work.inputs["train_sae"]), work.out.names("holdout-", ".parquet")
     total = sum(write_activations(sae, work.out, name, work.out) for name in names)
     return Outcome(total, facts={**facts, "dim": sae.dim})
 
 
 def _annotated(work: Workspace) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield row_id and text_id of the rows that stage `annotate` labels, by file."""
-    rows = work.inputs["data"].folder
-    job = holdout_job(work.config, questions=(), labeller={}, rows=rows, answers=work.answers, out=work.out)
+    job = to_job(work.config, (), work.inputs["data"], work.answers, work.out)
     for name, table in job.tables(["row_id", "text_id"]):
         yield name, table.to_pandas()

@@ -37,24 +37,22 @@ REPEATS = "repeated text"
 def run(work: Workspace) -> Outcome:
     """Write one row of statistics per hypothesis, and tables of details; facts: metrics and notes."""
     options, data = work.config.evaluate, work.inputs["data"]
-    hypotheses = work.inputs["score_fidelity"].folder.read_table("hypotheses.parquet").to_pandas()
-    labels = StoredLabels(work.inputs["annotate"].folder, hypotheses["threshold"].to_numpy())
-    rows = _holdout(data.folder, labels.row_ids(), work.config)
+    hypotheses = work.inputs["score_fidelity"].read_table("hypotheses.parquet").to_pandas()
+    labels = StoredLabels(work.inputs["annotate"], hypotheses["threshold"].to_numpy())
+    rows = _holdout(data, labels.row_ids(), work.config)
     notes = [] if (chunk := work.config.data.chunk) is None else [chunk_note(labels, chunk)]
     sample = make_sample(labels, rows, work.config)
     sources = _sources(work, rows, labels.row_ids(), hypotheses["neuron_idx"].to_numpy())
     pa.default_memory_pool().release_unused()  # Arrow keeps what it read: 100 MB at a million rows
     try:
-        result = note_mask(
-            evaluate(replace(sample, **sources), data.facts["task"], options), labels.unasked()
-        )
+        result = evaluate(replace(sample, **sources), work.facts("data")["task"], options)
     except ValueError as error:
         raise StageError(f"evaluate: {error}") from None
+    result = note_mask(result, labels.unasked())
     table = hypotheses[FROM_HYPOTHESES].rename(columns={"interpretation": "hypothesis"})
     table = table.merge(result.table, on="hypothesis_id", validate="one_to_one")
-    work.out.write_table("evaluation.parquet", pa.Table.from_pandas(table, preserve_index=False))
-    for name, details in result.details.items():
-        work.out.write_table(f"{name}.parquet", pa.Table.from_pandas(details, preserve_index=False))
+    for name, one in {"evaluation": table, **result.details}.items():
+        work.write(f"{name}.parquet", one)
     notes += [*result.notes, *repeat_notes(rows["text_id"])]
     return Outcome(len(table), facts={"metrics": dict(result.metrics), "notes": notes})
 
@@ -85,9 +83,8 @@ def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
 def _to_documents(chunks: pd.DataFrame) -> pd.DataFrame:
     documents = documents_of(chunks.index.to_numpy())
     starts = starts_of(documents)
-    text_ids = np.add.reduceat(
-        chunks["text_id"].to_numpy(), starts
-    )  # the same for documents of the same chunks
+    # The sum is the same for documents of the same chunks.
+    text_ids = np.add.reduceat(chunks["text_id"].to_numpy(), starts)
     return chunks.iloc[starts].assign(text_id=text_ids).set_index(documents[starts]).rename_axis("row_id")
 
 
@@ -158,7 +155,7 @@ def _sources(
         labelled: ids of the annotated rows, which are chunks of those tested if the config splits texts.
         neurons: of the hypotheses.
     """
-    out, n_neurons = work.inputs["embed_holdout"].folder, work.inputs["train_sae"].facts["n_neurons"]
+    out, n_neurons = work.inputs["embed_holdout"], work.facts("train_sae")["n_neurons"]
     row_ids, fired = read_activations(out, "holdout", n_neurons)
     fired = in_order(fired, np.searchsorted(row_ids, labelled))
     vectors = _read_vectors(out, labelled)
@@ -166,7 +163,7 @@ def _sources(
         starts = starts_of(documents_of(labelled))
         fired = combine_activations(fired, starts, chunk.labels)
         vectors = _vectors_of_documents(vectors, np.append(starts, len(labelled)))
-    selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
+    selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
     selected = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"].to_numpy()
     active = fired[: len(vectors)]
     features = {"embedding": vectors, "neurons": active, "selected neurons": active[:, selected]}
@@ -174,7 +171,7 @@ def _sources(
     return {
         "features": features,
         "activations": sp.csc_matrix(fired[:, neurons]),
-        "groupings": groupings(rows, work.inputs["data"].folder, grouped=grouped),
+        "groupings": groupings(rows, work.inputs["data"], grouped=grouped),
     }
 
 

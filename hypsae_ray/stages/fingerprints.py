@@ -136,19 +136,15 @@ def input_digests(config: Config, out: Folder) -> dict[str, str]:
     files = {split: find_files(path) for split, path in paths.items() if path}
     own = config.embed.files.paths if config.embed.files else {}
     files |= {f"{split}/vectors": find_vector_files(path) for split, path in own.items()}
-    return _digests(files, out)
+    return file_digests(files, out)
 
 
-def file_digests(paths: Mapping[str, str], out: Folder) -> dict[str, str]:
+def file_digests(files: Mapping[str, Sequence[DataFile]], out: Folder) -> dict[str, str]:
     """Return the hash of every file of some datasets; those that have not changed are not read again.
 
     Raises:
-        InputError: a file is missing or cannot be read.
+        InputError: a file cannot be read.
     """
-    return _digests({name: find_files(path) for name, path in paths.items()}, out)
-
-
-def _digests(files: Mapping[str, Sequence[DataFile]], out: Folder) -> dict[str, str]:
     known = out.read_json("inputs.json") if out.has("inputs.json") else {}
     digests = {}
     for split, found in files.items():

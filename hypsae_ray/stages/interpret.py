@@ -9,18 +9,16 @@ that a run that is stopped asks only for the rest.
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from hypsae_ray.config import Interpret
 from hypsae_ray.data.words import Cut, truncate_words
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
+from hypsae_ray.labels.work import count_statuses
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Sampling
 from hypsae_ray.neurons.corpus import Corpus
@@ -57,7 +55,7 @@ class Ask:
 class Candidate:
     """A sentence, or a status that tells why there is none, after so many tries."""
 
-    sentence: str | None
+    interpretation: str | None
     status: Status
     tries: int = 0
 
@@ -65,26 +63,29 @@ class Candidate:
 def run(work: Workspace) -> Outcome:
     """Write candidates with the rows each was written from; facts: how many of each status, texts shown."""
     options = work.config.naming
-    selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
+    selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
     neurons = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"]
     asks = plan(read_corpus(work), neurons.tolist(), options)
     texts = read_texts_by_id(work, {i for ask in asks for i in (*ask.positives, *ask.negatives)})
-    llm = work.config.interpreter
-    pool = RetryingPool(work.engines.language_model(llm), work.say, _describe, llm.replicas.max)
-    kept = KeepingPool(pool, work.out, dump_answers, load_answers)
-    candidates, usage = write_candidates(kept, asks, texts, options, work.track)
-    table = pa.Table.from_pandas(candidates, schema=schema.CANDIDATES, preserve_index=False)
-    work.out.write_table("candidates.parquet", table)
+    candidates, usage = write_candidates(open_namer(work), asks, texts, options, work.track)
+    work.write("candidates.parquet", candidates, schema.CANDIDATES)
     shown = [len(ask.positives) + len(ask.negatives) for ask in asks if ask.possible]
     if unusable := int(candidates["status"].isin(ASKED_AGAIN).sum()):
         work.say(f"interpret: {unusable} of {len(candidates)} candidates are no finding after {TRIES} tries")
     facts = {
-        "statuses": count_statuses(candidates["status"]),
+        "statuses": count_statuses(candidates["status"].to_numpy()),
         "asked_again": int((candidates["tries"] - 1).clip(lower=0).sum()),
         "texts_shown": float(np.median(shown)) if shown else None,
         "cut": Cut.at_words(texts.values(), options.max_words).facts(),
     }
     return Outcome(len(candidates), usage, facts=facts)
+
+
+def open_namer(work: Workspace) -> Pool[LanguageModel]:
+    """Open the model that names neurons; what it answers is kept in the folder of the stage."""
+    llm = work.config.interpreter
+    pool = RetryingPool(work.engines.language_model(llm), work.say, _describe, llm.replicas.max)
+    return KeepingPool(pool, work.out, dump_answers, load_answers)
 
 
 def plan(corpus: Corpus, neurons: Sequence[int], options: Interpret) -> list[Ask]:
@@ -126,7 +127,7 @@ def write_candidates(
             found[k] = Candidate(*read_answer(answer, options.instructions), attempt + 1)
             usage += answer.usage
         left = [k for k in left if found[k].status in ASKED_AGAIN]
-    rows = [_row(ask, candidate) for ask, candidate in zip(asks, found, strict=True)]
+    rows = [vars(ask) | vars(candidate) for ask, candidate in zip(asks, found, strict=True)]
     return pd.DataFrame(rows, columns=schema.CANDIDATES.names), usage
 
 
@@ -196,21 +197,3 @@ def read_answer(answer: Answer, instructions: str = "") -> tuple[str | None, Sta
     if name is None or (cut and answer.text.rstrip().endswith(name)):
         return None, Status.TRUNCATED if cut else Status.UNPARSABLE
     return (name, Status.OK) if says_something(name, instructions) else (None, Status.NO_FINDING)
-
-
-def _row(ask: Ask, candidate: Candidate) -> dict[str, Any]:
-    return {
-        "neuron_idx": ask.neuron_idx,
-        "candidate": ask.candidate,
-        "interpretation": candidate.sentence,
-        "status": int(candidate.status),
-        "tries": candidate.tries,
-        "positives": list(ask.positives),
-        "negatives": list(ask.negatives),
-    }
-
-
-def count_statuses(statuses: Iterable[int]) -> dict[str, int]:
-    """Return the number of each status in a column, by lower-case name."""
-    counts = Counter(Status(code) for code in statuses)
-    return {status.name.lower(): counts[status] for status in sorted(counts)}

@@ -19,7 +19,7 @@ from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.fidelity import best_candidate
-from hypsae_ray.stages import interpret
+from hypsae_ray.stages import fingerprints, interpret
 from hypsae_ray.stages.trials import (
     Scored,
     describe,
@@ -92,25 +92,22 @@ class Tried:
 
     def uninformative(self) -> list[int]:
         """Return the neurons all of whose sentences are true of nearly every text."""
-        seen: dict[int, set[int]] = {}
-        for neuron, status in self.candidates[["neuron_idx", "status"]].to_numpy(np.int64).tolist():
-            seen.setdefault(neuron, set()).add(status)
-        return [n for n, of in seen.items() if Status.TRUE_OF_ALL in of and Status.OK not in of]
+        statuses = self.candidates.groupby("neuron_idx", sort=False)["status"].agg(set)
+        uninformative = [Status.TRUE_OF_ALL in of and Status.OK not in of for of in statuses]
+        return statuses.index[uninformative].tolist()
 
 
 def run(work: Workspace) -> Outcome:
     """Write the fidelity of every candidate, and one hypothesis per selected neuron, named or not."""
-    candidates = work.inputs["interpret"].folder.read_table("candidates.parquet").to_pandas()
+    candidates = work.inputs["interpret"].read_table("candidates.parquet").to_pandas()
     tried = score_until_informative(candidates, _setting(work))
     work.out.write_table("fidelity.parquet", to_table(tried.scored))
-    all_candidates = pa.Table.from_pandas(tried.candidates, schema=schema.CANDIDATES, preserve_index=False)
-    work.out.write_table("candidates.parquet", all_candidates)
-    shape = work.inputs["train_sae"].facts
-    selection = work.inputs["select"].folder.read_table("selection.parquet").to_pandas()
+    work.write("candidates.parquet", tried.candidates, schema.CANDIDATES)
+    shape = work.facts("train_sae")
+    selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
     chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
     hypotheses = choose(chosen, tried.candidates, tried.scored, work.config.label.unplaced)
-    table = pa.Table.from_pandas(hypotheses, schema=schema.HYPOTHESES, preserve_index=False)
-    work.out.write_table("hypotheses.parquet", table)
+    work.write("hypotheses.parquet", hypotheses, schema.HYPOTHESES)
     unnamed = int(hypotheses["interpretation"].isna().sum())
     if tried.true_of_all:
         again = f"; {tried.asked_again} neurons had no other, and were asked about again"
@@ -132,23 +129,19 @@ def run(work: Workspace) -> Outcome:
 
 def _setting(work: Workspace) -> Setting:
     config, engines = work.config, work.engines
-    labels = work.answers.sub(f"fidelity-{content_hash('labels', work.decides['labeller'], {})[:8]}")
+    decides = fingerprints.labeller(config.llm, config.label)
+    labels = work.answers.sub(f"fidelity-{content_hash('labels', decides, {})[:8]}")
 
     def labeller() -> Pool[LanguageModel]:
         llm = config.llm
         pool = RetryingPool(engines.language_model(llm), work.say, describe, llm.replicas.max)
         return KeepingPool(pool, labels, dump_annotations, load_annotations)
 
-    def namer() -> Pool[LanguageModel]:
-        llm = config.interpreter
-        pool = RetryingPool(engines.language_model(llm), work.say, replicas=llm.replicas.max)
-        return KeepingPool(pool, work.out, interpret.dump_answers, interpret.load_answers)
-
     return Setting(
         corpus=read_corpus(work),
         read=partial(read_texts_by_id, work),
         labeller=labeller,
-        namer=namer,
+        namer=partial(interpret.open_namer, work),
         options=config.score_fidelity,
         label=config.label,
         naming=config.naming,

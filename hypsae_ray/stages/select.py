@@ -19,10 +19,10 @@ from hypsae_ray.store.stage_tables import read_activations, read_column
 
 def run(work: Workspace) -> Outcome:
     """Write one row per neuron, ranked or not; facts: neurons selected, dead, constant."""
-    data, sae = work.inputs["data"], work.inputs["train_sae"]
-    row_ids, fired = read_activations(sae.folder, "train", sae.facts["n_neurons"])
-    target = read_column(data.folder, "train", "target").loc[row_ids].to_numpy()
-    options, task = work.config.select, selection_task(data.facts["task"])
+    n_neurons = work.facts("train_sae")["n_neurons"]
+    row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
+    target = read_column(work.inputs["data"], "train", "target").loc[row_ids].to_numpy()
+    options, task = work.config.select, selection_task(work.facts("data")["task"])
     prevalence = fired.getnnz(axis=0) / len(target)
     if (chunk := work.config.data.chunk) is not None:  # each document counts once, as in the tests
         starts = starts_of(documents_of(row_ids))

@@ -79,15 +79,14 @@ def _to_rows(frame: pd.DataFrame, first: int, job: AnnotateJob, path: str) -> pd
 
 
 def _ids(column: "pd.Series[Any]", path: str) -> np.ndarray:
-    found = names(column)
-    _require(found, f"{path}: column {column.name!r}: row")
-    return found.values
+    return _values(names(column), f"{path}: column {column.name!r}: row")
 
 
-def _require(found: Typed, where: str) -> None:
-    """Raise InputError for the first value that is there but cannot be used."""
+def _values(found: Typed, where: str) -> np.ndarray:
+    """Return values, None where one is missing; refuse one that is there but cannot be used."""
     for row, reason in found.reasons[found.bad].head(1).items():
         raise InputError(f"{where} {row}: {reason}")
+    return found.values
 
 
 def read_hypotheses(path: str) -> list[str | None]:
@@ -103,20 +102,21 @@ def read_hypotheses(path: str) -> list[str | None]:
 
 
 def _sentences(file: DataFile) -> Iterator[str | None]:
-    there = columns_in(file)
-    column = next((name for name in SENTENCE_COLUMNS if name in there), None)
-    if column is None:
-        raise InputError(
-            f"{file.path}: no column 'interpretation' or 'hypothesis'; it has {', '.join(sorted(there))}"
-        )
+    column = _sentence_column(sorted(columns_in(file)), file.path)
     for frame in read_frames(file, [column]):
         yield from _sentences_in(frame[column], f"{file.path}: column {column!r}: row")
 
 
+def _sentence_column(there: Sequence[Any], where: str) -> str:
+    for name in SENTENCE_COLUMNS:
+        if name in there:
+            return name
+    names = ", ".join(map(str, there))
+    raise InputError(f"{where}: no column 'interpretation' or 'hypothesis'; it has {names}")
+
+
 def _sentences_in(column: "pd.Series[Any]", where: str) -> list[str | None]:
-    found = texts(column)
-    _require(found, where)
-    return [None if text is None else stripped(text) for text in found.values]
+    return [None if text is None else stripped(text) for text in _values(texts(column), where)]
 
 
 def sentences_of(hypotheses: Sequence[str | None] | pd.DataFrame) -> list[str | None]:
@@ -127,10 +127,6 @@ def sentences_of(hypotheses: Sequence[str | None] | pd.DataFrame) -> list[str | 
     """
     sentences: Any = hypotheses
     if isinstance(hypotheses, pd.DataFrame):
-        column = next((name for name in SENTENCE_COLUMNS if name in hypotheses), None)
-        if column is None:
-            there = ", ".join(map(str, hypotheses.columns))
-            raise InputError(f"hypotheses: no column 'interpretation' or 'hypothesis'; it has {there}")
-        sentences = hypotheses[column]
+        sentences = hypotheses[_sentence_column(hypotheses.columns.tolist(), "hypotheses")]
     given = arguments.column("hypotheses", sentences, arguments.SENTENCES)
     return _sentences_in(given.reset_index(drop=True), "hypotheses: position")

@@ -14,11 +14,10 @@ from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
 
-if (
-    TYPE_CHECKING
-):  # torch is loaded where a function needs it, so that a run with nothing to do starts quickly
+# torch is loaded where a function needs it, so that a run with nothing to do starts quickly
+if TYPE_CHECKING:
     from hypsae_ray.sae.model import SparseAutoencoder
-    from hypsae_ray.sae.training import Epoch, OnEpoch, Shard
+    from hypsae_ray.sae.training import Shard
 
 WEIGHTS, SHAPE = "sae.safetensors", "sae.json"
 
@@ -45,11 +44,12 @@ class LoadEmbeddings:
 
 def run(work: Workspace) -> Outcome:
     """Write weights, training history and sparse activations; facts: dim, sizes, epochs, losses, dead."""
-    embeddings = work.inputs["embed"].folder
+    embeddings = work.inputs["embed"]
     n_texts = sum(embeddings.count_rows(name) for name in embeddings.names("train-", ".parquet"))
     options = work.config.train_sae.sized(n_texts)
     snapshots = work.out.sub("snapshots")
-    trained = work.engines.train_sae(LoadEmbeddings(embeddings), options, _report(work), snapshots)
+    epochs = work.track(itertools.count(), work.config.train_sae.max_epochs, "epoch")
+    trained = work.engines.train_sae(LoadEmbeddings(embeddings), options, lambda _: next(epochs), snapshots)
     snapshots.delete()
     save(trained.sae, work.out)
     work.out.write_json("history.json", [dataclasses.asdict(epoch) for epoch in trained.history])
@@ -106,14 +106,3 @@ def write_activations(sae: "SparseAutoencoder", embeddings: Folder, name: str, o
     fired = saes.activations(sae, to_vectors(table))
     out.write_table(f"activations-{name}", to_table(table["row_id"].to_numpy(), fired))
     return len(table)
-
-
-def _report(work: Workspace) -> "OnEpoch":
-    """Return a callback that moves a progress bar by one epoch at a time."""
-    epochs = work.config.train_sae.max_epochs
-    bar = work.track(itertools.count(), epochs, "epoch")
-
-    def on_epoch(_: "Epoch") -> None:
-        next(bar)
-
-    return on_epoch

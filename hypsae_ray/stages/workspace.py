@@ -2,24 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
 
 from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import Config
 from hypsae_ray.neurons.corpus import Corpus
-from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.artifacts import Folder, Manifest
 from hypsae_ray.store.stage_tables import read_activations, read_column, read_texts
 
-T = TypeVar("T")
 Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
-
-
-@dataclass(frozen=True)
-class Input:
-    """A finished stage: its folder, and the facts of its manifest."""
-
-    folder: Folder
-    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,8 +22,7 @@ class Workspace:
 
     Attributes:
         config: the whole config; a stage reads its own sections.
-        inputs: the finished stages before it, by name.
-        decides: what of the config decides its content.
+        inputs: the folders of the stages before it, by name.
         out: where its tables go.
         answers: where the answers of language models are kept, for all stages and configs of a run folder.
         engines: models and SAE training.
@@ -38,24 +31,33 @@ class Workspace:
     """
 
     config: Config
-    inputs: Mapping[str, Input]
-    decides: Mapping[str, Any]
+    inputs: Mapping[str, Folder]
     out: Folder
     answers: Folder
     engines: Engines
     track: Track
     say: Callable[[str], None]
 
+    def facts(self, stage: str) -> Mapping[str, Any]:
+        """Return the facts of a stage before this one."""
+        manifest = Manifest.load(self.inputs[stage])
+        assert manifest is not None, f"{stage} is an input, so it is finished"
+        return manifest.outcome.facts
+
+    def write(self, name: str, frame: pd.DataFrame, schema: pa.Schema | None = None) -> None:
+        """Write a table of pandas as one Parquet file; its index is not written."""
+        self.out.write_table(name, pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
+
 
 def read_corpus(work: Workspace) -> Corpus:
     """Read the training texts' ids and activations of a run."""
-    sae = work.inputs["train_sae"]
-    row_ids, fired = read_activations(sae.folder, "train", sae.facts["n_neurons"])
-    text_ids = read_column(work.inputs["data"].folder, "train", "text_id")
+    n_neurons = work.facts("train_sae")["n_neurons"]
+    row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
+    text_ids = read_column(work.inputs["data"], "train", "text_id")
     return Corpus.of(row_ids, text_ids.loc[row_ids], fired)
 
 
 def read_texts_by_id(work: Workspace, row_ids: Iterable[int]) -> dict[int, str]:
     """Return the training texts of some rows."""
-    texts = read_texts(work.inputs["data"].folder, "train", row_ids)
+    texts = read_texts(work.inputs["data"], "train", row_ids)
     return dict(zip(texts.index.tolist(), texts, strict=True))

@@ -18,7 +18,7 @@ from hypsae_ray.models.pool import LocalPool
 from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, Embedded
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.stages import embed, interpret, trials
-from hypsae_ray.stages.workspace import Input, Workspace
+from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.usage import Usage
@@ -115,7 +115,7 @@ def workspace(tmp_path: Path, model: Counter, config: Config) -> Workspace:
         )
         data.write_bytes(f"train-{part}.parquet", table.to_parquet())
     out = Folder.at(tmp_path / "out")
-    return Workspace(config, {"data": Input(data, {})}, {}, out, out, engines, untracked, lambda _: None)  # type: ignore
+    return Workspace(config, {"data": data}, out, out, engines, untracked, lambda _: None)  # type: ignore
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.sae.model import SparseAutoencoder
 from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae, trials
 from hypsae_ray.stages.evaluate import repeat_notes
-from hypsae_ray.stages.workspace import Input, Workspace
+from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.stage_tables import read_activations
@@ -360,8 +360,7 @@ def write_texts(data: Folder, shards: dict[str, list[str]]) -> None:
 def embedding_work(model: Lengths, out: Folder, inputs: dict[str, Folder], **sections: dict) -> Workspace:
     engines: Any = OneEmbedder(model)
     config = parse({"data": {"train": "a", "holdout": "b", "target": "y"}, **sections}, "c")
-    given = {name: Input(folder, {}) for name, folder in inputs.items()}
-    return Workspace(config, given, {}, out, out, engines, untracked, print)
+    return Workspace(config, inputs, out, out, engines, untracked, print)
 
 
 def lengths_of(tables: Iterable[pa.Table]) -> dict[int, float]:
