@@ -40,6 +40,7 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score, roc_curve
 
+import hypsae_ray
 from hypsae_ray.config import UNPLACED, Llm, Replicas
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.demo import grammar
@@ -47,7 +48,6 @@ from hypsae_ray.demo.recovery import RECOVERED_F1, f1_table
 from hypsae_ray.labels.read import to_labels
 from hypsae_ray.models.load import load_language_model
 from hypsae_ray.neurons.thresholds import place_threshold
-from hypsae_ray.stages.annotate import read_annotations
 from hypsae_ray.stats.prediction.measures import percentile_interval
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_column
@@ -149,16 +149,16 @@ def of_run(place: str, truth: str) -> dict[str, Any]:
         if one["chain"] == "main"
     }
     cuts = stages["score_fidelity"].read_table("hypotheses.parquet")["threshold"].to_numpy()
-    row_ids, p_yes, _ = read_annotations(stages["annotate"])
+    annotations = hypsae_ray.load_annotations(stages["annotate"].path)
     planted = Folder.at(truth)
     names = planted.read_table("concepts.parquet")["concept"].to_pylist()
     known = planted.read_table("truth.parquet").to_pandas().set_index("id")[names]
-    ids = read_column(stages["data"], "holdout", "source_id").loc[row_ids]
+    ids = read_column(stages["data"], "holdout", "source_id").loc[annotations.index]
     best = {
-        name: f1_table(known.loc[ids].to_numpy(), to_labels(p_yes, cut)).max(axis=1)
+        name: f1_table(known.loc[ids].to_numpy(), to_labels(annotations.to_numpy(), cut)).max(axis=1)
         for name, cut in (("half", UNPLACED), ("auto", cuts))
     }
-    return {"run": place, "texts": len(row_ids), "thresholds": cuts.round(3).tolist()} | {
+    return {"run": place, "texts": len(annotations), "thresholds": cuts.round(3).tolist()} | {
         name: {
             "recovered": int((f1 >= RECOVERED_F1).sum()),
             "mean": round(float(f1.mean()), 3),

@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-import numpy as np
-
 from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import AnnotateJob, Config, Label
 from hypsae_ray.errors import PartialResultError, StageError
-from hypsae_ray.labels.annotations import read_annotation_table
 from hypsae_ray.labels.assembly import write_annotations
 from hypsae_ray.labels.plan import Job, Plan, describe, first_rows, make_plan
 from hypsae_ray.labels.work import FAILURES_IN_A_ROW, LabelShards, Tally
@@ -230,12 +227,3 @@ def score_named(
     for name in ANNOTATION_ARRAYS:
         getattr(annotations, name)[:, asked] = getattr(found, name)
     return replace(annotations, usage=found.usage, words=found.words, reason=found.reason)
-
-
-def read_annotations(folder: Folder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return row ids (n,), P(yes) (n, H) with NaN where there is no label, and status (n, H)."""
-    tables = [read_annotation_table(folder, name) for name in folder.names("annotations-", ".parquet")]
-    status = np.concatenate([found.status for _, found in tables])
-    p_yes = np.concatenate([found.p_yes for _, found in tables])
-    row_ids = np.concatenate([ids for ids, _ in tables])
-    return row_ids, np.where(np.isin(status, USABLE), p_yes, np.nan), status

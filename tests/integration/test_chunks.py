@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+import hypsae_ray
 from hypsae_ray.commands import runner
 from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
-from hypsae_ray.stages.annotate import read_annotations
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_column
 
@@ -92,9 +92,10 @@ def test_nothing_is_found_where_only_the_beginning_is_read(documents: Path, tmp_
 
 
 def test_errors_are_those_of_documents(documents: Path, chunked: runner.Run):
-    row_ids, p_yes, _ = read_annotations(folder_of(chunked, "annotate"))
-    labels = pd.DataFrame(p_yes >= 0.5).groupby(row_ids // PLACES_OF_CHUNKS).max().astype(float)
-    blocks = pd.Series(row_ids // PLACES_OF_CHUNKS).value_counts()
+    p_yes = hypsae_ray.load_annotations(folder_of(chunked, "annotate").path)
+    documents_of = p_yes.index.to_numpy() // PLACES_OF_CHUNKS
+    labels = (p_yes >= 0.5).groupby(documents_of).max().astype(float)
+    blocks = pd.Series(documents_of).value_counts()
     assert len(labels) == chunked.chains["main"].metrics["n"] == 40
     assert (blocks == BLOCKS).all()  # each drawn document is labelled whole
     source = read_column(folder_of(chunked, "data"), "holdout", "source_id")

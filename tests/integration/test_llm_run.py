@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hypsae_ray
 from hypsae_ray import config, pipeline
 from hypsae_ray.commands import runner
 from hypsae_ray.config import loading
-from hypsae_ray.stages.annotate import read_annotations
 from hypsae_ray.store.artifacts import Folder
 
 pytestmark = [pytest.mark.llm, pytest.mark.cluster]
@@ -51,9 +51,9 @@ def test_every_pair_of_text_and_hypothesis_is_answered(run: runner.Run):
     assert usage.generated == 8 * len(sentences) > 0  # one token for each answer, equal sentences asked once
     labelled = facts["answers"].get("ok", 0) + facts["answers"].get("cut", 0)
     assert 0 < usage.cached < usage.prompt
-    row_ids, p_yes, _ = read_annotations(annotate.step.folder)
-    assert len(row_ids) == 8 and (np.diff(row_ids) > 0).all()  # drawn at random, in order
-    assert ((p_yes >= 0) & (p_yes <= 1)).sum() == labelled
+    p_yes = hypsae_ray.load_annotations(annotate.step.folder.path)
+    assert len(p_yes) == 8 and (np.diff(p_yes.index) > 0).all()  # drawn at random, in order
+    assert ((p_yes >= 0) & (p_yes <= 1)).to_numpy().sum() == labelled
 
 
 def test_the_baseline_stands_beside_the_llm(run: runner.Run):

@@ -19,7 +19,6 @@ from hypsae_ray.commands import runner
 from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
 from hypsae_ray.report import results
-from hypsae_ray.stages.annotate import read_annotations
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_activations
@@ -71,7 +70,7 @@ def test_the_annotated_holdout_is_embedded(demo_run: Path, demo_folder: Path, de
     folder = stage_folder(demo_run, "embed_holdout")
     table = folder.read_tables("holdout-").sort_by("row_id")
     row_ids, fired = read_activations(folder, "holdout", 32)
-    labelled, _, _ = read_annotations(stage_folder(demo_run, "annotate"))
+    labelled = hr.load_annotations(stage_folder(demo_run, "annotate").path).index
     assert table["row_id"].to_pylist() == row_ids.tolist() == sorted(labelled) == list(range(200))
     direct = hr.embed(holdout["text"].tolist(), demo_config.embed)
     np.testing.assert_allclose(to_vectors(table), direct, atol=1e-6)
@@ -88,7 +87,7 @@ def test_of_the_holdout_only_what_is_annotated_is_embedded(
     (fewer,) = (r.step.folder for r in again.records if r.step.stage.name == "embed_holdout")
     (labelled,) = (r.step.folder for r in again.records if r.step.stage.name == "annotate")
     row_ids, fired = read_activations(fewer, "holdout", 32)
-    assert row_ids.tolist() == sorted(read_annotations(labelled)[0])
+    assert row_ids.tolist() == sorted(hr.load_annotations(labelled.path).index)
     assert len(row_ids) == 170
     assert 199 in row_ids or 198 in row_ids  # drawn, not the first ones
     _, all_fired = read_activations(stage_folder(demo_run, "embed_holdout"), "holdout", 32)
@@ -214,7 +213,7 @@ def test_an_interrupted_annotation_goes_on_with_the_missing_shards(
     finished: runner.Run, demo_config: config.Config
 ):
     (annotate,) = [r.step.folder for r in finished.records if r.step.stage.name == "annotate"]
-    before = read_annotations(annotate)
+    before = {name: annotate.read_bytes(name) for name in annotate.names("annotations-")}
     folder = Path(annotate.path)
     shards = sorted(Path(finished.out.path, "answers").glob("*/shard-*"))
     assert len(shards) == 4  # 200 texts in shards of 64
@@ -224,8 +223,7 @@ def test_an_interrupted_annotation_goes_on_with_the_missing_shards(
     again = runner.run(demo_config, finished.out.path)
     assert computed(again) == ["annotate"]
     assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept
-    for old, new in zip(before, read_annotations(annotate), strict=True):
-        np.testing.assert_array_equal(old, new)
+    assert {name: annotate.read_bytes(name) for name in annotate.names("annotations-")} == before
 
 
 def test_the_same_seed_gives_the_same_result_elsewhere(finished: runner.Run, demo_config, tmp_path: Path):
