@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import IO, TextIO
 
 import pyarrow.fs as pafs
 
@@ -51,14 +51,12 @@ def _is_local(out: Folder) -> bool:
     return isinstance(out.filesystem, pafs.LocalFileSystem)
 
 
-def _open(out: Folder) -> BinaryIO:
+def _open(out: Folder) -> IO[bytes]:
     if _is_local(out):
         with suppress(OSError):
             Path(out.path).mkdir(parents=True, exist_ok=True)
             return (Path(out.path) / LOG).open("ab")
-    number, path = tempfile.mkstemp(prefix="hypsae-", suffix=f"-{LOG}")
-    os.close(number)
-    return Path(path).open("ab")
+    return tempfile.NamedTemporaryFile("ab", prefix="hypsae-", suffix=f"-{LOG}", delete=False)
 
 
 def _tidy(log: Path, made: list[Path]) -> None:
@@ -83,7 +81,7 @@ def _kept(stream: TextIO) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _diverted(log: BinaryIO) -> Iterator[None]:
+def _diverted(log: IO[bytes]) -> Iterator[None]:
     """Send file descriptors 1 and 2 into a file."""
     with ExitStack() as stack:
         for number in (1, 2):

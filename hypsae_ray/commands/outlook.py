@@ -24,13 +24,7 @@ BY_LLM = ("interpret", "score_fidelity", "annotate")
 
 
 def outlook(steps: Sequence[Step], config: Config, out: Folder) -> list[str]:
-    """Return lines about what a run is going to do, before anything is computed; none if all is done.
-
-    Args:
-        steps: all of the run, in order.
-        config: the run.
-        out: its folder.
-    """
+    """Return lines about what a run is going to do, before anything is computed; none if all is done."""
     done = {step.folder.path for step in steps if (found := finished(step)) and found.is_final}
     to_come = [step for step in steps if step.folder.path not in done]
     if not to_come:

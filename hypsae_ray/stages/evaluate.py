@@ -31,7 +31,6 @@ FROM_HYPOTHESES = [
     "f1_ci_low",
     "f1_ci_high",
 ]
-REPEATS = "repeated text"
 
 
 def run(work: Workspace) -> Outcome:
@@ -125,19 +124,11 @@ def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sam
     )
 
 
-def groupings(rows: pd.DataFrame, data: Folder, *, grouped: bool) -> dict[str, Ints]:
-    """Return groups that rows might belong to, by name: none where one was named.
-
-    Args:
-        rows: text_id, indexed by row_id.
-        data: folder of stage `data`, with possible_groups.parquet where it found any.
-        grouped: whether a group was named.
-    """
-    if grouped:
-        return {}
+def _groupings(rows: pd.DataFrame, data: Folder) -> dict[str, Ints]:
+    """Return groups that rows, indexed by row_id, might belong to, by name; for where none was named."""
     found: dict[str, Ints] = {}
     if rows["text_id"].duplicated().any():
-        found[REPEATS] = codes_of(rows["text_id"])
+        found["repeated text"] = codes_of(rows["text_id"])
     if data.has("possible_groups.parquet"):
         table = data.read_table("possible_groups.parquet").to_pandas().set_index("row_id").loc[rows.index]
         found |= {str(name): codes_of(table[name]) for name in table.columns}
@@ -149,11 +140,7 @@ def _sources(
 ) -> dict[str, Any]:
     """Return `features` of as many rows as fit memory, `activations` and `groupings` of a `Sample`.
 
-    Args:
-        work: inputs and config.
-        rows: that are tested.
-        labelled: ids of the annotated rows, which are chunks of those tested if the config splits texts.
-        neurons: of the hypotheses.
+    `labelled` are ids of the annotated rows, which are chunks of the tested ones if the config splits texts.
     """
     out, n_neurons = work.inputs["embed_holdout"], work.facts("train_sae")["n_neurons"]
     row_ids, fired = read_activations(out, "holdout", n_neurons)
@@ -171,16 +158,14 @@ def _sources(
     return {
         "features": features,
         "activations": sp.csc_matrix(fired[:, neurons]),
-        "groupings": groupings(rows, work.inputs["data"], grouped=grouped),
+        "groupings": {} if grouped else _groupings(rows, work.inputs["data"]),
     }
 
 
 def _vectors_of_documents(vectors: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return the mean vectors (m, d) of the first documents, those of which every chunk was read.
 
-    Args:
-        vectors: of the first chunks.
-        ends: (D + 1,) where each document begins, and where the last one ends.
+    `ends` (D + 1,) are where each document begins, and where the last one ends.
     """
     whole = int((ends[1:] <= len(vectors)).sum())
     return mean_vectors(vectors[: ends[whole]], ends[:whole])

@@ -80,11 +80,7 @@ def _asking(llm: Llm) -> dict[str, Any]:
 
 
 def pinned(config: S, commits: MutableMapping[str, str]) -> S:
-    """Return a config in which the revision of each hub model is a commit.
-
-    Args:
-        config: of a run, or of a labelling job.
-        commits: those that the run folder knows (`known_commits`); new ones are entered.
+    """Return a config in which the revision of each hub model is a commit; new ones are added to `commits`.
 
     Raises:
         ModelError: neither the hub nor its cache on this machine has a commit.

@@ -106,14 +106,7 @@ def write_candidates(
     options: Interpret,
     track: Track,
 ) -> tuple[pd.DataFrame, Usage]:
-    """Have a model write every candidate.
-
-    Args:
-        pool: where the model is.
-        asks: what `plan` returned.
-        texts: text by row id.
-        options: wording, cutting and sampling.
-        track: progress.
+    """Have a model write every candidate, from texts by row id.
 
     Returns:
         The candidates table, in the order of `asks`, and the tokens used. Candidates of a task that failed

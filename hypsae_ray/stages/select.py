@@ -29,19 +29,16 @@ def run(work: Workspace) -> Outcome:
         fired, target = combine_activations(fired, starts, chunk.labels), target[starts]
     chosen = replace(select(fired, target, options, task), prevalence=prevalence)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
+    useless = f"{dead} are dead and {constant} constant"
     if not len(chosen.neurons):
         raise StageError(
-            f"select: none of {len(chosen.scores)} neurons can be selected by {options.method}: "
-            f"{dead} are dead and {constant} constant, "
+            f"select: none of {len(chosen.scores)} neurons can be selected by {options.method}: {useless}, "
             f"and the target takes {len(np.unique(target))} values in {len(target)} rows"
         )
     correlation = target_correlation(fired, target, task)
     work.out.write_table("selection.parquet", to_table(chosen, correlation))
     if dead or constant or len(chosen.neurons) < options.n:
-        work.say(
-            f"select: {len(chosen.neurons)} of {options.n} neurons selected; "
-            f"{dead} are dead and {constant} constant"
-        )
+        work.say(f"select: {len(chosen.neurons)} of {options.n} neurons selected; {useless}")
     facts = {"selected": len(chosen.neurons), "dead": dead, "constant": constant}
     return Outcome(len(chosen.neurons), facts=facts)
 
@@ -57,12 +54,7 @@ def target_correlation(fired: sp.csr_matrix, target: np.ndarray, task: Task) -> 
 
 
 def to_table(chosen: Selection, correlation: np.ndarray) -> pa.Table:
-    """Return the selection table: all M neurons, those selected with their rank.
-
-    Args:
-        chosen: what was selected, by whatever method.
-        correlation: (M,) Pearson correlation of each neuron with the target.
-    """
+    """Return the selection table: all M neurons, those selected with their rank; `correlation` is (M,)."""
     frame = pd.DataFrame({"neuron_idx": np.arange(len(chosen.scores)), "score": chosen.scores})
     frame["target_correlation"] = correlation
     frame["prevalence"] = chosen.prevalence

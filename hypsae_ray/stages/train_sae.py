@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,26 +22,6 @@ if TYPE_CHECKING:
 WEIGHTS, SHAPE = "sae.safetensors", "sae.json"
 
 
-@dataclass(frozen=True)
-class LoadEmbeddings:
-    """Reads the stored embeddings file by file, and keeps one worker's rows in memory."""
-
-    embeddings: Folder
-
-    def __call__(self, rank: int, world: int) -> "tuple[Shard, Shard]":
-        """Return worker `rank`'s training rows and validation rows: each `world`-th row of all files."""
-        return self._split("train", rank, world), self._split("val", rank, world)
-
-    def _split(self, split: str, rank: int, world: int) -> "Shard":
-        from hypsae_ray.sae.training import Shard
-
-        own, total = [], 0
-        for table in self.embeddings.tables(f"{split}-"):
-            own.append(to_vectors(table)[(rank - total) % world :: world].copy())  # a view keeps all rows
-            total += len(table)
-        return Shard(np.concatenate(own) if own else np.zeros((0, 1), np.float32), total)
-
-
 def run(work: Workspace) -> Outcome:
     """Write weights, training history and sparse activations; facts: dim, sizes, epochs, losses, dead."""
     embeddings = work.inputs["embed"]
@@ -49,7 +29,8 @@ def run(work: Workspace) -> Outcome:
     options = work.config.train_sae.sized(n_texts)
     snapshots = work.out.sub("snapshots")
     epochs = work.track(itertools.count(), work.config.train_sae.max_epochs, "epoch")
-    trained = work.engines.train_sae(LoadEmbeddings(embeddings), options, lambda _: next(epochs), snapshots)
+    load = partial(_load_shards, embeddings)
+    trained = work.engines.train_sae(load, options, lambda _: next(epochs), snapshots)
     snapshots.delete()
     save(trained.sae, work.out)
     work.out.write_json("history.json", [dataclasses.asdict(epoch) for epoch in trained.history])
@@ -65,6 +46,21 @@ def run(work: Workspace) -> Outcome:
         "dead_neurons": trained.history[-1].dead,
     }
     return Outcome(total, facts=facts)
+
+
+def _load_shards(embeddings: Folder, rank: int, world: int) -> "tuple[Shard, Shard]":
+    """Return worker `rank`'s training rows and validation rows: each `world`-th row of all files."""
+    return _load_shard(embeddings, "train-", rank, world), _load_shard(embeddings, "val-", rank, world)
+
+
+def _load_shard(embeddings: Folder, prefix: str, rank: int, world: int) -> "Shard":
+    from hypsae_ray.sae.training import Shard
+
+    own, total = [], 0
+    for table in embeddings.tables(prefix):
+        own.append(to_vectors(table)[(rank - total) % world :: world].copy())  # a view keeps all rows
+        total += len(table)
+    return Shard(np.concatenate(own) if own else np.zeros((0, 1), np.float32), total)
 
 
 def save(sae: "SparseAutoencoder", folder: Folder) -> None:
