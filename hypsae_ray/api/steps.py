@@ -400,9 +400,7 @@ def _name(
             read=lambda _: by_id,
             labeller=lambda: pool,
             namer=lambda: pool,
-            options=given.score_fidelity,
-            label=given.label,
-            naming=interpret,
+            options=given.model_copy(update={"interpret": interpret}),
             track=_untracked,
         )
         tried = scoring.score_until_informative(candidates, setting)

@@ -46,14 +46,7 @@ def run(
     say: Say,
     track: Track = lambda items, *_: iter(items),
 ) -> Manifest:
-    """Annotate, and return the manifest of the annotations.
-
-    Args:
-        config: hypotheses, texts, and how they are labelled.
-        out: its folder.
-        engines: where the model is.
-        say: is given lines for people.
-        track: shows how far it is.
+    """Annotate into the folder `out`, and return the manifest of the annotations.
 
     Raises:
         UsageError: the input cannot be used; nothing is written.
@@ -81,13 +74,11 @@ def run(
     try:
         outcome = annotate(job, engines, track, say)
     except PartialResultError:
-        _write_summary(target, questions)
-        _point_to(target, folder)
+        _publish(target, questions, folder)
         raise
-    _write_summary(target, questions)
+    _publish(target, questions, folder)
     manifest = Manifest("annotate", digest, time.monotonic() - started, outcome)
     manifest.save(target)
-    _point_to(target, folder)
     return manifest
 
 
@@ -118,8 +109,8 @@ def _store_rows(config: AnnotateJob, rows: Folder, digest: str, say: Say) -> Non
         Manifest("rows", digest, time.monotonic() - started, outcome).save(rows)
 
 
-def _write_summary(target: Folder, questions: list[str | None]) -> None:
-    """Write hypotheses.csv: of each hypothesis how many labels it has, and the share of yes among them."""
+def _publish(target: Folder, questions: list[str | None], folder: Folder) -> None:
+    """Write how many labels each hypothesis has, and the share of yes among them; then point to the job."""
     labels, yes = np.zeros(len(questions), np.int64), np.zeros(len(questions))
     n_rows = 0
     for name in target.names(ANNOTATIONS, ".parquet"):
@@ -132,6 +123,7 @@ def _write_summary(target: Folder, questions: list[str | None]) -> None:
     table["without_label"] = n_rows - labels
     table["feature_prevalence"] = yes / np.where(labels > 0, labels, np.nan)
     target.write_bytes("hypotheses.csv", table.to_csv(index=False).encode())
+    _point_to(target, folder)
 
 
 def summary(manifest: Manifest) -> str:

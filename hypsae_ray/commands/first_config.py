@@ -61,14 +61,7 @@ def _look(files: list[DataFile], known: list[str]) -> tuple[pd.DataFrame, int]:
 
 
 def compose(path: str, found: Guess, n_rows: int, whole: bool) -> str:
-    """Return the text of a config.
-
-    Args:
-        path: of the data.
-        found: its columns.
-        n_rows: its rows.
-        whole: whether all rows were looked at.
-    """
+    """Return the text of a config for data with such columns; `whole`: all rows were looked at."""
     of_holdout, val_fraction = HOLDOUT_FRACTION, Data.model_fields["val_fraction"].default
     usable = n_rows - found.bad_rows
     chunk = Chunk() if found.words > LONG_WORDS else None

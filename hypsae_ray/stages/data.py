@@ -7,7 +7,6 @@ of each training text and, where the data have an id column, the ids.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -142,8 +141,7 @@ class _TruthValues:
         parts = {"target": options.target, "weight": options.weight}
         parts |= {f"covariate_{name}": name for name in options.covariates}
         self._columns = {part: name for part, name in parts.items() if name is not None}
-        self._truth: dict[str, str] = {}
-        self._other: dict[str, str] = {}
+        self._first: dict[tuple[str, str], str] = {}  # by column and kind of value
 
     def see(self, path: str, frame: pd.DataFrame, values: pd.DataFrame) -> None:
         """Take in some rows of a file: as they stand there, and what they mean.
@@ -153,19 +151,17 @@ class _TruthValues:
         """
         for part, name in self._columns.items():
             binary = values[part].isin((0, 1))
-            other = ~binary & values[part].notna()
-            self._note(self._other, path, frame[name][other])
-            if name not in self._truth:
-                self._note(self._truth, path, frame[name][binary & frame[name].map(says_truth)])
-            if name in self._truth and name in self._other:
+            of_kind = {"other": frame[name][~binary & values[part].notna()]}
+            if (name, "truth") not in self._first:
+                of_kind["truth"] = frame[name][binary & frame[name].map(says_truth)]
+            for kind, found in of_kind.items():
+                for row, value in found.head(1).items():
+                    self._first.setdefault((name, kind), f"{shown(value)} in {path}, row {row}")
+            truth, other = (self._first.get((name, kind)) for kind in ("truth", "other"))
+            if truth and other:
                 raise InputError(
-                    f"column {name!r} holds both truth values and other numbers: {self._truth[name]}; "
-                    f"{self._other[name]}"
+                    f"column {name!r} holds both truth values and other numbers: {truth}; {other}"
                 )
-
-    def _note(self, noted: dict[str, str], path: str, values: "pd.Series[Any]") -> None:
-        for row, value in values.head(1).items():
-            noted.setdefault(str(values.name), f"{shown(value)} in {path}, row {row}")
 
 
 def _refuse(checks: Mapping[str, _Check], options: Data) -> None:

@@ -7,6 +7,7 @@ is stored by request, in `part-<file>-<row>`, until all is done: a run that is s
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -87,14 +88,12 @@ def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> 
     versions = sorted(set().union(*(_versions(work.out, name) for name in work.out.names(suffix=".parquet"))))
     if len(versions) > 1:
         work.say(f"these embeddings are of {len(versions)} versions: {'; '.join(versions)}")
-    cut = _count_cut(work.out)
+    tables = (table for split in SPLITS for table in work.out.tables(split, ["cut_at"]))
+    cut = count_cut(np.concatenate([table["cut_at"].to_numpy() for table in tables]))
     if cut.texts:
         work.say(f"{stage}: {cut}; {CUT_ADVICE}")
-    return {
-        "repeats": int(sum(later.sum() for later in repeats)),
-        "made_with": versions,
-        "cut": cut.facts(),
-    }
+    n_repeats = int(sum(later.sum() for later in repeats))
+    return {"repeats": n_repeats, "made_with": versions, "cut": cut.facts()}
 
 
 def _embed(work: Workspace, tasks: list[Task]) -> Iterator[int]:
@@ -103,10 +102,8 @@ def _embed(work: Workspace, tasks: list[Task]) -> Iterator[int]:
         return map(copy_shard, tasks)
     if options.endpoint is not None:
         work.say(f"{describe_texts(tasks)} are sent to model {options.model!r} of a server")
-    pool = RetryingPool(
-        work.engines.embedder(options), work.say, lambda task: task.name, options.replicas.max
-    )
-    return pool.map(embed_shard, tasks)
+    pool = work.engines.embedder(options)
+    return RetryingPool(pool, work.say, attrgetter("name"), options.replicas.max).map(embed_shard, tasks)
 
 
 def _versions(out: Folder, name: str) -> set[str]:
@@ -117,11 +114,6 @@ def _versions(out: Folder, name: str) -> set[str]:
 def count_cut(cut_at: np.ndarray) -> Cut:
     """Return how many texts were cut, by the tokens (n,) that were read of each one; see `Embedded`."""
     return Cut(int((cut_at > 0).sum()), len(cut_at), int(cut_at.max(initial=0)), "tokens")
-
-
-def _count_cut(folder: Folder) -> Cut:
-    tables = (table for split in SPLITS for table in folder.tables(split, ["cut_at"]))
-    return count_cut(np.concatenate([table["cut_at"].to_numpy() for table in tables]))
 
 
 def find_repeats(text_ids: list[np.ndarray]) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hypsae_ray.config import UNPLACED, AdvancedInterpret, Interpret, Label, ScoreFidelity
+from hypsae_ray.config import UNPLACED, AdvancedInterpret, NamingOptions
 from hypsae_ray.data.words import Cut
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
@@ -47,7 +47,7 @@ class Setting:
         corpus: the training texts.
         read: returns their texts by row id.
         labeller, namer: open the model that labels, or names; the one that was open before may be closed.
-        options, label, naming: sections of the config.
+        options: how candidates are written and scored.
         track: progress.
     """
 
@@ -55,9 +55,7 @@ class Setting:
     read: Callable[[Iterable[int]], Mapping[int, str]]
     labeller: Callable[[], Pool[LanguageModel]]
     namer: Callable[[], Pool[LanguageModel]]
-    options: ScoreFidelity
-    label: Label
-    naming: Interpret
+    options: NamingOptions
     track: Track
 
 
@@ -142,9 +140,9 @@ def _setting(work: Workspace) -> Setting:
         read=partial(read_texts_by_id, work),
         labeller=labeller,
         namer=partial(interpret.open_namer, work),
-        options=config.score_fidelity,
-        label=config.label,
-        naming=config.naming,
+        options=NamingOptions(
+            interpret=config.naming, score_fidelity=config.score_fidelity, label=config.label
+        ),
         track=work.track,
     )
 
@@ -161,11 +159,10 @@ def score_until_informative(candidates: pd.DataFrame, setting: Setting) -> Tried
 
 
 def _score(candidates: pd.DataFrame, setting: Setting) -> Tried:
-    trials = plan(setting.corpus, candidates, setting.options)
+    options, label = setting.options.score_fidelity, setting.options.label
+    trials = plan(setting.corpus, candidates, options)
     texts = setting.read({i for trial in trials for i in trial.rows})
-    scored, usage = score_candidates(
-        setting.labeller(), trials, texts, setting.options, setting.label, setting.track
-    )
+    scored, usage = score_candidates(setting.labeller(), trials, texts, options, label, setting.track)
     failed = {(one.neuron_idx, one.candidate) for one in scored if one.true_of_all}
     pairs = zip(candidates["neuron_idx"], candidates["candidate"], strict=True)
     is_failed = np.array([pair in failed for pair in pairs], dtype=bool)
@@ -175,7 +172,8 @@ def _score(candidates: pd.DataFrame, setting: Setting) -> Tried:
 
 def _write_again(neurons: Sequence[int], turn: int, setting: Setting) -> tuple[pd.DataFrame, Usage]:
     """Return new candidates of some neurons, numbered after the others, and the tokens they took."""
-    options = setting.naming.model_copy(update={"advanced": OTHER_TEXTS, "seed": setting.naming.seed + turn})
+    first = setting.options.interpret
+    options = first.model_copy(update={"advanced": OTHER_TEXTS, "seed": first.seed + turn})
     asks = [
         replace(ask, candidate=ask.candidate + turn * options.n_candidates)
         for ask in interpret.plan(setting.corpus, neurons, options)
@@ -211,13 +209,7 @@ def choose(
     """Return one hypothesis per row of `selection`: the sentence that won, with its `reporting` measures.
 
     A neuron none of whose sentences could be scored keeps the first usable one; a neuron with no usable
-    sentence keeps none, and a status that says why.
-
-    Args:
-        selection: neuron_idx, source_sae, selection_method, selection_score, target_correlation, prevalence.
-        candidates: the candidates table.
-        scored: what `score_candidates` returned.
-        unplaced: the threshold of a hypothesis that none could be placed for.
+    sentence keeps none, and a status that says why. `unplaced` is the threshold where none could be placed.
     """
     best = [_best(candidates[candidates["neuron_idx"] == n], scored) for n in selection["neuron_idx"]]
     hypotheses = pd.concat([selection.reset_index(drop=True), pd.DataFrame(best)], axis=1)

@@ -8,8 +8,7 @@ the threshold of p_yes: each half is measured at that of the other half, and lab
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial, reduce
-from operator import add
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -120,13 +119,12 @@ def score_candidates(
         for trial in trials
         if trial.rows
     ]
-    scored, usages = [], [Usage()]
-    for neuron, annotations in track(
-        pool.map(partial(annotate_trial, label=label), tasks, _pending) if tasks else (), len(tasks), "neuron"
-    ):
+    done = pool.map(partial(annotate_trial, label=label), tasks, _pending) if tasks else ()
+    scored, usage = [], Usage()
+    for neuron, annotations in track(done, len(tasks), "neuron"):
         scored += score_trial(by_neuron[neuron], annotations.p_yes, options, label)
-        usages.append(annotations.usage)
-    return sorted(scored, key=lambda one: (one.neuron_idx, one.candidate)), reduce(add, usages)
+        usage += annotations.usage
+    return sorted(scored, key=lambda one: (one.neuron_idx, one.candidate)), usage
 
 
 def dump_annotations(done: tuple[int, Annotations]) -> bytes | None:
@@ -188,12 +186,8 @@ def _thresholds(
 ) -> tuple[float, float, np.ndarray]:
     """Return a candidate's threshold by all texts, by the first half, and for each text by the other half.
 
-    Args:
-        trial: the texts.
-        p_yes: (n,) of the candidate.
-        parts: masks (n,) of all labelled texts and of their halves; the same three where they are too few to
-            be halved, and to place a threshold.
-        label: auto, or the threshold of all.
+    `parts` are masks (n,) of all labelled texts and of their halves; the same three where they are too few to
+    be halved, and to place a threshold.
     """
     labelled, first, _ = parts
     if label.threshold != "auto" or first is labelled:

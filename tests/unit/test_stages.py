@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from scipy.stats import binom
 
-from hypsae_ray.config import Interpret, Label, ScoreFidelity
+from hypsae_ray.config import Interpret, Label, NamingOptions, ScoreFidelity
 from hypsae_ray.config.loading import parse
 from hypsae_ray.data.rows import text_ids
 from hypsae_ray.labels.read import to_labels
@@ -234,9 +234,8 @@ def tried(model: Evasive, label: Label) -> tuple[score_fidelity.Tried, pd.DataFr
     pool = LocalPool(model)
     asks = interpret.plan(CORPUS, [2, 0], OPTIONS)
     first, _ = interpret.write_candidates(pool, asks, TEXTS, OPTIONS, untracked)
-    setting = score_fidelity.Setting(
-        CORPUS, lambda _: TEXTS, lambda: pool, lambda: pool, ScoreFidelity(), label, OPTIONS, untracked
-    )
+    options = NamingOptions(interpret=OPTIONS, label=label)
+    setting = score_fidelity.Setting(CORPUS, lambda _: TEXTS, lambda: pool, lambda: pool, options, untracked)
     found = score_fidelity.score_until_informative(first, setting)
     table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [2, 0]}), found.candidates, found.scored)
     return found, table
