@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic
 
 from hypsae_ray.errors import HypsaeError, StageError, TransientError
@@ -21,29 +22,6 @@ class Failure:
 
     task: Any
     reason: str
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """Work whose unexpected errors are results."""
-
-    work: Callable[[Any, Any], Any]
-
-    def __call__(self, model: Any, task: Any) -> Any:
-        """Return the result of the work, or its failure.
-
-        Raises:
-            HypsaeError: another try would fail as well.
-        """
-        try:
-            return self.work(model, task)
-        except TransientError as error:
-            return Failure(task, str(error))
-        except HypsaeError:
-            raise
-        except Exception as error:
-            _log.exception("a task fails")
-            return Failure(task, f"{type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +55,7 @@ class RetryingPool(Generic[Model]):
         failed: list[Failure] = []
         for attempt in range(1, TRIES + 1):
             failed, in_a_row = [], 0
-            for result in self.pool.map(Attempt(work), left, Failure) if left else ():
+            for result in self.pool.map(partial(_or_failure, work), left, Failure) if left else ():
                 if isinstance(result, Failure):
                     failed.append(result)
                     in_a_row += 1
@@ -128,27 +106,31 @@ class KeepingPool(Generic[Model]):
         on_lost: Callable[[Task, str], Result] | None = None,
     ) -> Iterator[Result]:
         """Yield work(model, task) for every task, stored results first."""
-        named = {_name(task): task for task in tasks}
+        named = {f"task-{hashlib.sha256(repr(task).encode()).hexdigest()[:16]}": task for task in tasks}
         there = named.keys() & set(self.folder.names("task-"))
         yield from (self.load(self.folder.read_bytes(name)) for name in sorted(there))
         left = [(name, task) for name, task in named.items() if name not in there]
         lost = None if on_lost is None else lambda pair, reason: (pair[0], on_lost(pair[1], reason))
-        for name, result in self.pool.map(_Named(work), left, lost) if left else ():
+        for name, result in self.pool.map(partial(_with_name, work), left, lost) if left else ():
             if (content := self.dump(result)) is not None:
                 self.folder.write_bytes(name, content)
             yield result
 
 
-@dataclass(frozen=True)
-class _Named:
-    """Work on pairs of a name and a task; it returns the name and the result."""
+def _or_failure(work: Callable[[Any, Any], Any], model: Any, task: Any) -> Any:
+    """Return the result of work on a task, or its failure; an error that another try would meet is raised."""
+    try:
+        return work(model, task)
+    except TransientError as error:
+        return Failure(task, str(error))
+    except HypsaeError:
+        raise
+    except Exception as error:
+        _log.exception("a task fails")
+        return Failure(task, f"{type(error).__name__}: {error}")
 
-    work: Callable[[Any, Any], Any]
 
-    def __call__(self, model: Any, task: tuple[str, Any]) -> tuple[str, Any]:
-        name, own = task
-        return name, self.work(model, own)
-
-
-def _name(task: Any) -> str:
-    return f"task-{hashlib.sha256(repr(task).encode()).hexdigest()[:16]}"
+def _with_name(work: Callable[[Any, Any], Any], model: Any, named: tuple[str, Any]) -> tuple[str, Any]:
+    """Return the name of a task, and the result of work on it."""
+    name, task = named
+    return name, work(model, task)
