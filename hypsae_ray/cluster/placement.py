@@ -15,7 +15,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from hypsae_ray.config import Embed, Llm, Replicas, TrainSae
+from hypsae_ray.config import Llm, Replicas, TrainSae
 from hypsae_ray.models.protocols import Options
 
 ACCELERATOR = (
@@ -103,11 +103,6 @@ def bundle_of(cpus: float, gpus: float, accelerator: str | None) -> dict[str, fl
     """Return resources on one node by Ray's names, without those that are 0."""
     kind = {f"{ACCELERATOR}{accelerator}": 0.001} if accelerator else {}
     return {name: amount for name, amount in {"CPU": cpus, "GPU": gpus, **kind}.items() if amount}
-
-
-def section_of(options: Options) -> str:
-    """Return the name of the section of the config that options stand in."""
-    return {Embed: "embed", TrainSae: "train_sae", Llm: "llm"}[type(options)]
 
 
 def describe_nodes() -> str:

@@ -94,7 +94,7 @@ class RayPool(Generic[Model]):
             return []
         actor, call, value = ended
         if isinstance(value, RayError):
-            return self._bury(actor, str(value), attempts)
+            return self._replace(actor, str(value), attempts)
         if isinstance(call, Attempt):
             return self._finish(actor, call, value, attempts)
         if call == NODE:
@@ -115,7 +115,7 @@ class RayPool(Generic[Model]):
         result, error = value
         if isinstance(error, EngineDiedError):
             attempt.reason = str(error)
-            return self._bury(actor, str(error), attempts)
+            return self._replace(actor, str(error), attempts)
         if error is not None:
             raise error
         actor.held.remove(attempt)
@@ -123,7 +123,7 @@ class RayPool(Generic[Model]):
         attempts.finish()
         return [result]
 
-    def _bury(self, actor: Actor, reason: str, attempts: Attempts) -> list[Any]:
+    def _replace(self, actor: Actor, reason: str, attempts: Attempts) -> list[Any]:
         """Forget a replica that died; return the results of tasks that are given up with it."""
         _log.warning("a replica is gone, and another takes over: %s", reason)
         self._end(actor)

@@ -22,9 +22,9 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import hypsae_ray
-from hypsae_ray.cluster.placement import Reservation, describe_nodes, reservation_of, section_of
+from hypsae_ray.cluster.placement import Reservation, describe_nodes, reservation_of
 from hypsae_ray.cluster.ray_private import draining_nodes
-from hypsae_ray.config import TrainSae
+from hypsae_ray.config import Embed, Llm, TrainSae
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.models.locate import lacking_model
 from hypsae_ray.models.protocols import Options
@@ -32,6 +32,7 @@ from hypsae_ray.store.artifacts import Folder
 
 ANSWER_S = 180  # a node that was just launched unpacks its environment first
 CONNECT_S = 10
+SECTIONS = {Embed: "embed", TrainSae: "train_sae", Llm: "llm"}
 Asked = tuple[Options, Reservation]
 
 
@@ -47,7 +48,7 @@ def check(sections: Sequence[Options], folder: Folder | None, only_here: bool = 
         ConfigError: names what each node lacks, or a section whose reservation is impossible.
     """
     asked = [(options, reservation_of(options)) for options in sections]
-    never = [(section_of(options), _never(reservation, only_here)) for options, reservation in asked]
+    never = [(SECTIONS[type(options)], _never(reservation, only_here)) for options, reservation in asked]
     reasons = [f"{section}: {reason}" for section, reason in never if reason]
     if reasons := reasons + _ask_nodes(asked, folder):
         lines = [f"  {reason}" for reason in dict.fromkeys(reasons)]

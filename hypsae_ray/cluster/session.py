@@ -80,11 +80,10 @@ class Session:
         self.release()
         if options.replicas.max == 0:
             return train(*load(0, 1), options, on_epoch=lambda progress: on_epoch(progress.epoch))
-        from hypsae_ray.cluster.trainer import Storage, train_distributed
+        from hypsae_ray.cluster.trainer import train_distributed
 
         self.check([options])
-        storage = Storage(snapshots.path, snapshots.filesystem) if snapshots else None
-        return train_distributed(load, options, on_epoch, storage, self._say)
+        return train_distributed(load, options, on_epoch, snapshots, self._say)
 
     def publish(self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, float]]) -> None:
         """Show what a labelling job has done in Ray's metrics, while a pool in Ray is open."""

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
 import ray
 import ray.train
 import ray.train.torch
@@ -29,7 +28,8 @@ from hypsae_ray.config import TrainSae
 from hypsae_ray.errors import StageError
 from hypsae_ray.sae import model as saes
 from hypsae_ray.sae.collective import Collective
-from hypsae_ray.sae.training import Epoch, LoadShards, Progress, Trained, train
+from hypsae_ray.sae.training import Epoch, LoadShards, OnEpoch, Progress, Trained, train
+from hypsae_ray.store.artifacts import Folder
 
 # Ray Train chooses between two versions of its classes when it is imported, which its types do not tell.
 _train: Any = ray.train
@@ -39,38 +39,24 @@ _STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
-class Storage:
-    """Where snapshots go while training runs, and how often.
-
-    Attributes:
-        path: folder that all nodes can write; null: a temporary one of this machine, enough for one node.
-        filesystem: the file system that `path` is on, if `path` does not name it ("s3://...").
-        every_s: seconds that must lie between two snapshots at the least.
-        max_failures: restarts of the worker group before training gives up.
-    """
-
-    path: str | None = None
-    filesystem: pafs.FileSystem | None = None
-    every_s: float = 30.0
-    max_failures: int = 3
-
-
-@dataclass(frozen=True)
 class _Job:
     """What every worker is sent."""
 
     load: LoadShards
     options: TrainSae
     every_s: float
-    epochs: Queue | None
+    epochs: Queue
 
 
 def train_distributed(
     load: LoadShards,
     options: TrainSae,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    storage: Storage | None = None,
+    on_epoch: OnEpoch = lambda _: None,
+    snapshots: Folder | None = None,
     say: Callable[[str], None] = lambda _: None,
+    *,
+    every_s: float = 30.0,
+    max_failures: int = 3,
 ) -> Trained:
     """Train an SAE with Ray Train on `options.replicas.max` workers; Ray must be running.
 
@@ -78,20 +64,21 @@ def train_distributed(
         load: called as load(rank, world) in each worker, for its training and validation rows.
         options: as for `sae.training.train`; at least one worker.
         on_epoch: called in this process for each epoch that ends, epochs repeated after a restart included.
-        storage: where snapshots go.
+        snapshots: folder of them that all nodes can write; None: a temporary one, enough for one node.
         say: is given a line if no worker has begun after a while.
+        every_s: seconds that must lie between two snapshots at the least.
+        max_failures: restarts of the worker group before training gives up.
 
     Raises:
-        StageError: workers failed more often than `storage.max_failures`, or at a cause that stays.
+        StageError: workers failed more often than `max_failures`, or at a cause that stays.
     """
-    storage = storage or Storage()
     with tempfile.TemporaryDirectory() as scratch, _listen(options, on_epoch, say) as epochs:
         trainer = _train.torch.TorchTrainer(
             _work,
-            train_loop_config={"job": _Job(load, options, storage.every_s, epochs)},
+            train_loop_config={"job": _Job(load, options, every_s, epochs)},
             torch_config=ray.train.torch.TorchConfig(backend=_backend(options)),
             scaling_config=_scaling(options),
-            run_config=_run_config(storage, scratch),
+            run_config=_run_config(snapshots or Folder.at(scratch), max_failures),
         )
         try:
             result = trainer.fit()
@@ -117,11 +104,11 @@ def _scaling(options: TrainSae) -> Any:
     )
 
 
-def _run_config(storage: Storage, scratch: str) -> Any:
+def _run_config(snapshots: Folder, max_failures: int) -> Any:
     return _train.RunConfig(
-        storage_path=storage.path or scratch,
-        storage_filesystem=storage.filesystem,
-        failure_config=_train.FailureConfig(max_failures=storage.max_failures),
+        storage_path=snapshots.path,
+        storage_filesystem=snapshots.filesystem,
+        failure_config=_train.FailureConfig(max_failures=max_failures),
         checkpoint_config=_train.CheckpointConfig(num_to_keep=1),
     )
 
@@ -130,7 +117,7 @@ def _work(config: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[dict[str,
     """Train in one worker; rank 0 returns what `Trained` is rebuilt from."""
     job: _Job = config["job"]
     group = Collective.of_group(ray.train.torch.get_device())
-    if group.rank == 0 and job.epochs is not None:
+    if group.rank == 0:
         job.epochs.put("begun")
     shard, val = job.load(group.rank, group.world)
     report = _Reporter(job, group)
@@ -159,7 +146,7 @@ class _Reporter:
         self._saved = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        if self._group.rank == 0 and self._job.epochs is not None:
+        if self._group.rank == 0:
             self._job.epochs.put(progress.epoch)
         is_draining = ray.train.get_preemption_info() is not None
         if (self._is_due() or is_draining) and progress.improved:
@@ -184,13 +171,8 @@ class _Reporter:
 
 
 @contextmanager
-def _listen(
-    options: TrainSae, on_epoch: Callable[[Epoch], None] | None, say: Callable[[str], None]
-) -> Iterator[Queue | None]:
+def _listen(options: TrainSae, on_epoch: OnEpoch, say: Callable[[str], None]) -> Iterator[Queue]:
     """Give a queue whose epochs reach `on_epoch` in this process as they come."""
-    if on_epoch is None:
-        yield None
-        return
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # it is not to die with another node
     queue = Queue(actor_options={"num_cpus": 0, "label_selector": here})
     waits = f"no worker has begun yet: training reserves {reservation_of(options)}; the nodes have "
@@ -205,7 +187,7 @@ def _listen(
         queue.shutdown()
 
 
-def _forward(queue: Queue, on_epoch: Callable[[Epoch], None], warn: Callable[[], None]) -> None:
+def _forward(queue: Queue, on_epoch: OnEpoch, warn: Callable[[], None]) -> None:
     """Hand epochs on until the queue ends; warn if nothing comes at first."""
     try:
         item = queue.get(timeout=WARN_S)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hypsae_ray.cluster.trainer import Storage, train_distributed
+from hypsae_ray.cluster.trainer import train_distributed
 from hypsae_ray.config import AdvancedSae, Replicas, TrainSae
 from hypsae_ray.errors import StageError
 from hypsae_ray.sae.training import Epoch, Shard, train
+from hypsae_ray.store.artifacts import Folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
 
@@ -68,7 +69,7 @@ def test_two_workers_take_the_steps_of_one(batch_topk: bool, tmp_path: Path) -> 
     options = OPTIONS.model_copy(update={"advanced": ADVANCED.model_copy(update={"batch_topk": batch_topk})})
     one, seen = train(*Load()(0, 1), options), list[Epoch]()
     # Some epochs are followed by a snapshot and others are not: both workers must mean the same ones.
-    two = train_distributed(Load(), options, seen.append, Storage(str(tmp_path), every_s=0.05))
+    two = train_distributed(Load(), options, seen.append, Folder.at(tmp_path), every_s=0.05)
     assert [e.train_loss for e in two.history] == pytest.approx([e.train_loss for e in one.history], rel=1e-4)
     assert [e.val_loss for e in two.history] == pytest.approx([e.val_loss for e in one.history], rel=1e-4)
     assert [e.dead for e in two.history] == [e.dead for e in one.history]
@@ -88,7 +89,7 @@ def test_a_worker_that_dies_changes_nothing(tmp_path: Path) -> None:
         if epoch.epoch == 8:  # snapshots of earlier epochs have been taken in by then
             (tmp_path / "die").touch()
 
-    died = train_distributed(LoadAndDieOnce(str(tmp_path)), long, watch, Storage(str(tmp_path), every_s=0))
+    died = train_distributed(LoadAndDieOnce(str(tmp_path)), long, watch, Folder.at(tmp_path), every_s=0)
     whole = train(*Load()(0, 1), long)
     assert (tmp_path / "died").exists()
     assert [epoch.epoch for epoch in died.history] == list(range(20))
@@ -99,4 +100,4 @@ def test_a_worker_that_dies_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_cause_that_stays_ends_training(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no rows"):
-        train_distributed(LoadNothing(), OPTIONS, storage=Storage(str(tmp_path), max_failures=0))
+        train_distributed(LoadNothing(), OPTIONS, snapshots=Folder.at(tmp_path), max_failures=0)
