@@ -87,7 +87,10 @@ class AnnotationStore:
             rows, columns, sources = self._overlap(shard, questions)
             if columns:
                 table = self.folder.read_table(shard.string)
-                _copy(to_annotations(table), sources, found, rows, columns)
+                asked = matrix(table, "status")[:, sources] != Status.UNASKED
+                for name in ANNOTATION_ARRAYS:
+                    old, new = getattr(found, name), matrix(table, name)[:, sources]
+                    old[rows, columns] = np.where(asked, new, old[rows, columns])
                 self.made_with |= made_with(table.schema)
         return found
 
@@ -115,16 +118,6 @@ class AnnotationStore:
         return rows, [column for column, _ in both], [source for _, source in both]
 
 
-def _copy(
-    shard: Annotations, sources: list[int], target: Annotations, rows: slice, columns: list[int]
-) -> None:
-    """Copy columns of a shard; a pair that it did not ask stays as it is."""
-    asked = shard.status[:, sources] != Status.UNASKED
-    for name in ANNOTATION_ARRAYS:
-        old, new = getattr(target, name), getattr(shard, name)[:, sources]
-        old[rows, columns] = np.where(asked, new, old[rows, columns])
-
-
 def to_columns(annotations: Annotations) -> dict[str, pa.Array]:
     """Return annotations (n, H) as the columns p_yes, p_neither and status of lists of H."""
     width = annotations.status.shape[1]
@@ -135,15 +128,11 @@ def to_columns(annotations: Annotations) -> dict[str, pa.Array]:
     }
 
 
-def to_annotations(table: pa.Table) -> Annotations:
-    """Return the annotations (n, H) of a table with the columns of `to_columns`."""
-    return Annotations(matrix(table, "p_yes"), matrix(table, "p_neither"), matrix(table, "status"))
-
-
 def read_annotation_table(folder: Folder, name: str) -> tuple[np.ndarray, Annotations]:
     """Return row ids (n,) and annotations (n, H) of one stored table."""
     table = folder.read_table(name)
-    return table["row_id"].to_numpy(), to_annotations(table)
+    p_yes, p_neither, status = (matrix(table, name) for name in ANNOTATION_ARRAYS)
+    return table["row_id"].to_numpy(), Annotations(p_yes, p_neither, status)
 
 
 def matrix(table: pa.Table, column: str) -> np.ndarray:

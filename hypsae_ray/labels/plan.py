@@ -145,9 +145,10 @@ class Plan:
         """Pairs per second of a replica, as the config says or the last job of this labeller measured."""
         if self.job.options.rate:
             return self.job.options.rate
-        heartbeat = read_heartbeat(self.job.answers)
-        known = heartbeat is not None and heartbeat.labeller == self.store.folder.name and heartbeat.pairs > 0
-        return heartbeat.rate / max(heartbeat.workers, 1) if heartbeat is not None and known else None
+        last = read_heartbeat(self.job.answers)
+        if last is None or last.labeller != self.store.folder.name or not last.pairs:
+            return None
+        return last.rate / max(last.workers, 1)
 
     @property
     def missing(self) -> Iterator[tuple[TextFile, slice, Pairs]]:
@@ -239,15 +240,19 @@ def describe(plan: Plan) -> str:
         hours = tokens.hours(plan.rate)
         words.append(f"{hours:,.2f} replica hours at {plan.rate:,.1f} pairs per second")
         words += [] if price is None else [f"at a price of {hours * price:,.2f}"]
-    if plan.job.label.layout == "auto" and plan.lengths.block and plan.lengths.pairs:
-        words.append(f"{plan.label.layout} (tokens to compute per pair: {_per_pair(plan.lengths)})")
+    sample = plan.lengths
+    if plan.job.label.layout == "auto" and sample.block and sample.pairs:
+        cost = {layout: (sample.prompts - sample.cached(layout)) / sample.pairs for layout in LAYOUTS}
+        per_pair = ", ".join(f"{tokens:.0f} {layout}" for layout, tokens in cost.items())
+        words.append(f"{plan.label.layout} (tokens to compute per pair: {per_pair})")
     return ", ".join(words)
 
 
 def _settle(job: Job, lengths: Lengths) -> tuple[Label, AnnotationStore]:
     """Return how to ask and where such annotations are; those that are there decide an `auto`."""
-    stores: dict[Layout, AnnotationStore] = {layout: _store(job, layout) for layout in LAYOUTS}
-    begun: list[Layout] = [layout for layout in LAYOUTS if stores[layout].begun]
+    decides = {**job.labeller, "layout": "", "max_words": job.options.max_words}
+    stores = {layout: AnnotationStore(job.answers, {**decides, "layout": layout}) for layout in LAYOUTS}
+    begun = [layout for layout in LAYOUTS if stores[layout].begun]
     layout: Layout = _layout(job.label)
     if job.label.layout == "auto":
         layout = begun[0] if len(begun) == 1 else lengths.cheaper
@@ -256,13 +261,3 @@ def _settle(job: Job, lengths: Lengths) -> tuple[Label, AnnotationStore]:
 
 def _layout(label: Label) -> Layout:
     return "question_first" if label.layout == "question_first" else "text_first"
-
-
-def _per_pair(lengths: Lengths) -> str:
-    cost = {layout: (lengths.prompts - lengths.cached(layout)) / lengths.pairs for layout in LAYOUTS}
-    return ", ".join(f"{tokens:.0f} {layout}" for layout, tokens in cost.items())
-
-
-def _store(job: Job, layout: Layout) -> AnnotationStore:
-    decides = {**job.labeller, "layout": layout, "max_words": job.options.max_words}
-    return AnnotationStore(job.answers, decides)

@@ -106,44 +106,40 @@ class LabelShards:
         _log.info("begins %s", shard.name)
         started = time.time()
         try:
-            report = self._keep(model, shard, self._label(model, shard), started)
-        except ModelError as error:
-            return self._stopped(model, shard, error, started)
+            found, error = self._label(model, shard)
+            report = Report(shard) if found is None else self._keep(model, shard, found, started)
         except HypsaeError:
             raise
-        except Exception as error:
+        except Exception as unexpected:
             _log.exception("fails %s", shard.name)
-            kind = type(error).__name__
-            return Report(shard, failure=f"{kind}: {error}", error=kind)
-        _log.info("ends %s", shard.name)
-        return report
-
-    def _stopped(self, model: LanguageModel, shard: Shard, error: ModelError, started: float) -> Report:
-        """Write what was annotated before an error; report what is left to retry, if another try can help."""
-        answered = error.answered
-        report = Report(shard) if answered is None else self._keep(model, shard, answered, started)
+            kind = type(unexpected).__name__
+            return Report(shard, failure=f"{kind}: {unexpected}", error=kind)
+        if error is None:
+            _log.info("ends %s", shard.name)
+            return report
         if not isinstance(error, TransientError):
             error.answered = None  # it is written, and the driver does not need it
             raise error
-        if answered is not None:
-            shard = shard.only(shard.pairs & (answered.status == Status.UNASKED))
-        return replace(report, shard=shard, failure=str(error), error=type(error).__name__)
+        left = shard if found is None else shard.only(shard.pairs & (found.status == Status.UNASKED))
+        return replace(report, shard=left, failure=str(error), error=type(error).__name__)
 
     def lost(self, shard: Shard, reason: str) -> Report:
         """Return the report of a shard whose actors died."""
         return Report(shard, failure=reason, error="lost")
 
-    def _label(self, model: LanguageModel, shard: Shard) -> Annotations:
+    def _label(self, model: LanguageModel, shard: Shard) -> tuple[Annotations | None, ModelError | None]:
+        """Return what was annotated, and the error that ended it, if one did."""
         texts = self.texts.read_rows(shard.file.name, shard.start, shard.rows, ["text"])["text"].to_pylist()
         cut = [truncate_words(text, self.max_words) for text in texts]
-        shortened = np.array([short != text for short, text in zip(cut, texts, strict=True)], dtype=bool)
-        asked = shard.pairs if shard.packed else None
         try:
-            return _mark_cut(model.score(cut, shard.questions, self.label, asked), shortened)
-        except ModelError as error:
-            if error.answered is not None:
-                _mark_cut(error.answered, shortened)
-            raise
+            asked = shard.pairs if shard.packed else None
+            found, error = model.score(cut, shard.questions, self.label, asked), None
+        except ModelError as raised:
+            found, error = raised.answered, raised
+        if found is not None:
+            shortened = np.array([short != text for short, text in zip(cut, texts, strict=True)], dtype=bool)
+            found.status[shortened[:, None] & (found.status == Status.OK)] = Status.CUT
+        return found, error
 
     def _keep(self, model: LanguageModel, shard: Shard, found: Annotations, started: float) -> Report:
         """Write what was annotated, as a shard of these pairs alone if it is not all that was asked."""
@@ -291,8 +287,3 @@ def count_statuses(status: np.ndarray) -> dict[str, int]:
     """
     codes, counts = np.unique(status[status != Status.UNASKED], return_counts=True)
     return {Status(code).name.lower(): n for code, n in zip(codes.tolist(), counts.tolist(), strict=True)}
-
-
-def _mark_cut(found: Annotations, shortened: np.ndarray) -> Annotations:
-    found.status[shortened[:, None] & (found.status == Status.OK)] = Status.CUT
-    return found
