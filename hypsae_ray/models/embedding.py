@@ -15,67 +15,22 @@ SPARE = 4  # tokens that a piece may gain where a word, or a character of severa
 NEAR = 16  # tokens within which a piece rather ends before a word than within one
 
 
-class TokenLimit:
-    """The limit of one model.
+class LocalEmbedder(ABC):
+    """An `Embedder` around a model in this process.
 
     Args:
+        options: of the section `embed`.
         tokenizer: a Hugging Face tokenizer.
-        limit: tokens of a prompt and a text together; None or infinite: there is none.
-        prompt: put before each text.
-
-    Attributes:
-        at: the limit; 0 if there is none.
-    """
-
-    def __init__(self, tokenizer: Any, limit: float | None, prompt: str) -> None:
-        self._tokenizer, self._prompt = tokenizer, prompt
-        self.at = 0 if limit is None or not math.isfinite(limit) else int(limit)
-
-    @property
-    def has_offsets(self) -> bool:
-        """Whether the tokenizer gives the positions of tokens in a text, which `pieces` needs."""
-        return getattr(self._tokenizer, "is_fast", False)
-
-    def exceeded(self, texts: Sequence[str]) -> np.ndarray:
-        """Return which texts have more tokens than are read, (n,) bool."""
-        over = np.zeros(len(texts), dtype=bool)
-        if not self.at:
-            return over
-        # No token is shorter than a byte: of texts that cannot be too long, no token is counted.
-        special = len(self._tokenizer.encode("a"))
-        prompted = [self._prompt + text for text in texts]
-        maybe = [i for i, text in enumerate(prompted) if len(text.encode()) + special > self.at]
-        if maybe:
-            ids = self._tokenizer([prompted[i] for i in maybe], truncation=False, verbose=False)["input_ids"]
-            over[maybe] = [len(tokens) > self.at for tokens in ids]
-        return over
-
-    def pieces(self, text: str) -> list[tuple[str, int]]:
-        """Cut a text into pieces that are read whole, with the tokens of each; needs a fast tokenizer."""
-        spans = self._tokenizer(
-            text, add_special_tokens=False, truncation=False, verbose=False, return_offsets_mapping=True
-        )["offset_mapping"]
-        around = len(self._tokenizer.encode(self._prompt))
-        starts = _starts(spans, max(1, self.at - around - SPARE))
-        ends = [*starts[1:], len(spans)]
-        cuts = [0, *(spans[start][0] for start in starts[1:]), len(text)]
-        return [
-            (text[cuts[i] : cuts[i + 1]], ends[i] - start)
-            for i, start in enumerate(starts)
-            if ends[i] > start
-        ]
-
-
-class LocalEmbedder(ABC):
-    """An `Embedder` around a model in this process, which reads so many tokens of a text.
+        limit: tokens of a prompt and a text together that the model reads; None or infinite: there is none.
 
     Raises:
         ConfigError: texts are to be read in chunks, but the tokenizer does not say where tokens are.
     """
 
-    def __init__(self, options: Embed, limit: TokenLimit) -> None:
-        self.options, self._limit = options, limit
-        if options.long_texts == "mean_of_chunks" and not limit.has_offsets:
+    def __init__(self, options: Embed, tokenizer: Any, limit: float | None) -> None:
+        self.options, self._tokenizer = options, tokenizer
+        self._limit = 0 if limit is None or not math.isfinite(limit) else int(limit)
+        if options.long_texts == "mean_of_chunks" and not getattr(tokenizer, "is_fast", False):
             reason = f"the tokenizer of {options.model} does not say where tokens are"
             raise ConfigError(f"embed.long_texts mean_of_chunks: {reason}")
 
@@ -86,20 +41,48 @@ class LocalEmbedder(ABC):
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Return the embeddings; each text goes through the model once, in batches of like length."""
         distinct = list(dict.fromkeys(texts))
-        long = self._limit.exceeded(distinct)
+        long = self.too_long(distinct)
         if self.options.long_texts == "mean_of_chunks":
             vectors, long = self._averaged(distinct, long), np.zeros_like(long)
         else:
             vectors = self._forward(distinct)
         index = {text: i for i, text in enumerate(distinct)}
         rows = [index[text] for text in texts]
-        return Embedded(vectors[rows], np.where(long[rows], self._limit.at, 0).astype(np.int32))
+        return Embedded(vectors[rows], np.where(long[rows], self._limit, 0).astype(np.int32))
+
+    def too_long(self, texts: Sequence[str]) -> np.ndarray:
+        """Return which texts have more tokens than are read, (n,) bool."""
+        over = np.zeros(len(texts), dtype=bool)
+        if not self._limit:
+            return over
+        # No token is shorter than a byte: of texts that cannot be too long, no token is counted.
+        special = len(self._tokenizer.encode("a"))
+        prompted = [self.options.prompt + text for text in texts]
+        maybe = [i for i, text in enumerate(prompted) if len(text.encode()) + special > self._limit]
+        if maybe:
+            ids = self._tokenizer([prompted[i] for i in maybe], truncation=False, verbose=False)["input_ids"]
+            over[maybe] = [len(tokens) > self._limit for tokens in ids]
+        return over
+
+    def pieces(self, text: str) -> list[tuple[str, int]]:
+        """Cut a text into pieces that are read whole, with the tokens of each; needs a fast tokenizer."""
+        spans = self._tokenizer(
+            text, add_special_tokens=False, truncation=False, verbose=False, return_offsets_mapping=True
+        )["offset_mapping"]
+        around = len(self._tokenizer.encode(self.options.prompt))
+        starts = _starts(spans, max(1, self._limit - around - SPARE))
+        ends = [*starts[1:], len(spans)]
+        cuts = [0, *(spans[start][0] for start in starts[1:]), len(text)]
+        return [
+            (text[cuts[i] : cuts[i + 1]], ends[i] - start)
+            for i, start in enumerate(starts)
+            if ends[i] > start
+        ]
 
     def _averaged(self, texts: list[str], long: np.ndarray) -> np.ndarray:
         """Embed long texts piece by piece; a text is the mean of its pieces, weighted by tokens."""
         pieces = [
-            self._limit.pieces(text) if is_long else [(text, 1)]
-            for text, is_long in zip(texts, long, strict=True)
+            self.pieces(text) if is_long else [(text, 1)] for text, is_long in zip(texts, long, strict=True)
         ]
         vectors = self._forward([piece for its in pieces for piece, _ in its])
         weights = np.array([n for its in pieces for _, n in its], dtype=np.float32)[:, None]

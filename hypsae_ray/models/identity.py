@@ -6,6 +6,7 @@ its files. Where a model lies and when its files were written does not change wh
 
 import hashlib
 import os
+import re
 from collections.abc import MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,8 +20,8 @@ from hypsae_ray.models.locate import cache_folder, carried_by, is_hub_name, loca
 from hypsae_ray.store.artifacts import Folder
 
 HUB_ANSWER_S = 10
-COMMIT = 40  # hex digits
 AUTO = "auto"
+_COMMIT = re.compile("[0-9a-f]{40}")
 Options = TypeVar("Options", bound=Embed | Llm)
 
 
@@ -53,7 +54,7 @@ def pin(options: Options, commits: MutableMapping[str, str]) -> Options:
     if not _is_loaded(options) or not is_hub_name(options.model):
         return options
     revision = options.trust_remote_code or options.revision or "main"
-    if not _is_commit(revision):
+    if not _COMMIT.fullmatch(revision):
         key = f"{options.model}@{revision}"
         revision = commits[key] = commits.get(key) or _commit_of(options.model, revision)
     return options.model_copy(update={"revision": revision})
@@ -68,10 +69,6 @@ def versions_of(*libraries: str) -> dict[str, str]:
 def _is_loaded(options: Embed | Llm) -> bool:
     """Whether these options load weights: an endpoint, keywords and own vectors load none."""
     return options.engine in ("sentence_transformers", "vllm")
-
-
-def _is_commit(revision: str) -> bool:
-    return len(revision) == COMMIT and set(revision) <= set("0123456789abcdef")
 
 
 def _commit_of(model: str, revision: str) -> str:

@@ -27,12 +27,14 @@ def locate(name: str) -> str:
         return str(folder)
     if is_hub_name(name):
         return name
-    carried = _in_package(name)
+    carried = carried_by(name)
     if carried is None:
         raise ModelError(
             f"model {name!r}: no such folder, no installed package that carries a model, "
             "and not a hub name of the form owner/name"
         )
+    if carried.suffix == ".gguf":
+        carried = _unpacked(carried, f"{carried.stem}-{release_of(name)}")
     return str(carried)
 
 
@@ -64,13 +66,6 @@ def lacking_model(name: str, revision: str | None) -> str:
     except OSError as error:
         return f"cannot reach the model {name!r}: {str(error).splitlines()[0]}"
     return ""
-
-
-def _in_package(name: str) -> Path | None:
-    carried = carried_by(name)
-    if carried is None or carried.suffix != ".gguf":
-        return carried
-    return _unpacked(carried, f"{carried.stem}-{release_of(name)}")
 
 
 def carried_by(name: str) -> Path | None:

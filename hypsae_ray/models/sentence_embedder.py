@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from hypsae_ray.config import Embed, Replicas
 from hypsae_ray.errors import ConfigError
-from hypsae_ray.models.embedding import LocalEmbedder, TokenLimit, scaled
+from hypsae_ray.models.embedding import LocalEmbedder, scaled
 from hypsae_ray.models.identity import versions_of
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.precision import dtype_of_embedder
@@ -35,22 +35,28 @@ class SentenceEmbedder(LocalEmbedder):
     def __init__(self, options: Embed) -> None:
         device = options.device if options.device != "auto" else _best_device(options.replicas)
         dtype, self.remark = dtype_of_embedder(options, device)
-        runtime = _PACKAGES[options.advanced.backend]
+        backend = options.advanced.backend
+        runtime = _PACKAGES[backend]
         if any(name not in versions_of(name) for name in runtime):
-            raise ConfigError(_to_install(options.advanced.backend))
+            raise ConfigError(
+                f"embed.advanced.backend {backend}: its packages are not installed: run "
+                f"pip install 'hypsae-ray[{backend}]' in a virtual environment of its own "
+                "(vLLM wants a newer transformers)"
+            )
         libraries = versions_of("sentence-transformers", "transformers", "torch", *runtime)
         self.versions = {**libraries, "precision": dtype}
         try:
             self._model = SentenceTransformer(
                 locate(options.model),
                 device=device,
-                backend=options.advanced.backend,
-                model_kwargs=_model_arguments(options.advanced.backend, dtype),
+                backend=backend,
+                model_kwargs=_model_arguments(backend, dtype),
                 **code_arguments(options),
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise load_error("sentence-transformers cannot load", options, error) from error
-        super().__init__(options, _set_limit(self._model, options))
+        _set_limit(self._model, options)
+        super().__init__(options, self._model.tokenizer, self._model.max_seq_length)
         self._pooled = None if options.advanced.layer is None else _find_block(self._model, options)
 
     def computed(self, texts: list[str]) -> np.ndarray:
@@ -94,23 +100,15 @@ def _model_arguments(backend: str, dtype: str) -> dict[str, Any]:
     return {"dtype": getattr(torch, dtype), "use_safetensors": True} if backend == "torch" else {}
 
 
-def _to_install(backend: str) -> str:
-    run = f"run pip install 'hypsae-ray[{backend}]' in a virtual environment of its own"
-    missing = f"embed.advanced.backend {backend}: its packages are not installed"
-    return f"{missing}: {run} (vLLM wants a newer transformers)"
-
-
-def _set_limit(model: SentenceTransformer, options: Embed) -> TokenLimit:
-    """Set the number of tokens that the model reads to that of the config."""
-    if options.max_tokens is not None:
-        most = getattr(getattr(model[0], "auto_model", None), "config", None)
-        most = getattr(most, "max_position_embeddings", None)
-        if most is not None and options.max_tokens > most:
-            raise ConfigError(
-                f"embed.max_tokens {options.max_tokens}: {options.model} reads {most} at the most"
-            )
-        model.max_seq_length = options.max_tokens
-    return TokenLimit(model.tokenizer, model.max_seq_length, options.prompt)
+def _set_limit(model: SentenceTransformer, options: Embed) -> None:
+    """Set the number of tokens that the model reads to that of the config, if it names one."""
+    if options.max_tokens is None:
+        return
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    most = getattr(config, "max_position_embeddings", None)
+    if most is not None and options.max_tokens > most:
+        raise ConfigError(f"embed.max_tokens {options.max_tokens}: {options.model} reads {most} at the most")
+    model.max_seq_length = options.max_tokens
 
 
 def _best_device(replicas: Replicas) -> str:

@@ -5,7 +5,6 @@ from sentence_transformers import SentenceTransformer
 
 from hypsae_ray.config import AdvancedEmbed, Embed
 from hypsae_ray.errors import ConfigError, ModelError
-from hypsae_ray.models.embedding import TokenLimit
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
 
@@ -143,10 +142,10 @@ def test_the_limit_is_told_to_the_token(reference: SentenceTransformer):
     "text", ["dog cat " * 300, "\u6211\u4eec\u7b49\u4e86\u5f88\u4e45" * 100, "x" * 3000, "\U0001f642 " * 400]
 )
 def test_chunks_make_up_the_text_and_are_read_whole(reference: SentenceTransformer, text: str):
-    limit = TokenLimit(reference.tokenizer, 64, "")
-    pieces = limit.pieces(text)
+    model = SentenceEmbedder(Embed(max_tokens=64))
+    pieces = model.pieces(text)
     assert "".join(piece for piece, _ in pieces) == text
-    assert not limit.exceeded([piece for piece, _ in pieces]).any()
+    assert not model.too_long([piece for piece, _ in pieces]).any()
     assert sum(n for _, n in pieces) == len(reference.tokenizer(text, verbose=False)["input_ids"]) - 2
 
 

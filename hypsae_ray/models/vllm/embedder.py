@@ -6,7 +6,7 @@ import numpy as np
 
 from hypsae_ray.config import Embed
 from hypsae_ray.errors import ConfigError, EngineDiedError
-from hypsae_ray.models.embedding import LocalEmbedder, TokenLimit, scaled
+from hypsae_ray.models.embedding import LocalEmbedder, scaled
 from hypsae_ray.models.identity import versions_of
 from hypsae_ray.models.remote_code import load_error
 from hypsae_ray.models.vllm.model import engine_arguments, set_environment
@@ -32,9 +32,7 @@ class VllmEmbedder(LocalEmbedder):
             raise load_error("vLLM cannot load", options, error) from error
         dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
         self.versions = {**versions_of("vllm", "torch", "transformers"), "precision": dtype}
-        self._tokenizer = self._llm.get_tokenizer()
-        limit = TokenLimit(self._tokenizer, self._llm.model_config.max_model_len, options.prompt)
-        super().__init__(options, limit)
+        super().__init__(options, self._llm.get_tokenizer(), self._llm.model_config.max_model_len)
 
     def computed(self, texts: list[str]) -> np.ndarray:
         """Return what the model makes of texts that stand after their prompt, (n, d) float32.
@@ -42,7 +40,7 @@ class VllmEmbedder(LocalEmbedder):
         Raises:
             EngineDiedError: the engine broke down.
         """
-        ids = self._tokenizer(texts, truncation=True, max_length=self._limit.at)["input_ids"]
+        ids = self._tokenizer(texts, truncation=True, max_length=self._limit)["input_ids"]
         prompts = [{"prompt_token_ids": tokens} for tokens in ids]
         try:
             outputs = self._llm.embed(prompts, use_tqdm=False)
