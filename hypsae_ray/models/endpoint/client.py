@@ -31,12 +31,12 @@ from hypsae_ray.config import Embed, Llm
 from hypsae_ray.data.words import estimate_tokens
 from hypsae_ray.errors import ModelError, TransientError
 from hypsae_ray.models.endpoint.faults import (
+    TOO_LONG,
     FaultError,
     NoAnswerError,
     RefusalError,
     TroubleError,
     retry_after,
-    says_too_long,
 )
 from hypsae_ray.models.endpoint.server import Server, libraries
 from hypsae_ray.models.endpoint.throttle import Throttle
@@ -98,6 +98,9 @@ class Client(Generic[Answer]):
         api: with the parameters that are tried first.
         wait: what is awaited between tries, with seconds.
 
+    Attributes:
+        concurrency: requests that may be in flight.
+
     Raises:
         ConfigError: there is no section `endpoint`, or its URL is not one.
         ModelError: a library is missing, or the key cannot be sent.
@@ -112,7 +115,8 @@ class Client(Generic[Answer]):
         self._backoff = self._tenacity.wait_random_exponential(_SHORT_BACKOFF, max=_LONGEST_BACKOFF)
         self._short_backoff = self._tenacity.wait_random(0, _SHORT_BACKOFF)
         endpoint, replicas = self._server.endpoint, max(1, options.replicas.max)
-        self._slots = asyncio.Semaphore(endpoint.concurrency)
+        self.concurrency = endpoint.concurrency
+        self._slots = asyncio.Semaphore(self.concurrency)
         self._requests, self._tokens = (
             Throttle(rate and rate / replicas)
             for rate in (endpoint.requests_per_minute, endpoint.tokens_per_minute)
@@ -120,11 +124,6 @@ class Client(Generic[Answer]):
         self._found: dict[str, asyncio.Future[Any]] = {}
         self._answered = 0
         self._warned = False
-
-    @property
-    def concurrency(self) -> int:
-        """Requests that may be in flight."""
-        return self._server.endpoint.concurrency
 
     async def close(self) -> None:
         """Close the connections."""
@@ -254,7 +253,7 @@ class Client(Generic[Answer]):
         if status in _PASSING or status >= 500:
             pause = retry_after(error.response.headers.get("retry-after"), time.time())
             return TroubleError(f"{status} {message}".strip(), pause, crowded=status == 429)
-        too_long = status in _NEGOTIABLE and says_too_long(status, str(error.body))
+        too_long = status == 413 or (status in _NEGOTIABLE and bool(TOO_LONG.search(str(error.body))))
         return RefusalError(message, status, f"{error.param or ''} {error.body}", too_long=too_long)
 
     async def _blame(self, error: FaultError, api: Api[Answer]) -> Exception:
@@ -296,7 +295,7 @@ class Client(Generic[Answer]):
 
     def _denied(self, refused: RefusalError, trial: Body | None = None) -> ModelError:
         sent = () if trial is None else ("model", *trial)
-        return self._server.denial(refused.status, self._model, refused.message, sent)
+        return ModelError(self.about(self._server.denial(refused.status, refused.message, sent)))
 
 
 def _tokens(body: Body) -> float:

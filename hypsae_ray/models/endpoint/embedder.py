@@ -41,7 +41,7 @@ class EndpointEmbedder:
     def __init__(self, options: Embed, wait: Wait = asyncio.sleep) -> None:
         self._options = options
         self._client: Client[np.ndarray] = Client(options, EmbeddingApi(options.dimensions), wait)
-        self._thread = EndpointThread(self._client, self._client.concurrency)
+        self._thread = EndpointThread(self._client)
 
     def close(self) -> None:
         """Close the connections and end the thread; no call is possible any more."""
@@ -60,7 +60,8 @@ class EndpointEmbedder:
         if not parts:
             return Embedded(np.zeros((0, 0), np.float32), np.zeros(0, np.int32))
         order = np.argsort([row for rows, _ in parts for row in rows])
-        return _joined([part for _, part in parts], order)
+        vectors = np.concatenate([part.vectors for _, part in parts])
+        return Embedded(vectors[order], np.concatenate([part.cut_at for _, part in parts])[order])
 
     def embed_in_parts(self, texts: Sequence[str], keep: Callable[[list[int], Embedded], None]) -> None:
         """Embed texts, and hand over what each request gives: positions of texts, and their embeddings.
@@ -75,54 +76,45 @@ class EndpointEmbedder:
         async def work(batch: Sequence[str]) -> None:
             try:
                 part = await self._embed(batch)
-            except RefusedTextError as error:
-                raise error.at(positions[batch[error.position]][0]) from None
+            except RefusalError as refused:
+                if len(batch) == 1:
+                    message = self._client.about(f"the server refuses this text: {refused}")
+                    raise RefusedTextError(message).at(positions[batch[0]][0]) from None
+                middle = len(batch) // 2
+                await work(batch[:middle])
+                await work(batch[middle:])
+                return
             copies = np.repeat(np.arange(len(batch)), [len(positions[text]) for text in batch])
             rows = [position for text in batch for position in positions[text]]
-            await asyncio.to_thread(keep, rows, _joined([part], copies))
+            await asyncio.to_thread(keep, rows, Embedded(part.vectors[copies], part.cut_at[copies]))
 
         distinct, size = list(positions), self._options.batch_size
         self._thread.run((distinct[i : i + size] for i in range(0, len(distinct), size)), work)
 
     async def _embed(self, texts: Sequence[str]) -> Embedded:
-        sent = [_beginning(text, self._options.max_tokens) for text in texts]
+        """Embed a batch; of a single text that is too long, the longest beginning that the server takes.
+
+        Raises:
+            RefusalError: the server does not take it.
+        """
         api = await self._client.api()
-        try:
-            vectors = await self._client.ask(api.body([self._options.prompt + text for text in sent]))
-        except NoAnswerError as error:
-            raise TransientError(str(error)) from None
-        except RefusalError as refused:
-            return await self._divided(texts, sent[0], refused)
-        vectors = shortened(vectors, self._options)
+        sent = [_beginning(text, self._options.max_tokens) for text in texts]
+        while True:
+            try:
+                vectors = await self._client.ask(api.body([self._options.prompt + text for text in sent]))
+                break
+            except NoAnswerError as error:
+                raise TransientError(str(error)) from None
+            except RefusalError as refused:
+                if len(sent) > 1 or not refused.too_long or len(sent[0]) < 2:
+                    raise
+                sent = [sent[0][: int(KEPT * len(sent[0]))]]
         cut_at = [
             0 if part == text else max(1, estimate_tokens(part))
             for part, text in zip(sent, texts, strict=True)
         ]
+        vectors = shortened(vectors, self._options)
         return Embedded(scaled(vectors) if self._options.normalize else vectors, np.array(cut_at, np.int32))
-
-    async def _divided(self, texts: Sequence[str], sent: str, refused: RefusalError) -> Embedded:
-        """Embed the halves of a batch that was refused or, of one text, a shorter beginning."""
-        if len(texts) > 1:
-            return await self._halves(texts)
-        shorter = sent[: int(KEPT * len(sent))]
-        if not refused.too_long or not shorter:
-            raise RefusedTextError(self._client.about(f"the server refuses this text: {refused}"))
-        part = await self._embed([shorter])
-        return Embedded(part.vectors, np.where(part.cut_at, part.cut_at, max(1, estimate_tokens(shorter))))
-
-    async def _halves(self, texts: Sequence[str]) -> Embedded:
-        middle = len(texts) // 2
-        first = await self._embed(texts[:middle])
-        try:
-            second = await self._embed(texts[middle:])
-        except RefusedTextError as error:
-            raise error.at(middle + error.position) from None
-        return _joined([first, second])
-
-
-def _joined(parts: Sequence[Embedded], order: np.ndarray | slice = slice(None)) -> Embedded:
-    vectors = np.concatenate([part.vectors for part in parts])
-    return Embedded(vectors[order], np.concatenate([part.cut_at for part in parts])[order])
 
 
 def _beginning(text: str, max_tokens: int | None) -> str:

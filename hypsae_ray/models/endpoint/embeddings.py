@@ -62,11 +62,7 @@ class EmbeddingApi:
         return replace(self, size=answer.shape[1])
 
     def read(self, content: bytes, body: Body) -> np.ndarray:
-        """Read the embeddings of texts, in their order.
-
-        Raises:
-            ValueError: they are not one for each text, not of one size, not of `size`, or not finite.
-        """
+        """Read the embeddings of texts, in their order: see `read_embeddings`."""
         try:
             return read_embeddings(json.loads(content), len(body["input"]), self.size)
         except ValueError as error:

@@ -4,8 +4,9 @@ import re
 from email.utils import parsedate_to_datetime
 
 _LONGEST_PAUSE = 3600.0  # a Retry-After of a day would look as if the run hung
-# In the words of OpenAI, vLLM, SGLang, llama.cpp, Anthropic, Gemini, Groq and TGI, in this order.
-_TOO_LONG = re.compile(
+# Prompt and answer do not fit into the context: in the words of OpenAI, vLLM, SGLang, llama.cpp, Anthropic,
+# Gemini, Groq and TGI, in this order.
+TOO_LONG = re.compile(
     r"context.?length|max_model_len|longer than|context.?(size|window)|(prompt|input) is too long"
     r"|token count|reduce the length|max_new_tokens. must be",
     re.IGNORECASE,
@@ -51,11 +52,6 @@ class TroubleError(FaultError):
 
 class NoAnswerError(Exception):
     """The server answers others, but not this one request, each time for a reason that may pass."""
-
-
-def says_too_long(status: int, body: str) -> bool:
-    """Whether a refusal means that prompt and answer do not fit into the model's context."""
-    return status == 413 or _TOO_LONG.search(body) is not None
 
 
 def retry_after(header: str | None, now: float) -> float | None:

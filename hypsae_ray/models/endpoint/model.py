@@ -19,7 +19,7 @@ import asyncio
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from hypsae_ray.models.endpoint.chat import ChatApi, Messages, Reply, turn
 from hypsae_ray.models.endpoint.client import Body, Client, Wait
 from hypsae_ray.models.endpoint.faults import FaultError, NoAnswerError, RefusalError
 from hypsae_ray.models.endpoint.thread import EndpointThread
+from hypsae_ray.models.prompts.label_prompts import in_order
 from hypsae_ray.models.prompts.wording import ANSWER_NOW, NAMING_BEGUN, label_prompt, render_naming
 from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
 from hypsae_ray.store.schema import Status
@@ -57,7 +58,7 @@ class EndpointModel:
         self._client: Client[Reply] = Client(llm, ChatApi(), wait)
         # A token is rarely over 8 characters: what is cut here would be refused, after megabytes were sent.
         self._longest = _CHARACTERS_PER_TOKEN * llm.max_model_len
-        self._thread = EndpointThread(self._client, self._client.concurrency)
+        self._thread = EndpointThread(self._client)
 
     def close(self) -> None:
         """Close the connections and end the thread; no call is possible any more."""
@@ -127,8 +128,8 @@ class EndpointModel:
             found.p_yes[pair], found.p_neither[pair], found.status[pair] = values
 
         try:
-            pairs = _pairs(found.status.shape, options, asked)
-            seconds = self._thread.run(pairs, label, labelling.ending)
+            mask = np.ones(found.status.shape, dtype=bool) if asked is None else asked
+            seconds = self._thread.run(iter(in_order(mask, options)), label, labelling.ending)
         except ModelError as error:
             raise error.after(labelling.add_usage(found)) from None
         return labelling.add_usage(found, seconds)
@@ -226,11 +227,3 @@ def _parse(text: str) -> _Annotation:
     if word is None:
         return _Annotation(math.nan, math.nan, Status.UNPARSABLE)
     return _Annotation(float(word[1].lower() == "yes"), math.nan, Status.OK)
-
-
-def _pairs(shape: tuple[int, ...], options: Label, asked: np.ndarray | None) -> Iterator[tuple[int, int]]:
-    """Yield the (text, question) pairs to ask, in the order in which they are sent."""
-    mask = np.ones(shape, dtype=bool) if asked is None else asked
-    question_first = options.layout == "question_first"
-    order = np.argwhere(mask.T)[:, ::-1] if question_first else np.argwhere(mask)
-    return ((int(i), int(j)) for i, j in order)

@@ -70,33 +70,27 @@ class Server:
         text = str(body or "")
         return " ".join((text.replace(self.key, "***") if self.key else text).split())
 
-    def denial(self, status: int, model: str, message: str, sent: Iterable[str] = ()) -> ModelError:
-        """Return the error of a server that takes no request, with what to change.
+    def denial(self, status: int, message: str, sent: Iterable[str] = ()) -> str:
+        """Return why a server takes no request, and what to change.
 
         Args:
             status: code of its answer to a harmless request.
-            model: that was asked for.
             message: of the server.
             sent: names of the parameters of that request.
         """
-        where = f"{self.shown}: model {model!r}"
         if status in (401, 403):
             unset = "" if self.key else " (which is not set)"
-            return ModelError(
-                f"{where}: the server refuses the key in ${self.endpoint.key_env}{unset}: {message}"
-            )
+            return f"the server refuses the key in ${self.endpoint.key_env}{unset}: {message}"
         if status == 404:
-            return ModelError(
-                f"{where}: the server knows no such model, or no such URL (most end in /v1): {message}"
-            )
+            return f"the server knows no such model, or no such URL (most end in /v1): {message}"
         if status in (400, 413, 422):
             names = f" Sent were {', '.join(sent)}, then fewer." if sent else ""
-            return ModelError(
-                f"{where}: the server refuses every request, a harmless one too: {status} {message}.{names} "
+            return (
+                f"the server refuses every request, a harmless one too: {status} {message}.{names} "
                 "No answer is stored, so the same command works once the server, "
                 f"{self.section}.endpoint.url or {self.section}.model is changed"
             )
-        return ModelError(f"{where}: the server does not answer: {status} {message}")
+        return f"the server does not answer: {status} {message}"
 
 
 def only_model(endpoint: Endpoint) -> str:

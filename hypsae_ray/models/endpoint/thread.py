@@ -16,12 +16,11 @@ class EndpointThread:
     """Runs the calls of one client, from any thread; it ends when it is closed or garbage-collected.
 
     Args:
-        client: that is closed with it.
-        workers: items of a call that are under way at once.
+        client: that is closed with it; its `concurrency` is how many items of a call are under way at once.
     """
 
-    def __init__(self, client: Client[Any], workers: int) -> None:
-        self._workers = workers
+    def __init__(self, client: Client[Any]) -> None:
+        self._workers = client.concurrency
         self._calls, self._accounted = 0, 0.0
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True).start()

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hypsae_ray.config import Llm
+import numpy as np
+
+from hypsae_ray.config import Label, Llm
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.prompts import wording
 from hypsae_ray.models.remote_code import code_arguments, load_error
@@ -123,6 +125,13 @@ class LabelPrompts:
         (text,), question = self.texts([probe]), self.property(f"mentions {probe}")
         orders = [self._in_order(text, question, text_first=first) for first in (True, False)]
         return all(_joined(segments) == self._whole(segments) for segments in orders)
+
+
+def in_order(pairs: np.ndarray, options: Label) -> list[tuple[int, int]]:
+    """Return the pairs (text, question) that are True of (n, H), in the order in which prompts share most."""
+    by_text = options.layout != "question_first"
+    order = np.argwhere(pairs) if by_text else np.argwhere(pairs.T)[:, ::-1]
+    return [(int(i), int(j)) for i, j in order]
 
 
 def _joined(segments: Sequence[Segment]) -> list[int]:

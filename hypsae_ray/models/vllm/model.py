@@ -21,7 +21,7 @@ from hypsae_ray.models.identity import versions_of
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.precision import dtype_on_cpu
 from hypsae_ray.models.prompts import wording
-from hypsae_ray.models.prompts.label_prompts import LabelPrompts, Segment, chat
+from hypsae_ray.models.prompts.label_prompts import LabelPrompts, Segment, chat, in_order
 from hypsae_ray.models.prompts.lengths import CPU_BLOCK
 from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
 from hypsae_ray.models.remote_code import code_arguments, load_error
@@ -126,9 +126,7 @@ class VllmModel:
         properties = [maker.property(question) for question in questions]
         segments, status = self._fit(maker, texts, properties, options)
         status[~asked] = Status.UNASKED
-        sent = np.isin(status, USABLE)
-        order = np.argwhere(sent) if text_first else np.argwhere(sent.T)[:, ::-1]
-        pairs = [(int(i), int(j)) for i, j in order]
+        pairs = in_order(np.isin(status, USABLE), options)
         prompts = [
             maker.prompt(segment, properties[j], text_first=text_first)
             for i, j in pairs
