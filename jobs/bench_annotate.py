@@ -50,7 +50,6 @@ from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.models.vllm.model import (
     engine_arguments,
     label_params,
-    set_environment,
     vllm_environment,
     yes_and_no,
 )
@@ -73,7 +72,7 @@ def main() -> None:
     questions, texts = _questions(options.questions), _texts(options)
     replicas = Replicas(cpus=options.cpus, gpus=options.gpus)
     llm = Llm(model=options.model, dtype=options.dtype, max_model_len=4096, replicas=replicas)
-    set_environment(llm)
+    os.environ.update(vllm_environment(llm))
     with ExitStack() as stack:
         pool = stack.enter_context(Session()).language_model(llm)
         place = Folder.at(stack.enter_context(tempfile.TemporaryDirectory()))

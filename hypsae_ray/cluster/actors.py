@@ -49,12 +49,7 @@ class Actor:
 
 
 class RayActors:
-    """Makes replicas in Ray, which must be initialised.
-
-    Args:
-        factory: picklable, makes the model inside an actor.
-        reservation: of each replica.
-    """
+    """Makes replicas in Ray, which must be initialised; a picklable factory makes the model in each."""
 
     def __init__(self, factory: Callable[[], Any], reservation: Reservation) -> None:
         self._factory = cloudpickle.dumps(factory)  # type: ignore[reportPrivateImportUsage]  # may be a script's

@@ -27,15 +27,11 @@ class Attempt:
 
 
 class Attempts:
-    """Tasks that are not done yet, those at work in replicas among them.
+    """Tasks that were drawn and are not done, `limit` at most, those at work in replicas among them.
 
     A task that was at work when its replica died is done alone the next time: else one that is innocent
-    would be given up with the one that kills its replicas.
-
-    Args:
-        tasks: are drawn as they are needed.
-        limit: of tasks that were drawn and are not done.
-        on_lost: makes the result of a task that is given up, from it and the reason; None: it is an error.
+    would be given up with the one that kills its replicas. `on_lost` makes the result of a task that is given
+    up, from it and the reason; None: it is an error.
     """
 
     def __init__(

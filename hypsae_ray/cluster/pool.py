@@ -28,10 +28,7 @@ _log = logging.getLogger(__name__)
 class RayPool(Generic[Model]):
     """Copies of a model in Ray actors, started by the first `map`; `close` frees them.
 
-    Args:
-        actors: start replicas.
-        replicas: how many of them.
-        say: is given what the models remark and why the pool waits, each line once.
+    What the models remark, and why the pool waits, is given to `say`, each line once.
     """
 
     def __init__(

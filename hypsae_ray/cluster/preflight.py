@@ -37,12 +37,9 @@ Asked = tuple[Options, Reservation]
 
 
 def check(sections: Sequence[Options], folder: Folder | None, only_here: bool = False) -> None:
-    """Refuse what the cluster cannot do; Ray must be running.
+    """Refuse what the cluster cannot do for stages to come; Ray must be running.
 
-    Args:
-        sections: options of the stages to come that need Ray.
-        folder: of the run; None: there is none.
-        only_here: no node will come to those that are there.
+    With `only_here`, no node will come to those that are there.
 
     Raises:
         ConfigError: names what each node lacks, or a section whose reservation is impossible.
@@ -112,13 +109,9 @@ def _read(answer: Any) -> list[str]:
 def look(
     driver: Mapping[str, str], folder: Folder | None, mark: str, options: Sequence[Options]
 ) -> list[str]:
-    """Return what the node of this process lacks.
+    """Return what the node of this process lacks for stages that may run here.
 
-    Args:
-        driver: its versions.
-        folder: the run folder; None: there is none.
-        mark: name of a file in it that the driver wrote.
-        options: of the stages that may run here.
+    `driver` holds the driver's versions, `mark` is the name of a file that it wrote into the run folder.
     """
     here = versions()
     lacks = [

@@ -63,18 +63,14 @@ class Replica:
 
     def _do(self, work: bytes, task: bytes) -> tuple[Any, HypsaeError | None]:
         try:
-            call = (self._unpickled(work), self._model, pickle.loads(task))
+            do, own = self._unpickled(work), pickle.loads(task)
             if getattr(self._model, "thread_safe", False):
-                return _call(*call), None
-            return self._thread.submit(_call, *call).result(), None
+                return do(self._model, own), None
+            return self._thread.submit(do, self._model, own).result(), None
         except HypsaeError as error:
             return None, error
         except Exception:
             return None, StageError(f"a task failed:\n{traceback.format_exc()}")
-
-
-def _call(work: Any, model: Any, task: Any) -> Any:
-    return work(model, task)
 
 
 def _hide_gpus() -> None:

@@ -34,9 +34,8 @@ class Session:
     At most one pool is open at a time, so that a model finds the CPUs and GPUs of the one before it free.
     Stages that ask for the same model in turn get the same pool, with the model still loaded.
 
-    Args:
-        folder: of the run, which all nodes must reach; None: there is none, as in a notebook.
-        say: is given what models remark when they are loaded, a line each.
+    All nodes must reach `folder`, that of the run; None: there is none, as in a notebook. `say` is given what
+    models remark when they are loaded, a line each.
     """
 
     def __init__(self, folder: Folder | None = None, say: Say = lambda _: None) -> None:
@@ -171,10 +170,9 @@ class Session:
 
 
 def _handle_sigterm(handler: Any) -> None:
-    """Give SIGTERM back to a handler of Python: Ray's core, once connected, prints a stack and aborts.
+    """Give SIGTERM back to the handler before Ray started, or to Ray's own where that was none of Python's.
 
-    Args:
-        handler: the one before Ray started; where that was none of Python's, Ray's own is taken.
+    Ray's core, once connected, prints a stack and aborts.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler if callable(handler) else signal.getsignal(signal.SIGTERM))

@@ -39,7 +39,7 @@ _STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Training:
     """What every worker is sent."""
 
     load: LoadShards
@@ -72,11 +72,13 @@ def train_distributed(
     Raises:
         StageError: workers failed more often than `max_failures`, or at a cause that stays.
     """
+    # NCCL refuses two workers on one GPU, which is what a share of a GPU means.
+    backend = "nccl" if options.replicas.gpus >= 1 else "gloo"
     with tempfile.TemporaryDirectory() as scratch, _listen(options, on_epoch, say) as epochs:
         trainer = _train.torch.TorchTrainer(
             _work,
-            train_loop_config={"job": _Job(load, options, every_s, epochs)},
-            torch_config=ray.train.torch.TorchConfig(backend=_backend(options)),
+            train_loop_config={"job": _Training(load, options, every_s, epochs)},
+            torch_config=ray.train.torch.TorchConfig(backend=backend),
             scaling_config=_scaling(options),
             run_config=_run_config(snapshots or Folder.at(scratch), max_failures),
         )
@@ -86,11 +88,6 @@ def train_distributed(
             raise StageError(f"training the SAE on {options.replicas.max} workers failed: {error}") from error
     weights, config, history = result.return_value
     return Trained(saes.from_bytes(weights, config), tuple(Epoch(**epoch) for epoch in history))
-
-
-def _backend(options: TrainSae) -> str:
-    # NCCL refuses two workers on one GPU, which is what a share of a GPU means.
-    return "nccl" if options.replicas.gpus >= 1 else "gloo"
 
 
 def _scaling(options: TrainSae) -> Any:
@@ -115,7 +112,7 @@ def _run_config(snapshots: Folder, max_failures: int) -> Any:
 
 def _work(config: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[dict[str, Any]]] | None:
     """Train in one worker; rank 0 returns what `Trained` is rebuilt from."""
-    job: _Job = config["job"]
+    job: _Training = config["job"]
     group = Collective.of_group(ray.train.torch.get_device())
     if group.rank == 0:
         job.epochs.put("begun")
@@ -141,7 +138,7 @@ class _Reporter:
     All that asks Ray here waits for all ranks, so that each one must come to the same decisions.
     """
 
-    def __init__(self, job: _Job, group: Collective) -> None:
+    def __init__(self, job: _Training, group: Collective) -> None:
         self._job, self._group = job, group
         self._saved = time.monotonic()
 

@@ -1,1 +1,1 @@
-"""Labels of texts: plan, shards, stored answers, assembly."""
+"""Labels of texts: plan, shards, stored annotations, assembly."""

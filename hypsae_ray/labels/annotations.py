@@ -38,11 +38,9 @@ _SHARD = re.compile(
 
 
 class AnnotationStore:
-    """The annotations of one labeller.
+    """The annotations of one labeller, in the folder `answers/`.
 
-    Args:
-        root: the folder `answers/`.
-        labeller: all that decides an annotation other than text and question, JSON-ready.
+    The labeller is all that decides an annotation other than text and question, JSON-ready.
     """
 
     def __init__(self, root: Folder, labeller: Mapping[str, Any]) -> None:

@@ -37,12 +37,7 @@ def find_annotations(path: str) -> Folder:
 
 @dataclass(frozen=True)
 class StoredLabels:
-    """The annotations of a folder, a `stats.sample.Labels`.
-
-    Attributes:
-        folder: where annotations-*.parquet are.
-        threshold: p_yes from which a text counts as labelled yes: one, or (H,) one per hypothesis.
-    """
+    """The annotations-*.parquet of a folder, a `stats.sample.Labels`: 1 from a p_yes of threshold, one or (H,)."""
 
     folder: Folder
     threshold: float | np.ndarray
@@ -96,12 +91,9 @@ class StoredLabels:
 
 @dataclass(frozen=True)
 class DocumentLabels:
-    """The annotations of chunks put together by document, a `stats.sample.Labels`.
+    """The annotations of chunks combined by document, a `stats.sample.Labels`.
 
-    Attributes:
-        chunks: their annotations.
-        rule: by which labels are combined.
-        doses: yield doses, how much of a property each document has, in place of labels.
+    With `doses`, blocks hold how much of a property each document has, in place of labels.
     """
 
     chunks: StoredLabels

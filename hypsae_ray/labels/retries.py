@@ -26,13 +26,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class RetryingPool(Generic[Model]):
-    """A pool that retries failed tasks when the others are done.
+    """A pool that retries failed tasks when the others are done; `name` returns that of a task for messages.
 
-    Attributes:
-        pool: that does the tasks.
-        say: prints one line to the user.
-        name: returns the name of a task for messages.
-        replicas: of the model; after 10 times so many failures in a row the call ends.
+    After 10 times as many failures in a row as there are `replicas` of the model, the call ends.
     """
 
     pool: Pool[Model]
@@ -87,11 +83,8 @@ class RetryingPool(Generic[Model]):
 class KeepingPool(Generic[Model]):
     """A pool that stores the result of each task, and does only tasks that have none stored.
 
-    Attributes:
-        pool: that does the tasks.
-        folder: of the results, a file per task, named by a hash of the task.
-        dump: returns a result as bytes; None if it is not to be stored.
-        load: returns the result of these bytes.
+    The folder has a file per task, named by a hash of the task, with the bytes of `dump`, which `load` reads;
+    a result for which `dump` returns None is not stored.
     """
 
     pool: Pool[Model]

@@ -15,14 +15,9 @@ Pairs = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Shard:
-    """Pairs of text and question that one task asks.
+    """Pairs of text and question that one task asks: about `rows` rows of a file, from `start` on.
 
-    Attributes:
-        file: of the texts.
-        start: its first row that is in the shard.
-        rows: how many rows are.
-        questions: that are asked about any of them.
-        packed: the pairs (rows, questions) as bits, where they are not all; None: all.
+    `packed` holds the pairs (rows, questions) as bits, where they are not all; None: all.
     """
 
     file: TextFile

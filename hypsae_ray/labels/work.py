@@ -81,14 +81,7 @@ class Report:
 
 @dataclass(frozen=True)
 class LabelShards:
-    """The work of an actor.
-
-    Attributes:
-        texts: folder of the distinct texts.
-        store: folder of this labeller's annotations.
-        label: how to ask.
-        max_words: texts are cut after so many words.
-    """
+    """The work of an actor: it reads from `texts`, cuts after `max_words`, and writes to `store`."""
 
     texts: Folder
     store: Folder
@@ -170,7 +163,6 @@ class Tally:
 
     Attributes:
         failures_in_a_row: so many shards without any annotation end the job.
-        usage: tokens and engine seconds.
         computed: shards that this job finished.
         there: shards that another job had written.
         failed: reports of the shards that are to be retried, by name.

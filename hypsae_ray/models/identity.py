@@ -37,11 +37,8 @@ def content_of(options: Embed | Llm) -> dict[str, Any]:
 def pin(options: Options, commits: MutableMapping[str, str]) -> Options:
     """Return options whose revision is the commit of their hub model; others as they are.
 
-    The model `auto` of an endpoint is the one that its server has.
-
-    Args:
-        options: section of a config.
-        commits: those that are known, by "owner/name@revision"; new ones are entered.
+    The model `auto` of an endpoint is the one that its server has. `commits` are those that are known, by
+    "owner/name@revision"; new ones are entered.
 
     Raises:
         ModelError: neither the hub nor its cache on this machine knows the commit.

@@ -39,8 +39,7 @@ class Reply:
         text: of the model, "" for none.
         thought: its reasoning before the text, where the server splits that off.
         first: the likeliest first tokens and their probabilities; None where the server gives none.
-        truncated: whether the answer hit its token limit.
-        usage: its tokens.
+        truncated: the answer hit its token limit.
     """
 
     text: str
@@ -86,15 +85,9 @@ class ChatApi:
         thinking: bool = False,
         begun: bool = False,
     ) -> Body:
-        """Return a request.
+        """Return a request for an answer; with `begun`, the last message is its beginning.
 
-        Args:
-            messages: of the conversation so far.
-            max_tokens: of the answer; None: one word, with the probabilities of its rivals if there are.
-            temperature: 0 is greedy.
-            seed: of the sampling; None: any.
-            thinking: whether the model is to think before it answers.
-            begun: whether the last message is the beginning of the answer.
+        Without `max_tokens` it is one word, with the probabilities of its rivals if the server gives them.
 
         >>> ChatApi(n_logprobs=0, left_out=frozenset({"temperature"})).body([])
         {'messages': [], 'max_tokens': 8, 'chat_template_kwargs': {'enable_thinking': False}}
@@ -148,11 +141,7 @@ class ChatApi:
         return ["logprobs"] * (not self.n_logprobs) + sorted(self.left_out - {"chat_template_kwargs"})
 
     def read(self, content: bytes, body: Body) -> Reply:
-        """Read a completion; anything other than the first choice's message may be missing.
-
-        Raises:
-            ValueError: it is no completion.
-        """
+        """Read a completion; anything other than the first choice's message may be missing."""
         del body
         try:
             return _reply(json.loads(content))

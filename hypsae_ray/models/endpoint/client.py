@@ -91,15 +91,9 @@ class Api(Protocol[Answer]):
 
 
 class Client(Generic[Answer]):
-    """One server and one model of it. Not for several event loops.
+    """One server and one model of it, asked with the parameters of `api` first. Not for several event loops.
 
-    Args:
-        options: whose `model` is asked, and whose replicas share the two rates.
-        api: with the parameters that are tried first.
-        wait: what is awaited between tries, with seconds.
-
-    Attributes:
-        concurrency: requests that may be in flight.
+    The replicas of `options` share its two rates; `wait` is awaited between tries, with seconds.
 
     Raises:
         ConfigError: there is no section `endpoint`, or its URL is not one.
@@ -107,7 +101,7 @@ class Client(Generic[Answer]):
     """
 
     def __init__(self, options: Embed | Llm, api: Api[Answer], wait: Wait) -> None:
-        self._server = Server.of(options.endpoint, api.section)
+        self._server = Server(options.endpoint, api.section)
         self._openai, self._tenacity = libraries()
         self._model, self._untried, self._wait = options.model, api, wait
         self._client = self._server.open(self._openai.AsyncOpenAI, max_retries=0)
@@ -145,11 +139,9 @@ class Client(Generic[Answer]):
         return await asyncio.shield(found)
 
     async def ask(self, body: Body, ending: asyncio.Event | None = None) -> Answer:
-        """Send a request, several times where needed.
+        """Send a request, several times where needed: a body without the model, its parameters from `api()`.
 
-        Args:
-            body: of the request, without the model, its parameters from `api()`.
-            ending: set when there is nothing else to do while this one waits for its next try.
+        `ending` is set when there is nothing else to do while this one waits for its next try.
 
         Raises:
             RefusalError: the server does not take this request.

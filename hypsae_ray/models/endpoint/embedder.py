@@ -27,10 +27,6 @@ KEPT = 0.75
 class EndpointEmbedder:
     """One server's embedding model: a `protocols.Embedder` that several threads may call at once.
 
-    Args:
-        options: the server's name of the model, and the section `endpoint`.
-        wait: what is awaited between two tries of a request, with seconds.
-
     Raises:
         ConfigError: there is no section `endpoint`, or its URL is not one.
         ModelError: openai, tenacity or aiolimiter is not installed, or the key cannot be sent.

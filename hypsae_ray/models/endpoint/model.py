@@ -31,7 +31,7 @@ from hypsae_ray.models.endpoint.chat import ChatApi, Messages, Reply, turn
 from hypsae_ray.models.endpoint.client import Body, Client, Wait
 from hypsae_ray.models.endpoint.faults import FaultError, NoAnswerError, RefusalError
 from hypsae_ray.models.endpoint.thread import EndpointThread
-from hypsae_ray.models.prompts.label_prompts import in_order
+from hypsae_ray.models.prompts.label_prompts import pairs_in_order
 from hypsae_ray.models.prompts.wording import ANSWER_NOW, NAMING_BEGUN, label_prompt, render_naming
 from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
 from hypsae_ray.store.schema import Status
@@ -44,10 +44,6 @@ _FIRST_WORD = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
 
 class EndpointModel:
     """One server's model: a `protocols.LanguageModel` whose methods several threads may call at once.
-
-    Args:
-        llm: the server's name of the model, its context, and the section `endpoint`.
-        wait: what is awaited between two tries of a request, with seconds.
 
     Raises:
         ConfigError: there is no section `endpoint`, or its URL is not one.
@@ -129,7 +125,7 @@ class EndpointModel:
 
         try:
             mask = np.ones(found.status.shape, dtype=bool) if asked is None else asked
-            seconds = self._thread.run(iter(in_order(mask, options)), label, labelling.ending)
+            seconds = self._thread.run(iter(pairs_in_order(mask, options)), label, labelling.ending)
         except ModelError as error:
             raise error.after(labelling.add_usage(found)) from None
         return labelling.add_usage(found, seconds)

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -14,36 +13,22 @@ from hypsae_ray.errors import ConfigError, ModelError
 _SHOWN_MODELS = 5
 
 
-@dataclass(frozen=True, repr=False)
 class Server:
-    """A server of the section `section` of the config.
+    """The server of a section of the config, "llm" or "embed", with the key of the environment.
 
-    Attributes:
-        endpoint: its options.
-        section: "llm" or "embed".
-        url: split into its parts.
-        key: from the environment; "" for none.
+    Raises:
+        ConfigError: there is no section `endpoint`, or its URL is not one.
+        ModelError: no HTTP header can hold the key.
     """
 
-    endpoint: Endpoint
-    section: str
-    url: SplitResult
-    key: str
-
-    @classmethod
-    def of(cls, endpoint: Endpoint | None, section: str) -> "Server":
-        """Check the URL, and read the key from the environment.
-
-        Raises:
-            ConfigError: there is no section `endpoint`, or its URL is not one.
-            ModelError: no HTTP header can hold the key.
-        """
+    def __init__(self, endpoint: Endpoint | None, section: str) -> None:
         if endpoint is None:
             raise ConfigError(f"engine endpoint needs a section {section}.endpoint")
-        key = os.environ.get(endpoint.key_env, "").strip()
-        if not (key.isascii() and key.isprintable()):
+        self.endpoint, self._section = endpoint, section
+        self._key = os.environ.get(endpoint.key_env, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
             raise ModelError(f"the key in ${endpoint.key_env} holds characters that no request can carry")
-        return cls(endpoint, section, _split(endpoint.url, section), key)
+        self._url = _split(endpoint.url, section)
 
     def open(self, client: Any, **options: Any) -> Any:
         """Return an `openai.OpenAI` or `AsyncOpenAI` of this server.
@@ -51,9 +36,9 @@ class Server:
         Its URL is given without the query, which openai would put into the middle of a path.
         """
         return client(
-            base_url=self.url._replace(query="", fragment="").geturl(),
-            default_query=dict(parse_qsl(self.url.query)),
-            api_key=self.key or "none",
+            base_url=self._url._replace(query="", fragment="").geturl(),
+            default_query=dict(parse_qsl(self._url.query)),
+            api_key=self._key or "none",
             timeout=self.endpoint.timeout_s,
             **options,
         )
@@ -61,14 +46,14 @@ class Server:
     @property
     def shown(self) -> str:
         """The URL without its query."""
-        return f"{self.url.scheme}://{self.url.netloc}{self.url.path}"
+        return f"{self._url.scheme}://{self._url.netloc}{self._url.path}"
 
     def quote(self, body: object) -> str:
         """Return the message of a server's answer, on one line and without the key."""
         if isinstance(body, dict):
             body = body.get("message") or body.get("detail") or body
         text = str(body or "")
-        return " ".join((text.replace(self.key, "***") if self.key else text).split())
+        return " ".join((text.replace(self._key, "***") if self._key else text).split())
 
     def denial(self, status: int, message: str, sent: Iterable[str] = ()) -> str:
         """Return why a server takes no request, and what to change.
@@ -79,7 +64,7 @@ class Server:
             sent: names of the parameters of that request.
         """
         if status in (401, 403):
-            unset = "" if self.key else " (which is not set)"
+            unset = "" if self._key else " (which is not set)"
             return f"the server refuses the key in ${self.endpoint.key_env}{unset}: {message}"
         if status == 404:
             return f"the server knows no such model, or no such URL (most end in /v1): {message}"
@@ -88,7 +73,7 @@ class Server:
             return (
                 f"the server refuses every request, a harmless one too: {status} {message}.{names} "
                 "No answer is stored, so the same command works once the server, "
-                f"{self.section}.endpoint.url or {self.section}.model is changed"
+                f"{self._section}.endpoint.url or {self._section}.model is changed"
             )
         return f"the server does not answer: {status} {message}"
 
@@ -100,7 +85,7 @@ def only_model(endpoint: Endpoint) -> str:
         ConfigError: it has none or several, or does not list them; or its URL is not one.
         ModelError: a library is missing, or the key cannot be sent.
     """
-    server = Server.of(endpoint, "llm")
+    server = Server(endpoint, "llm")
     names = _model_names(server)
     if len(names) == 1:
         return names[0]

@@ -13,11 +13,7 @@ Item = TypeVar("Item")
 
 
 class EndpointThread:
-    """Runs the calls of one client, from any thread; it ends when it is closed or garbage-collected.
-
-    Args:
-        client: that is closed with it; its `concurrency` is how many items of a call are under way at once.
-    """
+    """Runs the calls of one client, from any thread; it ends when it is closed or garbage-collected."""
 
     def __init__(self, client: Client[Any]) -> None:
         self._workers = client.concurrency
@@ -36,18 +32,13 @@ class EndpointThread:
         work: Callable[[Item], Awaitable[None]],
         ending: asyncio.Event | None = None,
     ) -> float:
-        """Work on all items, as many at once as there are workers, begun in order.
-
-        Args:
-            items: drawn as workers get free; when `work` fails, no other one is.
-            work: is done with each.
-            ending: set when all are begun.
+        """Work on all items, up to `concurrency` at once, begun in order; `ending` is set when all are begun.
 
         Returns:
             Seconds, less those that another call counts.
 
         Raises:
-            HypsaeError: the first that `work` raised; what was under way has ended.
+            HypsaeError: the first that `work` raised; no other item was begun, and what was under way ended.
         """
         if not self._end.alive:
             raise ModelError("this endpoint model is closed")

@@ -6,8 +6,7 @@ import asyncio
 class Throttle:
     """Lets units through at a steady rate, never more than a second's worth at once, in the order asked.
 
-    Args:
-        per_minute: the rate; None lets everything through.
+    No rate, None, lets everything through.
     """
 
     def __init__(self, per_minute: float | None) -> None:

@@ -47,15 +47,9 @@ class Segment:
 
 
 class LabelPrompts:
-    """Makes the label prompts of one tokenizer.
+    """Makes the label prompts of one Hugging Face tokenizer; with `guard`, texts are quoted.
 
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        thinking: the frame lets the model think before it answers.
-        guard: texts are quoted.
-
-    Attributes:
-        joins: whether the ids of segments in a row are those of the whole; else whole prompts are tokenised.
+    `joins`: the ids of segments in a row are those of the whole; else whole prompts are tokenised.
     """
 
     def __init__(self, tokenizer: Any, *, thinking: bool = False, guard: bool = False) -> None:
@@ -127,7 +121,7 @@ class LabelPrompts:
         return all(_joined(segments) == self._whole(segments) for segments in orders)
 
 
-def in_order(pairs: np.ndarray, options: Label) -> list[tuple[int, int]]:
+def pairs_in_order(pairs: np.ndarray, options: Label) -> list[tuple[int, int]]:
     """Return the pairs (text, question) that are True of (n, H), in the order in which prompts share most."""
     by_text = options.layout != "question_first"
     order = np.argwhere(pairs) if by_text else np.argwhere(pairs.T)[:, ::-1]

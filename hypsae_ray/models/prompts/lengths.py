@@ -80,13 +80,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What labelling takes.
-
-    Attributes:
-        pairs: (text, question) pairs.
-        prompt_tokens: tokens of all prompts.
-        computed_tokens: those that are not read from the prefix cache.
-    """
+    """What labelling takes: pairs, tokens of all prompts, and those of them that no prefix cache holds."""
 
     pairs: int
     prompt_tokens: int

@@ -21,7 +21,7 @@ from hypsae_ray.models.identity import versions_of
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.precision import dtype_on_cpu
 from hypsae_ray.models.prompts import wording
-from hypsae_ray.models.prompts.label_prompts import LabelPrompts, Segment, chat, in_order
+from hypsae_ray.models.prompts.label_prompts import LabelPrompts, Segment, chat, pairs_in_order
 from hypsae_ray.models.prompts.lengths import CPU_BLOCK
 from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
 from hypsae_ray.models.remote_code import code_arguments, load_error
@@ -41,9 +41,6 @@ _CPU_ARGUMENTS = {
 class VllmModel:
     """One vLLM engine inside this process.
 
-    Args:
-        llm: the model, and the engine arguments.
-
     Raises:
         ModelError: the model is not found, or vLLM does not load it; the message holds vLLM's reason.
         ConfigError: the model carries other code than is trusted.
@@ -52,7 +49,7 @@ class VllmModel:
     thread_safe = True
 
     def __init__(self, llm: Llm) -> None:
-        set_environment(llm)
+        os.environ.update(vllm_environment(llm))
         import vllm
 
         self._max_len = llm.max_model_len
@@ -126,7 +123,7 @@ class VllmModel:
         properties = [maker.property(question) for question in questions]
         segments, status = self._fit(maker, texts, properties, options)
         status[~asked] = Status.UNASKED
-        pairs = in_order(np.isin(status, USABLE), options)
+        pairs = pairs_in_order(np.isin(status, USABLE), options)
         prompts = [
             maker.prompt(segment, properties[j], text_first=text_first)
             for i, j in pairs
@@ -300,13 +297,8 @@ def single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))
 
 
-def set_environment(llm: Llm) -> None:
-    """Set what vLLM reads at import; a user's own settings win."""
-    os.environ.update(vllm_environment(llm))
-
-
 def vllm_environment(llm: Llm) -> dict[str, str]:
-    """Return the environment variables of a process in which vLLM computes; a user's own settings win."""
+    """Return the variables that vLLM reads when it is imported; a user's own settings win."""
     settings = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if llm.is_split else "0",
         "VLLM_CPU_KVCACHE_SPACE": str(llm.kv_cache_gib),

@@ -35,11 +35,7 @@ class _Call:
 
 
 class EngineThread:
-    """The engine that `load` returns.
-
-    Args:
-        load: returns a `vllm.LLM`; what it raises is raised here.
-    """
+    """The engine that `load` returns, a `vllm.LLM`; what it raises is raised here."""
 
     def __init__(self, load: Callable[[], Any]) -> None:
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
