@@ -37,7 +37,7 @@ def find_annotations(path: str) -> Folder:
 
 @dataclass(frozen=True)
 class StoredLabels:
-    """The annotations-*.parquet of a folder, a `stats.sample.Labels`: 1 from a p_yes of threshold, one or (H,)."""
+    """The annotations-*.parquet of a folder, a `stats.sample.Labels`; `threshold` is one for all, or (H,)."""
 
     folder: Folder
     threshold: float | np.ndarray
