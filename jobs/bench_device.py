@@ -27,7 +27,7 @@ import torch
 from hypsae_ray.config import Embed, TrainSae
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
 from hypsae_ray.sae.collective import Collective
-from hypsae_ray.sae.training import Epoch, Shard, train
+from hypsae_ray.sae.training import Epoch, WorkerRows, train
 
 TEXTS_AT_ONCE = 4096
 EPOCHS = 3
@@ -78,9 +78,15 @@ def _train(options: argparse.Namespace, device: str, size: int) -> dict[str, Any
         patience=EPOCHS,
     )
     _forget_memory(device)
-    held_out = Shard.of(x[: options.rows // 10])
+    held_out = WorkerRows.of(x[: options.rows // 10])
     epochs: list[Epoch] = []
-    train(Shard.of(x), held_out, sae, Collective(torch.device(device)), lambda now: epochs.append(now.epoch))
+    train(
+        WorkerRows.of(x),
+        held_out,
+        sae,
+        Collective(torch.device(device)),
+        lambda now: epochs.append(now.epoch),
+    )
     return _case("train_sae", device, "float32", size, options.rows / min(e.seconds for e in epochs))
 
 

@@ -26,7 +26,7 @@ from hypothesaes.quickstart import train_sae
 
 from hypsae_ray.config import TrainSae
 from hypsae_ray.sae.model import SparseAutoencoder, from_hypothesaes
-from hypsae_ray.sae.training import Progress, Shard, train
+from hypsae_ray.sae.training import Progress, WorkerRows, train
 
 
 def planted(rows: int, dim: int, concepts: int, rng: np.random.Generator) -> np.ndarray:
@@ -103,7 +103,7 @@ def run_ours(x: np.ndarray, val: np.ndarray, options: TrainSae) -> list[tuple[np
         with clock.paused():
             points.append((seconds, common_loss(progress.sae, val)))
 
-    train(Shard.of(x), Shard.of(val), options, on_epoch=judge)
+    train(WorkerRows.of(x), WorkerRows.of(val), options, on_epoch=judge)
     return points
 
 

@@ -35,7 +35,7 @@ from hypsae_ray.models.protocols import Embedded, Embedder, LanguageModel
 from hypsae_ray.neurons import selection
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.sae import model as saes
-from hypsae_ray.sae.training import Shard
+from hypsae_ray.sae.training import WorkerRows
 from hypsae_ray.stages import annotate as annotating
 from hypsae_ray.stages import interpret as naming
 from hypsae_ray.stages import score_fidelity as scoring
@@ -98,7 +98,7 @@ def train_sae(
         raise InputError(f"val_embeddings: {val.shape[1]} columns, but embeddings has {train.shape[1]}")
     options = _checked("options", options or TrainSae(), TrainSae)
     with _engines(engines) as held:
-        load = partial(_load_shards, train, val)
+        load = partial(_load_rows, train, val)
         return held.train_sae(load, options.sized(len(train)), lambda _: None).sae
 
 
@@ -339,8 +339,8 @@ def _checked(name: str, value: Any, section: type[S]) -> S:
     return value
 
 
-def _load_shards(train: np.ndarray, val: np.ndarray, rank: int, world: int) -> tuple[Shard, Shard]:
-    return Shard.of(train, rank, world), Shard.of(val, rank, world)
+def _load_rows(train: np.ndarray, val: np.ndarray, rank: int, world: int) -> tuple[WorkerRows, WorkerRows]:
+    return WorkerRows.of(train, rank, world), WorkerRows.of(val, rank, world)
 
 
 def _engines(given: Engines | None) -> AbstractContextManager[Engines]:

@@ -8,7 +8,7 @@ from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
 
 if TYPE_CHECKING:
-    from hypsae_ray.sae.training import LoadShards, OnEpoch, Trained
+    from hypsae_ray.sae.training import LoadRows, OnEpoch, Trained
     from hypsae_ray.store.artifacts import Folder
 
 
@@ -32,7 +32,7 @@ class Engines(Protocol):
         ...
 
     def train_sae(
-        self, load: "LoadShards", options: TrainSae, on_epoch: "OnEpoch", snapshots: "Folder | None" = None
+        self, load: "LoadRows", options: TrainSae, on_epoch: "OnEpoch", snapshots: "Folder | None" = None
     ) -> "Trained":
         """Train an SAE in this process (`options.replicas.max` 0) or with Ray Train.
 

@@ -17,7 +17,7 @@ from hypsae_ray.models.identity import pin
 from hypsae_ray.models.load import load_embedder, load_language_model
 from hypsae_ray.models.pool import LocalPool, Pool
 from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
-from hypsae_ray.sae.training import LoadShards, OnEpoch, Trained, train
+from hypsae_ray.sae.training import LoadRows, OnEpoch, Trained, train
 from hypsae_ray.store.artifacts import Folder
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Session:
         return self._get(load_language_model, options)
 
     def train_sae(
-        self, load: LoadShards, options: TrainSae, on_epoch: OnEpoch, snapshots: Folder | None = None
+        self, load: LoadRows, options: TrainSae, on_epoch: OnEpoch, snapshots: Folder | None = None
     ) -> Trained:
         """Train an SAE in this process (`replicas.max` 0) or with Ray Train, snapshots in a folder."""
         self.release()

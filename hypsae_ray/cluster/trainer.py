@@ -28,7 +28,7 @@ from hypsae_ray.config import TrainSae
 from hypsae_ray.errors import StageError
 from hypsae_ray.sae import model as saes
 from hypsae_ray.sae.collective import Collective
-from hypsae_ray.sae.training import Epoch, LoadShards, OnEpoch, Progress, Trained, train
+from hypsae_ray.sae.training import Epoch, LoadRows, OnEpoch, Progress, Trained, train
 from hypsae_ray.store.artifacts import Folder
 
 # Ray Train chooses between two versions of its classes when it is imported, which its types do not tell.
@@ -42,14 +42,14 @@ _STATE = "state.safetensors"
 class _Training:
     """What every worker is sent."""
 
-    load: LoadShards
+    load: LoadRows
     options: TrainSae
     every_s: float
     epochs: Queue
 
 
 def train_distributed(
-    load: LoadShards,
+    load: LoadRows,
     options: TrainSae,
     on_epoch: OnEpoch = lambda _: None,
     snapshots: Folder | None = None,

@@ -38,7 +38,7 @@ _BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True)
-class Shard:
+class WorkerRows:
     """One worker's rows of a set of embeddings.
 
     Attributes:
@@ -50,8 +50,8 @@ class Shard:
     total: int
 
     @classmethod
-    def of(cls, rows: np.ndarray, rank: int = 0, world: int = 1) -> "Shard":
-        """Return worker `rank`'s shard of the whole set of rows (N, d)."""
+    def of(cls, rows: np.ndarray, rank: int = 0, world: int = 1) -> "WorkerRows":
+        """Return the rows of worker `rank` of the whole set of rows (N, d)."""
         return cls(rows[rank::world], len(rows))
 
 
@@ -92,10 +92,10 @@ class Trained:
         return min(self.history, key=lambda epoch: epoch.loss)
 
 
-class LoadShards(Protocol):
+class LoadRows(Protocol):
     """Reads one worker's rows; picklable, called inside that worker."""
 
-    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+    def __call__(self, rank: int, world: int) -> tuple[WorkerRows, WorkerRows]:
         """Return the training rows and the validation rows of worker `rank` of `world`."""
         ...
 
@@ -121,8 +121,8 @@ OnEpoch = Callable[[Epoch], None]
 
 
 def train(
-    shard: Shard,
-    val: Shard | None,
+    own: WorkerRows,
+    val: WorkerRows | None,
     options: TrainSae,
     collective: Collective | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
@@ -133,7 +133,7 @@ def train(
     Neither reads nor changes any global random state. Every worker calls this and gets the same result.
 
     Args:
-        shard: this worker's training rows.
+        own: this worker's training rows.
         val: this worker's validation rows; None (or a total of 0): early stopping on the training loss.
         options: sizes, loss weights, seed; `workers` and the other runtime fields are not used.
         collective: the workers and this one's device; None: this process alone, on the CPU.
@@ -144,7 +144,7 @@ def train(
         InputError: there are no rows, or some hold NaN or infinite values.
         StageError: the loss became NaN or infinite, or the snapshot is none.
     """
-    run = _Run(shard, val, options, collective or Collective())
+    run = _Run(own, val, options, collective or Collective())
     if resume is not None:
         run.restore(resume)
     while not run.finished:
@@ -158,12 +158,14 @@ def train(
 class _Run:
     """The state of a training."""
 
-    def __init__(self, shard: Shard, val: Shard | None, options: TrainSae, collective: Collective) -> None:
-        self.options, self.collective, self.total = options, collective, shard.total
-        self.rows = _on_device(shard, collective)
+    def __init__(
+        self, own: WorkerRows, val: WorkerRows | None, options: TrainSae, collective: Collective
+    ) -> None:
+        self.options, self.collective, self.total = options, collective, own.total
+        self.rows = _on_device(own, collective)
         self.val = _on_device(val, collective) if val is not None and val.total > 0 else None
-        self.objective = _objective(self.rows, shard.total, options, collective)
-        self.sae = _start(self.rows, shard.total, options, collective)
+        self.objective = _objective(self.rows, own.total, options, collective)
+        self.sae = _start(self.rows, own.total, options, collective)
         self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=options.learning_rate, fused=True)
         self.silent = torch.zeros(options.shape.n_neurons, dtype=torch.int64, device=collective.device)
         self.history: list[Epoch] = []
@@ -278,10 +280,10 @@ def _own(rows: Tensor, collective: Collective) -> Tensor:
     return (mine // collective.world).to(collective.device)
 
 
-def _on_device(shard: Shard, collective: Collective) -> Tensor:
-    if shard.total == 0:
+def _on_device(own: WorkerRows, collective: Collective) -> Tensor:
+    if own.total == 0:
         raise InputError("there are no rows to train an SAE on")
-    return torch.as_tensor(shard.rows).to(collective.device, torch.float32)
+    return torch.as_tensor(own.rows).to(collective.device, torch.float32)
 
 
 def _objective(rows: Tensor, total: int, options: TrainSae, collective: Collective) -> Objective:

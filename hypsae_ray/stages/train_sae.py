@@ -17,7 +17,7 @@ from hypsae_ray.store.artifacts import Folder, Outcome
 # torch is loaded where a function needs it, so that a run with nothing to do starts quickly
 if TYPE_CHECKING:
     from hypsae_ray.sae.model import SparseAutoencoder
-    from hypsae_ray.sae.training import Shard
+    from hypsae_ray.sae.training import WorkerRows
 
 WEIGHTS, SHAPE = "sae.safetensors", "sae.json"
 
@@ -29,7 +29,7 @@ def run(work: Workspace) -> Outcome:
     options = work.config.train_sae.sized(n_texts)
     snapshots = work.out.sub("snapshots")
     epochs = work.track(itertools.count(), work.config.train_sae.max_epochs, "epoch")
-    load = partial(_load_shards, embeddings)
+    load = partial(_load_rows, embeddings)
     trained = work.engines.train_sae(load, options, lambda _: next(epochs), snapshots)
     snapshots.delete()
     save(trained.sae, work.out)
@@ -48,19 +48,19 @@ def run(work: Workspace) -> Outcome:
     return Outcome(total, facts=facts)
 
 
-def _load_shards(embeddings: Folder, rank: int, world: int) -> "tuple[Shard, Shard]":
+def _load_rows(embeddings: Folder, rank: int, world: int) -> "tuple[WorkerRows, WorkerRows]":
     """Return worker `rank`'s training rows and validation rows: each `world`-th row of all files."""
     return _load_shard(embeddings, "train-", rank, world), _load_shard(embeddings, "val-", rank, world)
 
 
-def _load_shard(embeddings: Folder, prefix: str, rank: int, world: int) -> "Shard":
-    from hypsae_ray.sae.training import Shard
+def _load_shard(embeddings: Folder, prefix: str, rank: int, world: int) -> "WorkerRows":
+    from hypsae_ray.sae.training import WorkerRows
 
     own, total = [], 0
     for table in embeddings.tables(prefix):
         own.append(to_vectors(table)[(rank - total) % world :: world].copy())  # a view keeps all rows
         total += len(table)
-    return Shard(np.concatenate(own) if own else np.zeros((0, 1), np.float32), total)
+    return WorkerRows(np.concatenate(own) if own else np.zeros((0, 1), np.float32), total)
 
 
 def save(sae: "SparseAutoencoder", folder: Folder) -> None:

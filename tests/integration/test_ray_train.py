@@ -11,7 +11,7 @@ import pytest
 from hypsae_ray.cluster.trainer import train_distributed
 from hypsae_ray.config import AdvancedSae, Replicas, TrainSae
 from hypsae_ray.errors import StageError
-from hypsae_ray.sae.training import Epoch, Shard, train
+from hypsae_ray.sae.training import Epoch, WorkerRows, train
 from hypsae_ray.store.artifacts import Folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
@@ -33,9 +33,9 @@ def embeddings() -> np.ndarray:
 class Load:
     """301 rows to train on (the last batch has one row, so one worker has none of it), 99 to validate."""
 
-    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+    def __call__(self, rank: int, world: int) -> tuple[WorkerRows, WorkerRows]:
         x = embeddings()
-        return Shard.of(x[:301], rank, world), Shard.of(x[301:], rank, world)
+        return WorkerRows.of(x[:301], rank, world), WorkerRows.of(x[301:], rank, world)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LoadAndDieOnce:
 
     folder: str
 
-    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
+    def __call__(self, rank: int, world: int) -> tuple[WorkerRows, WorkerRows]:
         if rank == 1 and not (Path(self.folder) / "died").exists():
             threading.Thread(target=self._die, daemon=True).start()
         return Load()(rank, world)
@@ -59,8 +59,8 @@ class LoadAndDieOnce:
 
 @dataclass(frozen=True)
 class LoadNothing:
-    def __call__(self, rank: int, world: int) -> tuple[Shard, Shard]:
-        nothing = Shard(np.zeros((0, 8), np.float32), 0)
+    def __call__(self, rank: int, world: int) -> tuple[WorkerRows, WorkerRows]:
+        nothing = WorkerRows(np.zeros((0, 8), np.float32), 0)
         return nothing, nothing
 
 

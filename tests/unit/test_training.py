@@ -16,7 +16,7 @@ from torch import Tensor
 from hypsae_ray.config import AdvancedSae, TrainSae
 from hypsae_ray.errors import InputError, StageError
 from hypsae_ray.sae.model import activations
-from hypsae_ray.sae.training import Progress, Shard, Trained, permutation, train
+from hypsae_ray.sae.training import Progress, Trained, WorkerRows, permutation, train
 from tests.deadline import DEADLINE_S
 
 DIM = 8
@@ -38,7 +38,7 @@ def planted(n: int = 301, noise: float = 0.05, seed: int = 0) -> tuple[np.ndarra
 
 
 def run(x: np.ndarray, config: TrainSae, val: np.ndarray | None = None, **more) -> Trained:
-    return train(Shard.of(x), None if val is None else Shard.of(val), config, **more)
+    return train(WorkerRows.of(x), None if val is None else WorkerRows.of(val), config, **more)
 
 
 def losses(trained: Trained) -> list[float]:
@@ -89,7 +89,7 @@ def run_team(world: int, x: np.ndarray, val: np.ndarray, config: TrainSae) -> li
 
     def work(rank: int) -> None:
         team = Team(rank, parts, barrier)
-        results[rank] = train(Shard.of(x, rank, world), Shard.of(val, rank, world), config, team)
+        results[rank] = train(WorkerRows.of(x, rank, world), WorkerRows.of(val, rank, world), config, team)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(world)]
     for thread in threads:
@@ -162,7 +162,7 @@ def test_without_validation_rows_the_training_loss_decides() -> None:
     x = planted()[0]
     trained = run(x, options())
     assert all(epoch.val_loss is None and epoch.loss == epoch.train_loss for epoch in trained.history)
-    empty = train(Shard.of(x), Shard.of(x[:0]), options())
+    empty = train(WorkerRows.of(x), WorkerRows.of(x[:0]), options())
     assert losses(empty) == losses(trained)
 
 
