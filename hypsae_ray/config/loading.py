@@ -140,7 +140,8 @@ def _is_text(name: str, section: type[Section]) -> bool:
     *parents, leaf = name.split(".")
     for parent in parents:
         section = section_in(section.model_fields.get(parent)) or Section  # which has no fields
-    return any(one is str or isinstance(one, str) for one in alternatives(section.model_fields.get(leaf)))
+    field = section.model_fields.get(leaf)
+    return any(one is str or isinstance(one, str) for one in alternatives(field and field.annotation))
 
 
 def _name(loc: tuple[int | str, ...]) -> str:

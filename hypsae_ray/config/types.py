@@ -113,28 +113,26 @@ class Section(BaseModel):
         return dumped
 
 
-def alternatives(field: FieldInfo | None) -> tuple[Any, ...]:
-    """Return what a field may hold: the types of a union, the words of a Literal; nothing without a field."""
-    return () if field is None else _alternatives(field.annotation)
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """Return what a type allows: those of a union, the words of a Literal."""
     if get_origin(kind) is Annotated:
-        return _alternatives(get_args(kind)[0])
+        return alternatives(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
-        return tuple(chain.from_iterable(map(_alternatives, get_args(kind))))
+        return tuple(chain.from_iterable(map(alternatives, get_args(kind))))
     return get_args(kind) if get_origin(kind) is Literal else (kind,)
 
 
 def section_in(field: FieldInfo | None) -> type[Section] | None:
-    """Return the section that a field holds, if it holds one."""
-    return next(
-        (one for one in alternatives(field) if inspect.isclass(one) and issubclass(one, Section)), None
-    )
+    """Return the section that a field holds, if there is one."""
+    return next(filter(_is_section, alternatives(field and field.annotation)), None)
+
+
+def _is_section(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, Section)
 
 
 def _may_be_left_empty(kind: Any) -> bool:
-    return get_origin(kind) in (tuple, dict) or (inspect.isclass(kind) and issubclass(kind, Section))
+    return _is_section(kind) or get_origin(kind) in (tuple, dict)
 
 
 def _listed(kind: Any, value: Any) -> Any:

@@ -249,16 +249,11 @@ class Rows:
 
     An index of 0 to n - 1 is what pandas gives to rows that nobody named. So rows 3, 1, 2, 0 and rows
     0, 1, 2, 3 may be the same ones shuffled, or others in the same order: only the user knows.
-
-    Attributes:
-        owner: the argument that the others are matched with.
-        n: how many.
-        index: their labels; None: they have none.
     """
 
-    owner: str
+    owner: str  # the argument that the others are matched with
     n: int
-    index: "pd.Index[Any] | None" = None
+    index: "pd.Index[Any] | None" = None  # their labels
 
     def take(self, name: str, values: npt.NDArray[Any], index: "pd.Index[Any] | None") -> npt.NDArray[Any]:
         """Return values (n, ...) of an argument in the order of these rows; without an index: by position.

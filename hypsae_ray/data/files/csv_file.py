@@ -84,11 +84,7 @@ def columns_in(file: DataFile, dialect: Dialect) -> Counter[str]:
 
 
 class _Records:
-    """The records of a CSV below its header.
-
-    Attributes:
-        names: the cells of the header, without empty ones at its end.
-    """
+    """The records of a CSV below its header, and in `names` its cells, without empty ones at its end."""
 
     def __init__(self, file: DataFile, dialect: Dialect, text: IO[str]) -> None:
         csv.field_size_limit(_LONGEST)
