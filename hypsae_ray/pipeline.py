@@ -63,30 +63,18 @@ class Stage:
 
 
 EMBED, TRAIN_SAE, LLM, NAMER = map(attrgetter, ("embed", "train_sae", "llm", "interpreter"))
-SELECTED = ("data", "train_sae", "select")
+TRAINED = ("data", "train_sae")
+SELECTED = (*TRAINED, "select")
+NAMED = (*SELECTED, "interpret")
 TESTED = (*SELECTED, "embed_holdout", "score_fidelity", "annotate")
 STAGES = (
     Stage("data", data.run, (), fingerprints.reading),
     Stage("embed", embed.run, ("data",), fingerprints.embedding, EMBED, texts_only=True, unit="texts"),
     Stage("train_sae", train_sae.run, ("embed",), fingerprints.section("train_sae"), TRAIN_SAE, unit="texts"),
-    Stage("select", select.run, ("data", "train_sae"), fingerprints.selecting, unit="neurons"),
-    Stage(
-        "embed_holdout",
-        embed_holdout.run,
-        ("data", "train_sae"),
-        fingerprints.embedding_holdout,
-        EMBED,
-        unit="texts",
-    ),
+    Stage("select", select.run, TRAINED, fingerprints.selecting, unit="neurons"),
+    Stage("embed_holdout", embed_holdout.run, TRAINED, fingerprints.embedding_holdout, EMBED, unit="texts"),
     Stage("interpret", interpret.run, SELECTED, fingerprints.naming, NAMER, unit="candidates"),
-    Stage(
-        "score_fidelity",
-        score_fidelity.run,
-        (*SELECTED, "interpret"),
-        fingerprints.scoring,
-        LLM,
-        unit="candidates",
-    ),
+    Stage("score_fidelity", score_fidelity.run, NAMED, fingerprints.scoring, LLM, unit="candidates"),
     Stage("annotate", annotate.run, ("data", "score_fidelity"), fingerprints.annotating, LLM),
     Stage("evaluate", evaluate.run, TESTED, fingerprints.section("evaluate"), unit="hypotheses"),
 )

@@ -20,12 +20,11 @@ import numpy as np
 import pandas as pd
 
 from hypsae_ray.cluster.engines import Engines
-from hypsae_ray.config import AnnotateJob, Config
+from hypsae_ray.config import UNPLACED, AnnotateJob, Config
 from hypsae_ray.data.files import find_files, remarks
 from hypsae_ray.errors import ConfigError, PartialResultError
-from hypsae_ray.labels.annotations import read_annotation_table
 from hypsae_ray.labels.plan import Plan, make_plan
-from hypsae_ray.labels.read import ANNOTATIONS, LATEST, to_labels
+from hypsae_ray.labels.read import ANNOTATIONS, LATEST, StoredLabels
 from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.annotate import Say, annotate, to_job
@@ -33,9 +32,7 @@ from hypsae_ray.stages.texts import read_hypotheses, store_rows
 from hypsae_ray.stages.workspace import Track
 from hypsae_ray.store.artifacts import Folder, Manifest, Outcome, content_hash
 from hypsae_ray.store.progress import read_heartbeat
-from hypsae_ray.store.schema import USABLE
 
-THRESHOLD = 0.5
 USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
 
 
@@ -113,12 +110,10 @@ def _publish(target: Folder, questions: list[str | None], folder: Folder) -> Non
     """Write how many labels each hypothesis has, and the share of yes among them; then point to the job."""
     labels, yes = np.zeros(len(questions), np.int64), np.zeros(len(questions))
     n_rows = 0
-    for name in target.names(ANNOTATIONS, ".parquet"):
-        _, scores = read_annotation_table(target, name)
-        usable = np.isin(scores.status, USABLE)
-        labels += usable.sum(axis=0)
-        yes += np.nansum(to_labels(np.where(usable, scores.p_yes, np.nan), THRESHOLD), axis=0)
-        n_rows += len(usable)
+    for block in StoredLabels(target, UNPLACED).blocks():
+        labels += (~np.isnan(block)).sum(axis=0)
+        yes += np.nansum(block, axis=0)
+        n_rows += len(block)
     table = pd.DataFrame({"hypothesis_id": range(len(questions)), "hypothesis": questions, "labels": labels})
     table["without_label"] = n_rows - labels
     table["feature_prevalence"] = yes / np.where(labels > 0, labels, np.nan)

@@ -67,11 +67,12 @@ def compose(path: str, found: Guess, n_rows: int, whole: bool) -> str:
     chunk = Chunk() if found.words > LONG_WORDS else None
     pieces = 1 if chunk is None else found.words / (chunk.words - chunk.overlap)
     shape = TrainSae().sized(int(usable * pieces * (1 - of_holdout) * (1 - val_fraction))).shape
+    long = f"texts have some {found.words:,.0f} words: chunks are embedded and labelled, whole texts tested"
     data = [
         ("train", path, ""),
         ("holdout_fraction", of_holdout, "for the tests, read by nothing else; or holdout: FILE"),
         ("text", found.text, ""),
-        ("chunk", chunk and {"words": chunk.words, "overlap": chunk.overlap}, _long(found)),
+        ("chunk", chunk and {"words": chunk.words, "overlap": chunk.overlap}, long),
         ("target", found.target, _others("other numbers", found.other_targets)),
         ("decimal", found.decimal, ""),
         ("task", "count" if found.counts else None, "a Poisson model of rates; regression: of differences"),
@@ -96,10 +97,6 @@ def _few_hypotheses(n_holdout: int) -> list[str]:
     usual, n = Select().n, max(MIN_HYPOTHESES, n_holdout // ROWS_PER_HYPOTHESIS)
     comment = f"hypotheses; {usual} need some {usual * ROWS_PER_HYPOTHESIS} texts that test them"
     return [f"select: {{n: {n}}}  # {comment}"] if n < usual else []
-
-
-def _long(found: Guess) -> str:
-    return f"texts have some {found.words:,.0f} words: chunks are embedded and labelled, whole texts tested"
 
 
 def _advice(found: Guess) -> str:

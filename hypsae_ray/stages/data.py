@@ -61,13 +61,13 @@ def run(work: Workspace) -> Outcome:
         _check_vectors(own, checks, every, work)
     task = _task(checks, options, work)
     compared = compare(every)
+    counts = {split: targets.rows for split, targets in compared.targets.items()}
     _refuse_overlap(compared, options)
     _refuse_splits(compared, options)
-    _tell_repeats(compared, work)
+    _tell_repeats(compared, counts, work)
     known = compared.reasons if options.overlap == "drop" else {}
     dataset = every.without("holdout", known)
     written = _write(dataset, work.out, own)
-    counts = {split: targets.rows for split, targets in compared.targets.items()}
     if options.chunk is not None:
         chunks = ", ".join(f"{split} {counts[split]} in {n}" for split, n in written.items())
         work.say(f"data: documents in chunks of {options.chunk.words} words: {chunks}")
@@ -221,15 +221,12 @@ def _useless(compared: Comparison, split: str, options: Data) -> str:
     if targets.low == targets.high:
         return f"column {options.target!r} is {targets.low:g} in every row of {split}: nothing to predict"
     if compared.distinct_texts[split] == 1:
-        return (
-            f"column {options.text!r} holds one text in all {targets.rows} rows of {split}: "
-            "nothing to tell apart"
-        )
+        same = f"column {options.text!r} holds one text in all {targets.rows} rows of {split}"
+        return f"{same}: nothing to tell apart"
     return ""
 
 
-def _tell_repeats(compared: Comparison, work: Workspace) -> None:
-    n_rows = {split: targets.rows for split, targets in compared.targets.items()}
+def _tell_repeats(compared: Comparison, n_rows: Mapping[str, int], work: Workspace) -> None:
     repeats = {split: n for split, n in compared.distinct_texts.items() if n < n_rows[split]}
     if repeats:
         counts = ", ".join(

@@ -3,10 +3,6 @@
 Texts that the SAE has not seen, and nothing but the tests reads them.
 """
 
-from collections.abc import Iterator
-
-import pandas as pd
-
 from hypsae_ray.stages.annotate import to_job
 from hypsae_ray.stages.embed import embed_rows
 from hypsae_ray.stages.train_sae import load, write_activations
@@ -16,14 +12,9 @@ from hypsae_ray.store.artifacts import Outcome
 
 def run(work: Workspace) -> Outcome:
     """Write embeddings and activations, each by file of texts; facts: those of `embed_rows`, dim."""
-    facts = embed_rows(work, "embed_holdout", dict(_annotated(work)))
+    job = to_job(work.config, (), work.inputs["data"], work.answers, work.out)  # as stage `annotate` labels
+    ids = {name: table.to_pandas() for name, table in job.tables(["row_id", "text_id"])}
+    facts = embed_rows(work, "embed_holdout", ids)
     sae, names = load(work.inputs["train_sae"]), work.out.names("holdout-", ".parquet")
     total = sum(write_activations(sae, work.out, name, work.out) for name in names)
     return Outcome(total, facts={**facts, "dim": sae.dim})
-
-
-def _annotated(work: Workspace) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield row_id and text_id of the rows that stage `annotate` labels, by file."""
-    job = to_job(work.config, (), work.inputs["data"], work.answers, work.out)
-    for name, table in job.tables(["row_id", "text_id"]):
-        yield name, table.to_pandas()

@@ -23,14 +23,7 @@ from hypsae_ray.stats.sample import Sample
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.stage_tables import in_order, read_activations
 
-FROM_HYPOTHESES = [
-    "hypothesis_id",
-    "neuron_idx",
-    "interpretation",
-    "f1_fidelity_score",
-    "f1_ci_low",
-    "f1_ci_high",
-]
+KEPT = ["hypothesis_id", "neuron_idx", "interpretation", "f1_fidelity_score", "f1_ci_low", "f1_ci_high"]
 
 
 def run(work: Workspace) -> Outcome:
@@ -48,7 +41,7 @@ def run(work: Workspace) -> Outcome:
     except ValueError as error:
         raise StageError(f"evaluate: {error}") from None
     result = note_mask(result, labels.unasked())
-    table = hypotheses[FROM_HYPOTHESES].rename(columns={"interpretation": "hypothesis"})
+    table = hypotheses[KEPT].rename(columns={"interpretation": "hypothesis"})
     table = table.merge(result.table, on="hypothesis_id", validate="one_to_one")
     for name, one in {"evaluation": table, **result.details}.items():
         work.write(f"{name}.parquet", one)

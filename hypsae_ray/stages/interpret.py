@@ -84,7 +84,8 @@ def run(work: Workspace) -> Outcome:
 def open_namer(work: Workspace) -> Pool[LanguageModel]:
     """Open the model that names neurons; what it answers is kept in the folder of the stage."""
     llm = work.config.interpreter
-    pool = RetryingPool(work.engines.language_model(llm), work.say, _describe, llm.replicas.max)
+    model = work.engines.language_model(llm)
+    pool = RetryingPool(model, work.say, lambda task: f"{len(task)} candidates", llm.replicas.max)
     return KeepingPool(pool, work.out, dump_answers, load_answers)
 
 
@@ -172,10 +173,6 @@ def load_answers(content: bytes) -> list[tuple[int, Answer]]:
 
 def _pending(task: Prompts, _reason: str) -> list[tuple[int, Answer]]:
     return [(k, Answer("", Status.PENDING)) for k, _ in task]
-
-
-def _describe(task: Prompts) -> str:
-    return f"{len(task)} candidates"
 
 
 def read_answer(answer: Answer, instructions: str = "") -> tuple[str | None, Status]:

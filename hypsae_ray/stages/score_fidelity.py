@@ -19,15 +19,8 @@ from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.fidelity import best_candidate
-from hypsae_ray.stages import fingerprints, interpret
-from hypsae_ray.stages.trials import (
-    Scored,
-    describe,
-    dump_annotations,
-    load_annotations,
-    plan,
-    score_candidates,
-)
+from hypsae_ray.stages import fingerprints, interpret, trials
+from hypsae_ray.stages.trials import Scored
 from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Outcome, content_hash
@@ -126,25 +119,26 @@ def run(work: Workspace) -> Outcome:
 
 
 def _setting(work: Workspace) -> Setting:
-    config, engines = work.config, work.engines
-    decides = fingerprints.labeller(config.llm, config.label)
-    labels = work.answers.sub(f"fidelity-{content_hash('labels', decides, {})[:8]}")
-
-    def labeller() -> Pool[LanguageModel]:
-        llm = config.llm
-        pool = RetryingPool(engines.language_model(llm), work.say, describe, llm.replicas.max)
-        return KeepingPool(pool, labels, dump_annotations, load_annotations)
-
+    config = work.config
     return Setting(
         corpus=read_corpus(work),
         read=partial(read_texts_by_id, work),
-        labeller=labeller,
+        labeller=partial(_open_labeller, work),
         namer=partial(interpret.open_namer, work),
         options=NamingOptions(
             interpret=config.naming, score_fidelity=config.score_fidelity, label=config.label
         ),
         track=work.track,
     )
+
+
+def _open_labeller(work: Workspace) -> Pool[LanguageModel]:
+    """Open the model that labels; its labels are kept for all that it may label in this run folder."""
+    llm, decides = work.config.llm, fingerprints.labeller(work.config.llm, work.config.label)
+    kept = work.answers.sub(f"fidelity-{content_hash('labels', decides, {})[:8]}")
+    model = work.engines.language_model(llm)
+    pool = RetryingPool(model, work.say, lambda task: f"neuron {task[0]}", llm.replicas.max)
+    return KeepingPool(pool, kept, trials.dump_annotations, trials.load_annotations)
 
 
 def score_until_informative(candidates: pd.DataFrame, setting: Setting) -> Tried:
@@ -160,9 +154,10 @@ def score_until_informative(candidates: pd.DataFrame, setting: Setting) -> Tried
 
 def _score(candidates: pd.DataFrame, setting: Setting) -> Tried:
     options, label = setting.options.score_fidelity, setting.options.label
-    trials = plan(setting.corpus, candidates, options)
-    texts = setting.read({i for trial in trials for i in trial.rows})
-    scored, usage = score_candidates(setting.labeller(), trials, texts, options, label, setting.track)
+    planned = trials.plan(setting.corpus, candidates, options)
+    texts = setting.read({i for trial in planned for i in trial.rows})
+    pool = setting.labeller()
+    scored, usage = trials.score_candidates(pool, planned, texts, options, label, setting.track)
     failed = {(one.neuron_idx, one.candidate) for one in scored if one.true_of_all}
     pairs = zip(candidates["neuron_idx"], candidates["candidate"], strict=True)
     is_failed = np.array([pair in failed for pair in pairs], dtype=bool)

@@ -22,7 +22,9 @@ def run(work: Workspace) -> Outcome:
     n_neurons = work.facts("train_sae")["n_neurons"]
     row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
     target = read_column(work.inputs["data"], "train", "target").loc[row_ids].to_numpy()
-    options, task = work.config.select, selection_task(work.facts("data")["task"])
+    options = work.config.select
+    # Neurons are ranked for a count as for any other number.
+    task: Task = "classification" if work.facts("data")["task"] == "classification" else "regression"
     prevalence = fired.getnnz(axis=0) / len(target)
     if (chunk := work.config.data.chunk) is not None:  # each document counts once, as in the tests
         starts = starts_of(documents_of(row_ids))
@@ -41,11 +43,6 @@ def run(work: Workspace) -> Outcome:
         work.say(f"select: {len(chosen.neurons)} of {options.n} neurons selected; {useless}")
     facts = {"selected": len(chosen.neurons), "dead": dead, "constant": constant}
     return Outcome(len(chosen.neurons), facts=facts)
-
-
-def selection_task(task: str) -> Task:
-    """Return how neurons are ranked for a task of stage `data`: a count is a number like any other."""
-    return "classification" if task == "classification" else "regression"
 
 
 def target_correlation(fired: sp.csr_matrix, target: np.ndarray, task: Task) -> np.ndarray:

@@ -66,20 +66,17 @@ def _to_rows(frame: pd.DataFrame, first: int, job: AnnotateJob, path: str) -> pd
     found = texts(frame[job.text])
     ids = np.full(len(frame), None, dtype=object)
     ids[found.usable] = text_ids(found.values[found.usable])
+    where = f"{path}: column {job.id!r}: row"
     reasons = found.reasons.where(~found.usable, None).mask(found.missing, _NO_TEXT)
     return pd.DataFrame(
         {
             "row_id": np.arange(first, first + len(frame)),
-            "source_id": None if job.id is None else _ids(frame[job.id], path),
+            "source_id": None if job.id is None else _values(names(frame[job.id]), where),
             "text_id": ids,
             "text": found.values,
             "reason": reasons.to_numpy(),
         }
     )
-
-
-def _ids(column: "pd.Series[Any]", path: str) -> np.ndarray:
-    return _values(names(column), f"{path}: column {column.name!r}: row")
 
 
 def _values(found: Typed, where: str) -> np.ndarray:

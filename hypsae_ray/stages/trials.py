@@ -149,11 +149,6 @@ def _pending(task: Task, _reason: str) -> tuple[int, Annotations]:
     return neuron, Annotations.empty(len(texts), len(sentences), Status.PENDING)
 
 
-def describe(task: Task) -> str:
-    """Return a task's name for messages."""
-    return f"neuron {task[0]}"
-
-
 def score_trial(trial: Trial, p_yes: np.ndarray, options: ScoreFidelity, label: Label) -> list[Scored]:
     """Return the fidelity of each candidate of a trial from p_yes (texts, candidates)."""
     labelled = np.any(~np.isnan(p_yes), axis=1)
