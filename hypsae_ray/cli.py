@@ -119,11 +119,8 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = _add(commands, "inspect", _inspect, "show neurons of a run")
     inspect.add_argument("run", help="run folder or URI")
-    inspect.add_argument(
-        "--neurons",
-        default="selected",
-        help="selected, random:N, or numbers such as 3,17 (default: selected)",
-    )
+    which = "selected, random:N, or numbers such as 3,17 (default: selected)"
+    inspect.add_argument("--neurons", default="selected", help=which)
     inspect.add_argument("--examples", type=int, default=3, help="top texts per neuron (default: 3)")
     inspect.add_argument("--seed", type=int, default=0, help="seed of random:N (default: 0)")
 

@@ -113,12 +113,7 @@ class Record:
 
 
 def plan(config: Config, out: Folder, until: str | None = None) -> list[Step]:
-    """Return every step of a run, in order; nothing is computed but hashes.
-
-    Args:
-        config: the run.
-        out: its folder.
-        until: last stage to run; None: all.
+    """Return every step of a run up to the stage `until` (None: all), in order; only hashes are computed.
 
     Raises:
         ConfigError: there is no such stage, or no such selection function.

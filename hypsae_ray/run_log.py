@@ -23,9 +23,6 @@ def own_console(out: Folder) -> Iterator[Console]:
     This is done by file descriptors, so that it holds for C++ code and for processes that are started
     meanwhile. The log lies in the run folder; where that is not on this machine or cannot be written, in a
     temporary file. One in which nothing was printed is removed. An error names the log.
-
-    Args:
-        out: the run folder.
     """
     made = _missing(out)
     with _open(out) as log, ExitStack() as stack:

@@ -19,11 +19,7 @@ WORDS_SHOWN = 60
 def describe_neurons(path: str, neurons: str = "selected", examples: int = 3, seed: int = 0) -> str:
     """Return a text that shows neurons with their sentence, how often they fire, and their top texts.
 
-    Args:
-        path: run folder or URI.
-        neurons: "selected", "random:N", or numbers such as "3,17".
-        examples: distinct top texts per neuron.
-        seed: seed of "random:N".
+    `neurons` is "selected", "random:N" (with `seed`), or numbers such as "3,17".
 
     Raises:
         InputError: there is no run with a trained SAE in this folder.

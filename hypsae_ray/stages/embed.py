@@ -60,10 +60,7 @@ def run(work: Workspace) -> Outcome:
 def embed_rows(work: Workspace, stage: str, ids: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Write the embeddings of rows of stage `data`, but for files that are there already.
 
-    Args:
-        work: the stage.
-        stage: its name.
-        ids: row_id and text_id of the rows to embed, by file of texts.
+    `ids` are row_id and text_id of the rows to embed, by file of texts.
 
     Returns:
         Facts: "repeats", rows whose text is in an earlier file; "made_with", versions of libraries, a line
