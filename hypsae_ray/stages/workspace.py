@@ -59,4 +59,5 @@ def read_corpus(work: Workspace) -> Corpus:
 
 def read_texts_by_id(work: Workspace, row_ids: Iterable[int]) -> dict[int, str]:
     """Return the training texts of some rows."""
-    return read_texts(work.inputs["data"], "train", row_ids).to_dict()
+    texts = read_texts(work.inputs["data"], "train", row_ids)
+    return dict(zip(texts.index.tolist(), texts, strict=True))
