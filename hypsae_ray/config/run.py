@@ -106,12 +106,9 @@ class Config(Section):
 
     def _check_evaluate(self) -> None:
         evaluate = self.evaluate
-        for what, asked in (
-            ("absorb_group", evaluate.absorb_group),
-            ("cov_type cluster", evaluate.cov_type == "cluster"),
-        ):
-            if asked and self.data.group is None:
-                raise ValueError(f"evaluate: {what} needs data.group")
+        by_group = {"absorb_group": evaluate.absorb_group, "cov_type cluster": evaluate.cov_type == "cluster"}
+        if self.data.group is None and (asked := [name for name, one in by_group.items() if one]):
+            raise ValueError(f"evaluate: {asked[0]} needs data.group")
         if evaluate.absorb_group and self.data.task != "regression":
             raise ValueError(
                 "evaluate.absorb_group needs data.task regression: linear models alone absorb fixed effects"

@@ -142,8 +142,6 @@ def read_name(value: Any, bits: int = 53) -> str:
             value, exact_bits(cast(Any, value).dtype) if isinstance(value, np.floating) else bits
         )
     value = _python(value)
-    if isinstance(value, int):
-        return str(value)
     if isinstance(value, Decimal):
         return _name_of_decimal(value)
     if isinstance(value, datetime.datetime):

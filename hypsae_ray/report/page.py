@@ -204,12 +204,10 @@ def _row(record: dict[Any, Any]) -> dict[Any, Any]:
 
 def _examples(rows: Sequence[dict[Any, Any]], examples: Mapping[int, Examples]) -> list[dict[Any, Any]]:
     """Return the rows that have texts, each hypothesis once: its texts are the same for every class."""
-    first = {row["hypothesis_id"]: row for row in reversed(rows)}
-    return [
-        row | {"texts": examples[row["hypothesis_id"]]}
-        for row in rows
-        if row is first[row["hypothesis_id"]] and row["hypothesis_id"] in examples
-    ]
+    first: dict[int, dict[Any, Any]] = {}
+    for row in rows:
+        first.setdefault(row["hypothesis_id"], row)
+    return [row | {"texts": examples[number]} for number, row in first.items() if number in examples]
 
 
 def _stage_view(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
