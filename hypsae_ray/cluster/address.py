@@ -18,13 +18,10 @@ _FRAME_HEAD, _TYPE, _SETTINGS = 9, 3, 4
 
 
 def check_address() -> bool:
-    """Refuse a cluster that is not where RAY_ADDRESS, or the last `ray start` on this machine, says.
-
-    Returns:
-        Whether there is one; else Ray is to start on this machine alone.
+    """Return whether there is a cluster to join; else Ray is to start on this machine alone.
 
     Raises:
-        ConfigError: names the address, and what to do.
+        ConfigError: none is where RAY_ADDRESS, or the last `ray start` on this machine, says.
     """
     named = os.environ.get("RAY_ADDRESS", "")
     try:

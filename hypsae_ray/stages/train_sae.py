@@ -50,10 +50,10 @@ def run(work: Workspace) -> Outcome:
 
 def _load_rows(embeddings: Folder, rank: int, world: int) -> "tuple[WorkerRows, WorkerRows]":
     """Return worker `rank`'s training rows and validation rows: each `world`-th row of all files."""
-    return _load_shard(embeddings, "train-", rank, world), _load_shard(embeddings, "val-", rank, world)
+    return _load_split(embeddings, "train-", rank, world), _load_split(embeddings, "val-", rank, world)
 
 
-def _load_shard(embeddings: Folder, prefix: str, rank: int, world: int) -> "WorkerRows":
+def _load_split(embeddings: Folder, prefix: str, rank: int, world: int) -> "WorkerRows":
     from hypsae_ray.sae.training import WorkerRows
 
     own, total = [], 0

@@ -22,11 +22,8 @@ class FaultError(Exception):
 class RefusalError(FaultError):
     """The server will not answer this one request: it does not fit, or holds something it cannot take.
 
-    Attributes:
-        message: of the server, or ours.
-        status: code of the answer; 0: none was sent.
-        body: of the answer, whole.
-        too_long: prompt and answer do not fit into the model's context.
+    `status` is the code of the answer, 0 where none was sent, and `body` all of it; `too_long`: prompt and
+    answer do not fit into the model's context.
     """
 
     def __init__(self, message: str, status: int = 0, body: str = "", *, too_long: bool = False) -> None:
@@ -35,12 +32,9 @@ class RefusalError(FaultError):
 
 
 class TroubleError(FaultError):
-    """A try failed that may succeed next time.
+    """A try failed that may succeed next time, after the `pause` in seconds that the server asks for, if any.
 
-    Attributes:
-        pause: seconds that the server asks to wait; None: it names none.
-        silent: there was no answer in time.
-        crowded: the server takes no more requests for now, whatever is in them.
+    `silent`: no answer came in time; `crowded`: the server takes no requests for now, whatever is in them.
     """
 
     def __init__(
@@ -57,11 +51,7 @@ class NoAnswerError(Exception):
 def retry_after(header: str | None, now: float) -> float | None:
     """Return the seconds that a Retry-After header asks for, an hour at the most; None if it names none.
 
-    openai reads it too, but sends nothing again after more than two minutes.
-
-    Args:
-        header: seconds, or an HTTP date.
-        now: Unix time.
+    openai reads it too, but sends nothing again after more than two minutes. `now` is Unix time.
 
     >>> retry_after("2.5", now=0), retry_after("Thu, 01 Jan 1970 00:01:30 GMT", now=60)
     (2.5, 30.0)

@@ -56,12 +56,9 @@ class Server:
         return " ".join((text.replace(self._key, "***") if self._key else text).split())
 
     def denial(self, status: int, message: str, sent: Iterable[str] = ()) -> str:
-        """Return why a server takes no request, and what to change.
+        """Return why a server takes no request, and what to change, by its answer to a harmless request.
 
-        Args:
-            status: code of its answer to a harmless request.
-            message: of the server.
-            sent: names of the parameters of that request.
+        `sent` are the names of the parameters of that request.
         """
         if status in (401, 403):
             unset = "" if self._key else " (which is not set)"

@@ -78,10 +78,9 @@ class LabelPrompts:
         return _joined(segments) if self.joins else self._whole(segments)
 
     def fit(self, text: str, segment: Segment, room: int) -> tuple[Segment | None, bool]:
-        """Cut a text so that its segment takes at most `room` tokens.
+        """Return the segment of a text, cut to at most `room` tokens, and whether it was cut.
 
-        Returns:
-            The segment, and whether it was cut; None if there is no room for a text worth reading.
+        It is None if there is no room for a text worth reading.
         """
         if len(segment) <= room:
             return segment, False

@@ -112,11 +112,9 @@ class VllmModel:
     def label_prompts(
         self, texts: Sequence[str], questions: Sequence[str], options: Label, asked: np.ndarray
     ) -> tuple[list[tuple[int, int]], list[list[int]], np.ndarray]:
-        """Return what is to be sent, in the order that shares most.
+        """Return pairs (text, question) to send, in the order that shares most, and their prompts as ids.
 
-        Returns:
-            The pairs (text, question) that are sent, their prompts as token ids, and the status (n, H) of all
-            pairs: OK or CUT for those that are sent, UNASKED or TOO_LONG for the others.
+        The status (n, H) comes third: OK or CUT of pairs that are sent, UNASKED or TOO_LONG of the others.
         """
         maker = self._prompt_maker(options)
         text_first = options.layout != "question_first"
