@@ -1,6 +1,6 @@
 """The last step of annotating: one row per row of the data, in its order, from shards by file of texts.
 
-1. The annotations of each file of texts are read once; those of the texts that are wanted go into a temporary
+1. The annotations of each file of texts are read once; those of the texts of this job go into a temporary
    file, a record per text.
 2. The records of each table of rows are looked up there, and written as annotations.
 

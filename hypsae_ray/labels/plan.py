@@ -177,7 +177,7 @@ def make_plan(job: Job) -> Plan:
 
 def _with_shards(plan: Plan) -> Plan:
     """Return a plan with what its job wants, and the shards that are missing of it."""
-    job, plan = plan.job, replace(plan, wanted=_wanted(plan))
+    job, plan = plan.job, replace(plan, wanted=_wanted_pairs(plan))
     shards: list[Shard] = []
     n_pairs = 0
     for file, _, pairs in plan.missing:
@@ -186,10 +186,10 @@ def _with_shards(plan: Plan) -> Plan:
     return replace(plan, shards=tuple(shards), pairs=n_pairs)
 
 
-def _wanted(plan: Plan) -> Pairs:
+def _wanted_pairs(plan: Plan) -> Pairs:
     """Return the wanted pairs by position of a text; see `Plan.wanted`."""
     job, n_texts = plan.job, sum(file.rows for file in plan.files)
-    # Rows without a text have position -1: what they want is in the last row, and is left out.
+    # Rows without a text have position -1: their pairs are in the last row, which is left out.
     wanted = np.zeros((n_texts + 1, 1 if plan.mask is None else len(job.distinct)), dtype=bool)
     if plan.mask is None:
         wanted[plan.positions] = True
