@@ -51,14 +51,15 @@ class TargetRange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a holdout has in common with its training data."""
+    """What a holdout has in common with its training data; targets and texts by split.
+
+    Those of the holdout are of the new rows, or of all where they are kept.
+    """
 
     reasons: Reasons  # the holdout rows that are not new
     counts: Mapping[str, int]  # of them, by OVERLAPS
-    targets: Mapping[
-        str, TargetRange
-    ]  # by split; of the holdout, of the new rows, or of all if they are kept
-    distinct_texts: Mapping[str, int]  # of the same rows
+    targets: Mapping[str, TargetRange]
+    distinct_texts: Mapping[str, int]
 
 
 def compare(dataset: Dataset) -> Comparison:

@@ -71,7 +71,7 @@ def read_rows(frame: pd.DataFrame, options: Data, decimal: Decimals = ".") -> Ro
 def _typed_columns(
     frame: pd.DataFrame, options: Data, decimal: Decimals
 ) -> Iterator[tuple[str, str, Typed, str, Limit | None]]:
-    """Yield of each column: field of `schema.texts`, name, values, what they are ("": optional), limit."""
+    """Yield of each column: field of `schema.texts`, name, values, what is required ("": nothing), limit."""
     for name in options.covariates:
         yield f"covariate_{name}", name, numbers(frame[name], decimal), "covariate", None
     if (name := options.weight) is not None:
