@@ -41,25 +41,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage.
+    """One stage."""
 
-    Attributes:
-        name: of its folder.
-        run: computes it.
-        inputs: the stages whose folders it reads.
-        fingerprint: what of the config decides its content, JSON-ready.
-        model: the section of the config whose model it asks or trains; None: none.
-        texts_only: of `data` it reads the training texts alone: another target leaves it as it is.
-        unit: what its `Outcome.rows` counts.
-    """
-
-    name: str
+    name: str  # of its folder
     run: Callable[[Workspace], Outcome]
-    inputs: tuple[str, ...]
-    fingerprint: Callable[[Config], dict[str, Any]]
-    model: Callable[[Config], Options] | None = None
-    texts_only: bool = False
-    unit: str = "rows"
+    inputs: tuple[str, ...]  # the stages whose folders it reads
+    fingerprint: Callable[[Config], dict[str, Any]]  # what of the config decides its content, JSON-ready
+    model: Callable[[Config], Options] | None = None  # the section whose model it asks or trains
+    texts_only: bool = False  # of `data` it reads the training texts alone: another target leaves it as it is
+    unit: str = "rows"  # what its `Outcome.rows` counts
 
 
 EMBED, TRAIN_SAE, LLM, NAMER = map(attrgetter, ("embed", "train_sae", "llm", "interpreter"))

@@ -142,7 +142,9 @@ def _sources(
     if (chunk := work.config.data.chunk) is not None:
         starts = starts_of(documents_of(labelled))
         fired = combine_activations(fired, starts, chunk.labels)
-        vectors = _vectors_of_documents(vectors, np.append(starts, len(labelled)))
+        ends = np.append(starts, len(labelled))
+        whole = int((ends[1:] <= len(vectors)).sum())  # documents of which every chunk was read
+        vectors = mean_vectors(vectors[: ends[whole]], ends[:whole])
     selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
     selected = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"].to_numpy()
     active = fired[: len(vectors)]
@@ -153,15 +155,6 @@ def _sources(
         "activations": sp.csc_matrix(fired[:, neurons]),
         "groupings": {} if grouped else _groupings(rows, work.inputs["data"]),
     }
-
-
-def _vectors_of_documents(vectors: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return the mean vectors (m, d) of the first documents, those of which every chunk was read.
-
-    `ends` (D + 1,) are where each document begins, and where the last one ends.
-    """
-    whole = int((ends[1:] <= len(vectors)).sum())
-    return mean_vectors(vectors[: ends[whole]], ends[:whole])
 
 
 def _read_vectors(folder: Folder, row_ids: np.ndarray) -> np.ndarray:

@@ -34,41 +34,25 @@ OTHER_TEXTS = AdvancedInterpret(sampling="percentile", percentiles=(50, 100))
 
 @dataclass(frozen=True)
 class Setting:
-    """What candidates are scored with, and written with where none of a neuron's is informative.
-
-    Attributes:
-        corpus: the training texts.
-        read: returns their texts by row id.
-        labeller, namer: open the model that labels, or names; the one that was open before may be closed.
-        options: how candidates are written and scored.
-        track: progress.
-    """
+    """What candidates are scored with, and written with where none of a neuron's is informative."""
 
     corpus: Corpus
-    read: Callable[[Iterable[int]], Mapping[int, str]]
-    labeller: Callable[[], Pool[LanguageModel]]
-    namer: Callable[[], Pool[LanguageModel]]
+    read: Callable[[Iterable[int]], Mapping[int, str]]  # returns its texts by row id
+    labeller: Callable[[], Pool[LanguageModel]]  # opens the model that labels; the namer may be closed then
+    namer: Callable[[], Pool[LanguageModel]]  # and the other way round
     options: NamingOptions
     track: Track
 
 
 @dataclass(frozen=True)
 class Tried:
-    """Candidates that were scored.
+    """Candidates that were scored."""
 
-    Attributes:
-        candidates: the candidates table, with the status of those that are true of nearly every text.
-        scored: fidelities.
-        texts: that they were scored on, by row id.
-        usage: tokens of scoring, and of naming again.
-        asked_again: neurons that were named again.
-    """
-
-    candidates: pd.DataFrame
+    candidates: pd.DataFrame  # the table, with the status of those that are true of nearly every text
     scored: list[Scored]
-    texts: Mapping[int, str]
-    usage: Usage
-    asked_again: int = 0
+    texts: Mapping[int, str]  # that they were scored on, by row id
+    usage: Usage  # of scoring, and of naming again
+    asked_again: int = 0  # neurons that were named again
 
     def __add__(self, other: "Tried") -> "Tried":
         candidates = pd.concat([self.candidates, other.candidates], ignore_index=True)

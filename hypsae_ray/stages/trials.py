@@ -28,46 +28,27 @@ from hypsae_ray.store.usage import Usage
 
 @dataclass(frozen=True)
 class Trial:
-    """One neuron's candidates and the texts to score them on.
-
-    Attributes:
-        neuron_idx: the neuron.
-        candidates: number of each candidate that has a sentence.
-        sentences: these sentences.
-        rows: row ids of the texts, the firing ones first, by activation.
-        fires: (len(rows),) whether the neuron fires on each.
-        prevalence: share of the distinct training texts that it fires on.
-    """
+    """One neuron's candidates and the texts to score them on."""
 
     neuron_idx: int
-    candidates: tuple[int, ...]
-    sentences: tuple[str, ...]
-    rows: tuple[int, ...]
-    fires: np.ndarray
-    prevalence: float
+    candidates: tuple[int, ...]  # numbers of those that have a sentence
+    sentences: tuple[str, ...]  # of these
+    rows: tuple[int, ...]  # row ids of the texts, the firing ones first, by activation
+    fires: np.ndarray  # (len(rows),) whether the neuron fires on each
+    prevalence: float  # share of the distinct training texts that it fires on
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One candidate's fidelity.
-
-    Attributes:
-        neuron_idx: its neuron.
-        candidate: its number.
-        threshold: P(yes) from which its labels are a yes.
-        true_of_all: whether they tell nothing; see `neurons.fidelity.is_true_of_all`.
-        whole: on all texts.
-        choosing: on those that the candidates compete on.
-        reporting: on the others; see `neurons.fidelity.halves`.
-    """
+    """One candidate's fidelity."""
 
     neuron_idx: int
-    candidate: int
-    threshold: float
-    true_of_all: bool
-    whole: Fidelity
-    choosing: Fidelity
-    reporting: Fidelity
+    candidate: int  # its number
+    threshold: float  # P(yes) from which its labels are a yes
+    true_of_all: bool  # whether they tell nothing; see `neurons.fidelity.is_true_of_all`
+    whole: Fidelity  # on all texts
+    choosing: Fidelity  # on those that the candidates compete on
+    reporting: Fidelity  # on the others; see `neurons.fidelity.halves`
 
 
 Task = tuple[int, list[str], tuple[str, ...]]

@@ -18,25 +18,15 @@ Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 @dataclass(frozen=True)
 class Workspace:
-    """All that a stage may use.
+    """All that a stage may use."""
 
-    Attributes:
-        config: the whole config; a stage reads its own sections.
-        inputs: the folders of the stages before it, by name.
-        out: where its tables go.
-        answers: where the answers of language models are kept, for all stages and configs of a run folder.
-        engines: models and SAE training.
-        track: wraps an iterable of a known length in a progress bar: track(iterable, total, unit).
-        say: prints one line to the user.
-    """
-
-    config: Config
-    inputs: Mapping[str, Folder]
-    out: Folder
-    answers: Folder
+    config: Config  # the whole one; a stage reads its own sections
+    inputs: Mapping[str, Folder]  # of the stages before it, by name
+    out: Folder  # where its tables go
+    answers: Folder  # of language models: kept for all stages and configs of a run folder
     engines: Engines
-    track: Track
-    say: Callable[[str], None]
+    track: Track  # shows how far an iterable of a known length is: track(iterable, total, unit)
+    say: Callable[[str], None]  # prints one line to the user
 
     def facts(self, stage: str) -> Mapping[str, Any]:
         """Return the facts of a stage before this one."""
