@@ -18,7 +18,6 @@ import numpy.typing as npt
 from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.prediction.measures import percentile_interval
 
-LEVEL = 0.95
 DRAWS = 1_000
 LEAST_FIRING = 4  # in the half that a measure is reported on
 NEARLY_ALL = 0.9  # share of the silent texts
@@ -106,7 +105,7 @@ def score_fidelity(
     many_tp, many_fp = _resample(tp, firing, rng), _resample(fp, silent, rng)
     return Fidelity(
         f1=_f1(tp, fp, firing),
-        f1_ci=_percentiles(_f1(many_tp, many_fp, firing)),
+        f1_ci=Interval(*percentile_interval(_f1(many_tp, many_fp, firing))),
         precision=_precision(tp, fp),
         precision_ci=wilson(tp, tp + fp),
         recall=tp / firing,
@@ -115,7 +114,7 @@ def score_fidelity(
         n=len(truth),
         precision_corpus=_precision(tp * per_tp, fp * per_fp),
         f1_corpus=_f1(tp * per_tp, fp * per_fp, prevalence),
-        f1_corpus_ci=_percentiles(_f1(many_tp * per_tp, many_fp * per_fp, prevalence)),
+        f1_corpus_ci=Interval(*percentile_interval(_f1(many_tp * per_tp, many_fp * per_fp, prevalence))),
     )
 
 
@@ -124,12 +123,7 @@ def is_true_of_all(fires: Mask, p_yes: npt.NDArray[np.floating], threshold: floa
 
     That is so if 9 in 10 silent texts or more are labelled yes. Where a threshold is placed by the texts,
     p_yes must in addition be no higher on firing texts: some models say yes to nearly everything.
-
-    Args:
-        fires: (n,) whether the neuron fires on the text.
-        p_yes: (n,) in 0 to 1; NaN where there is no usable label.
-        threshold: p_yes from which a label is yes where no threshold is placed.
-        placed: whether thresholds are placed by the texts.
+    `fires` and `p_yes` are those of `score_fidelity`; the threshold is the one where none is placed.
     """
     usable = ~np.isnan(p_yes)
     truth, p_yes = fires[usable], p_yes[usable].astype(np.float64)
@@ -139,15 +133,15 @@ def is_true_of_all(fires: Mask, p_yes: npt.NDArray[np.floating], threshold: floa
     return not (placed and _correlation(truth.astype(np.float64), p_yes) >= INFORMATIVE)
 
 
-def wilson(count: int, n: int, level: float = LEVEL) -> Interval:
-    """Return the score interval of a share `count / n` (Wilson 1927, JASA 22, 209-212); NaN for n = 0.
+def wilson(count: int, n: int) -> Interval:
+    """Return the 95 % score interval of a share `count / n` (Wilson 1927, JASA 22, 209-212); NaN for n = 0.
 
     >>> round(wilson(0, 10).high, 3)
     0.278
     """
     if n == 0:
         return Interval()
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf((1 + 0.95) / 2)
     middle = (count + z**2 / 2) / (n + z**2)
     margin = z * math.sqrt(count * (n - count) / n + z**2 / 4) / (n + z**2)
     return Interval(max(0.0, middle - margin), min(1.0, middle + margin))
@@ -184,14 +178,10 @@ def best_candidate(scores: Sequence[Fidelity]) -> int | None:
     defined = [i for i, score in enumerate(scores) if not math.isnan(score.f1)]
 
     def worth(i: int) -> tuple[float, ...]:
-        score = scores[i]
-        return *map(_defined_or_lowest, (score.f1_corpus, score.f1, score.correlation)), -i
+        measures = (scores[i].f1_corpus, scores[i].f1, scores[i].correlation)
+        return *(-math.inf if math.isnan(one) else one for one in measures), -i
 
     return max(defined, key=worth, default=None)
-
-
-def _defined_or_lowest(measure: float) -> float:
-    return -math.inf if math.isnan(measure) else measure
 
 
 def _precision(true_yes: float, false_yes: float) -> float:
@@ -213,10 +203,6 @@ def _resample(yes: int, n: int, rng: np.random.Generator) -> Floats:
     with them it is 99 % and more.
     """
     return rng.binomial(n, (yes + 0.5) / (n + 1), DRAWS).astype(np.float64)
-
-
-def _percentiles(values: Floats) -> Interval:
-    return Interval(*percentile_interval(values, LEVEL))
 
 
 def _correlation(a: Floats, b: Floats) -> float:

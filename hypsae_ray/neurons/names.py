@@ -122,13 +122,9 @@ def _stem(word: str) -> str:
     return word.removesuffix("s") if len(word) > 3 else word
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
 def _clean(line: str) -> str:
     """Peel marks, lead-ins and quotes off a line until none is left, and cut what is said of others."""
-    name, before = _one_line(line), None
+    name, before = " ".join(line.split()), None
     while name != before:
         before = name
         for pattern in (_BULLET, _CHATTER, _LEAD_IN, _OPENING, _IS_A_TEXT_THAT):

@@ -41,11 +41,8 @@ def naming_examples(activation: Floats, options: Interpret, rng: np.random.Gener
     if options.advanced.sampling == "turns":
         pool = _taking_turns(firing[: len(firing) // 2], n_candidates, size, rng)
     else:
-        pool = (
-            firing
-            if options.advanced.sampling == "top"
-            else _bin(activation, firing, options.advanced.percentiles, rng)
-        )
+        bounds = options.advanced.percentiles if options.advanced.sampling == "percentile" else None
+        pool = firing if bounds is None else _bin(activation, firing, bounds, rng)
         pool = pool[: min(size, len(firing) // 2)]
     quiet = rng.permutation(silent)[: min(size, len(silent) // 2)]
     hands = [
@@ -84,8 +81,7 @@ def fidelity_examples(
 
 def _firing(activation: Floats) -> Ints:
     """Positions of the firing rows, the strongest first, ties in order of position."""
-    order = np.argsort(-activation, kind="stable")
-    return order[activation[order] > 0].astype(np.int64)
+    return _by_strength(activation, np.flatnonzero(activation > 0))
 
 
 def _taking_turns(upper: Ints, n_candidates: int, size: int, rng: np.random.Generator) -> Ints:

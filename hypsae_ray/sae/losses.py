@@ -66,12 +66,9 @@ class Objective:
     collective: Collective
 
     def __call__(self, sae: SparseAutoencoder, x: Tensor, silent: Tensor) -> Loss:
-        """Return the loss of a batch.
+        """Return the loss of a batch, of which `x` (n, d) are this worker's rows, none if another has some.
 
-        Args:
-            sae: the model.
-            x: (n, d) this worker's rows of the batch; n may be 0 as long as some worker has a row.
-            silent: (M,) int64, steps since each neuron last fired, before this batch.
+        `silent` (M,) int64 are the steps since each neuron last fired, before this batch.
         """
         scores = sae.scores(x)
         firing, smallest = self._fire(sae, x, scores)
@@ -144,10 +141,7 @@ def squares(errors: Sequence[Tensor]) -> Tensor:
 def batch_floor(scores: Tensor, k: int, collective: Collective) -> Tensor:
     """Return the smallest score () above 0 among the k x n largest of a batch; infinity if none is above 0.
 
-    Args:
-        scores: (n of this worker, M).
-        k: mean number of neurons that may fire per row.
-        collective: the workers that share the batch; n counts the rows of all.
+    `scores` are those of this worker's rows (., M); n counts the rows of all workers.
     """
     rows = scores.new_full((1,), scores.shape[0], dtype=torch.float64)
     collective.sum(rows)

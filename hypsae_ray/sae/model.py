@@ -112,11 +112,9 @@ class SparseAutoencoder(nn.Module):
 
     @torch.no_grad()
     def initialize(self, b_in: Tensor, generator: torch.Generator) -> None:
-        """Set the weights that training starts from (step 4 above).
+        """Set the weights that training starts from (step 4 above), with the median `b_in` (d,).
 
-        Args:
-            b_in: (d,) per-dimension median of the training rows.
-            generator: on the CPU, so that every device starts from the same weights.
+        The generator is on the CPU, so that every device starts from the same weights.
         """
         directions = torch.randn(self.n_neurons, self.dim, generator=generator)
         self.decoder.copy_(functional.normalize(directions, dim=1))
@@ -130,10 +128,6 @@ class SparseAutoencoder(nn.Module):
         """Return (n, M) scores before top-k, without a graph: `fire` adds the gradient where it is needed."""
         return functional.linear(x, self.encoder, self._offset())
 
-    def choose(self, scores: Tensor) -> Tensor:
-        """Return the flat positions of (n, M) scores that may fire by the rule used after training."""
-        return above(scores, self.threshold, strict=True) if self.batch_topk else largest(scores, self.k)
-
     def fire(self, x: Tensor, scores: Tensor, flat: Tensor) -> Firing:
         """Return the activations at the chosen positions of `scores(x)`, with gradients to the weights."""
         picked = scores.reshape(-1)[flat]
@@ -143,7 +137,8 @@ class SparseAutoencoder(nn.Module):
     def encode(self, x: Tensor) -> Firing:
         """Return the activations of embeddings (n, d) by the rule used after training."""
         scores = self.scores(x)
-        return self.fire(x, scores, self.choose(scores))
+        flat = above(scores, self.threshold, strict=True) if self.batch_topk else largest(scores, self.k)
+        return self.fire(x, scores, flat)
 
     def combine(self, firing: Firing, bounds: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Return the sums (n, d) of decoder rows times activations, one per block of neurons.

@@ -17,7 +17,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Protocol
 
 import numpy as np
 import safetensors.torch
@@ -92,12 +91,8 @@ class Trained:
         return min(self.history, key=lambda epoch: epoch.loss)
 
 
-class LoadRows(Protocol):
-    """Reads one worker's rows; picklable, called inside that worker."""
-
-    def __call__(self, rank: int, world: int) -> tuple[WorkerRows, WorkerRows]:
-        """Return the training rows and the validation rows of worker `rank` of `world`."""
-        ...
+LoadRows = Callable[[int, int], tuple[WorkerRows, WorkerRows]]
+"""Called in worker `rank` of `world`, returns its training and validation rows; picklable."""
 
 
 @dataclass(frozen=True)

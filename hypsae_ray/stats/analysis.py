@@ -59,12 +59,11 @@ def method_of(task: Task, sample: Sample, cov_type: Literal["auto"] | CovType) -
     contrast = PAIRS if task == "pairwise" else PRESENCE
     binary = task == "classification" or (task == "pairwise" and bool(np.isin(sample.target, (0, 1)).all()))
     family = LOGIT if binary else POISSON if task == "count" else LINEAR
-    if cov_type != "auto":
-        return Method(family, contrast, cov_type)
-    if sample.groups is not None:
-        return Method(family, contrast, "cluster")
-    # A logit is its own model of the errors; weights that are no counts break it.
-    return Method(family, contrast, "nonrobust" if binary and sample.weights is None else "HC3")
+    if cov_type == "auto":
+        # A logit is its own model of the errors; weights that are no counts break it.
+        alone = "nonrobust" if binary and sample.weights is None else "HC3"
+        cov_type = alone if sample.groups is None else "cluster"
+    return Method(family, contrast, cov_type)
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,7 @@ class Analysis:
 
 def analyse(sample: Sample, method: Method, options: Evaluate) -> Analysis:
     """Estimate everything about one target."""
-    alone, dealt = (
-        np.random.default_rng([options.random_state, 0]),
-        np.random.default_rng([options.random_state, 1]),
-    )
+    alone, dealt = (np.random.default_rng([options.random_state, use]) for use in (0, 1))
     agreed = agreement(sample, method.values)
     sides = sum_sides(sample, method.contrast)
     draws = int(_DRAWS_PER_TEST * max(sample.n_hypotheses, 1) / options.alpha)
@@ -150,11 +146,7 @@ def analyse(sample: Sample, method: Method, options: Evaluate) -> Analysis:
 def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: float) -> pd.DataFrame:
     """Return one row per hypothesis; significant is an adjusted p-value of the joint model below alpha.
 
-    Args:
-        analysis: of one target.
-        joint: adjusted p-values (H,) of the joint model, and the level of its adjusted intervals.
-        alone: adjusted p-values (H,) of the separations.
-        alpha: error level.
+    `joint` and `alone` hold the adjusted p-values (H,) of the joint model and of the separations.
     """
     groups, reasons, unsure = analysis.agreement.groups(), analysis.reasons(), analysis.unsure()
     columns: dict[str, object] = {
@@ -262,7 +254,9 @@ def covariate_table(analysis: Analysis) -> pd.DataFrame:
 
 
 def _note(alone: str, no_coefficient: str | None, no_error: str | None) -> str:
-    parts = [alone]
-    parts += [f"no coefficient: {no_coefficient}"] if no_coefficient else []
-    parts += [f"no standard error of the coefficient: {no_error}"] if no_error else []
-    return "; ".join(part for part in parts if part)
+    reasons = {
+        "": alone,
+        "no coefficient: ": no_coefficient,
+        "no standard error of the coefficient: ": no_error,
+    }
+    return "; ".join(what + why for what, why in reasons.items() if why)

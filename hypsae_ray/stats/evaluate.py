@@ -72,12 +72,7 @@ class Evaluation:
 
 
 def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
-    """Test every hypothesis against the target.
-
-    Args:
-        sample: the holdout; in multiclass its target holds codes of classes.
-        task: what the target is.
-        options: alpha, correction, cov_type, folds, n_bootstrap, n_permutations, random_state.
+    """Test every hypothesis against the target of the holdout; in multiclass it holds codes of classes.
 
     Raises:
         ValueError: a label cannot be, or the target or another part does not fit the task.
@@ -104,12 +99,7 @@ def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
 
 
 def note_mask(found: Evaluation, unasked: int) -> Evaluation:
-    """Return the same with a note on every estimate, if a mask left out pairs of row and hypothesis.
-
-    Args:
-        found: on labels of which some are missing for that reason.
-        unasked: how many.
-    """
+    """Return the same with a note on every estimate, if a mask left `unasked` pairs of row and hypothesis."""
     if not unasked:
         return found
     n, pairs = found.metrics["n"], found.metrics["n"] * found.metrics["n_hypotheses"]

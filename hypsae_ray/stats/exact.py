@@ -39,13 +39,10 @@ class Result:
 
 
 def permutation_test(yes: Floats, no: Floats, rng: np.random.Generator, draws: int) -> Result:
-    """Test whether two sides differ in the mean of their target, with an interval for the difference.
+    """Test whether the targets (n1,) and (n0,) of two sides, of one text or more, differ in their mean.
 
-    Args:
-        yes: (n1,) target of the texts on one side, at least one.
-        no: (n0,) of those on the other.
-        rng: decides the permutations, unless there are so few that all are tried.
-        draws: how many are drawn.
+    The interval is that of the mean of `yes` minus the mean of `no`. So many permutations are drawn, unless
+    there are so few that all are tried.
     """
     if len(yes) > len(no):
         turned = permutation_test(no, yes, rng, draws)

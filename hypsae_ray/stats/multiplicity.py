@@ -30,12 +30,9 @@ class Corrected:
 
 
 def correct(pval: Floats, correction: Correction, alpha: float) -> Corrected:
-    """Correct p-values for their number.
+    """Correct raw p-values (m,) for their number; NaN is a test that failed, which counts all the same.
 
-    Args:
-        pval: (m,) raw; NaN for a test that failed, which counts all the same.
-        correction: which one.
-        alpha: level of the family-wise error or false discovery rate.
+    alpha is the level of the family-wise error, or of the false discovery rate.
     """
     m = max(len(pval), 1)
     counted = np.where(np.isnan(pval), 1.0, pval)

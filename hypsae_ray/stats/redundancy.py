@@ -55,12 +55,8 @@ class Agreement:
 def agreement(sample: Sample, values: Sequence[int]) -> Agreement:
     """Compare the labels of all pairs of hypotheses, in one reading.
 
-    Args:
-        sample: the labels.
-        values: that a label can have.
-
     Raises:
-        ValueError: a label has another value.
+        ValueError: a label is none of `values`.
     """
     H = sample.n_hypotheses
     n, xy, same = (np.zeros((H, H)) for _ in range(3))

@@ -110,11 +110,8 @@ def separations(
 ) -> list[Separation]:
     """Compare the target between the texts on both sides of each of the H hypotheses.
 
-    Args:
-        sample: labels, target, groups, weights; covariates are not used.
-        sides: what `sum_sides` returned for these.
-        rng: decides the permutations.
-        draws: permutations where a cell is under 10.
+    `sides` is what `sum_sides` returned for the sample, whose covariates are not used; `draws` permutations
+    are drawn where a cell is under 10.
     """
     if sample.groups is not None:
         return _grouped(sample, sample.groups, sides, rng, draws)

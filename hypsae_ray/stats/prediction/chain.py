@@ -42,10 +42,7 @@ class Value:
 def predictive_value(analysis: Analysis, features: Mapping[str, Features], options: Evaluate) -> Value:
     """Measure the cross-fitted prediction by the hypotheses, and by features of the same rows.
 
-    Args:
-        analysis: of one target.
-        features: name to (n, d); (m, d) of the first m rows, where n do not fit memory.
-        options: folds, bootstrap, seed.
+    Features are those of `Sample`.
 
     Returns:
         Metrics r2_cross_fitted, r2_ci_low and r2_ci_high, or the same of auc and auprc; share_of_ceiling if
@@ -56,12 +53,11 @@ def predictive_value(analysis: Analysis, features: Mapping[str, Features], optio
     design, moments = _without_levels(analysis, options)
     predicted = _by_hypotheses(analysis, design, moments, options)
     inside = np.isfinite(predicted)
-    if not _can_judge(analysis, inside, options):
+    judge = _judge(analysis, inside, options)
+    if judge is None:
         measures = ("auc", "auprc") if analysis.method.classes else ("r2",)
-        unknown = Measured(np.nan, np.nan, np.nan)
-        return Value(_numbers(dict.fromkeys(measures, unknown), "_cross_fitted"), pd.DataFrame(), [])
-    found = _judge(analysis, inside, options).judge(predicted[inside])
-    metrics = _numbers(found, "_cross_fitted")
+        return Value(_numbers(dict.fromkeys(measures, Measured()), "_cross_fitted"), pd.DataFrame(), [])
+    metrics = _numbers(judge.judge(predicted[inside]), "_cross_fitted")
     chain, notes = _chain(analysis, features, predicted, options)
     if len(chain) and CEILING in set(chain["features"]):
         metrics["share_of_ceiling"] = _share(chain, analysis.method.classes)
@@ -86,14 +82,6 @@ def _by_hypotheses(analysis: Analysis, design: Design, moments: list[Moments], o
     return predictor if analysis.method.classes else analysis.method.family.mean(predictor)
 
 
-def _can_judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate) -> bool:
-    """Whether the target varies, and in classes whether the rarer one can be in every fold."""
-    target = analysis.sample.target[inside]
-    if len(target) < options.folds or np.ptp(target) == 0:
-        return False
-    return not analysis.method.classes or min(target.sum(), len(target) - target.sum()) >= options.folds
-
-
 def _numbers(found: Mapping[str, Measured], suffix: str = "") -> dict[str, float]:
     """Return each measure, its name followed by `suffix`, with its interval."""
     numbers: dict[str, float] = {}
@@ -102,18 +90,17 @@ def _numbers(found: Mapping[str, Measured], suffix: str = "") -> dict[str, float
     return numbers
 
 
-def _judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate) -> Judge:
-    sample = analysis.sample
+def _judge(analysis: Analysis, inside: npt.NDArray[np.bool_], options: Evaluate) -> Judge | None:
+    """None where the target does not vary, and where the rarer of two classes cannot be in every fold."""
+    sample, classes = analysis.sample, analysis.method.classes
+    target = sample.target[inside]
+    least = min(target.sum(), len(target) - target.sum()) if classes else len(target)
+    if least < options.folds or np.ptp(target) == 0:
+        return None
     weights = np.ones(sample.n) if sample.weights is None else sample.weights
-    return Judge(
-        sample.target[inside],
-        analysis.folds[inside],
-        None if sample.groups is None else sample.groups[inside],
-        weights[inside],
-        analysis.method.classes,
-        options.n_bootstrap,
-        options.random_state,
-    )
+    groups = None if sample.groups is None else sample.groups[inside]
+    known = (target, analysis.folds[inside], groups, weights[inside])
+    return Judge(*known, classes, options.n_bootstrap, options.random_state)
 
 
 def _chain(
@@ -123,11 +110,12 @@ def _chain(
     if not features:
         return pd.DataFrame(), []
     first = min(values.shape[0] for values in features.values())
-    first = min(first, rows_that_fit(max((_dense_width(values) for values in features.values()), default=0)))
+    widths = [values.shape[1] for values in features.values() if not sp.issparse(values)]
+    first = min(first, rows_that_fit(max(widths, default=0)))
     inside = np.isfinite(predicted) & (np.arange(analysis.sample.n) < first)
-    if not _can_judge(analysis, inside, options):
+    judge = _judge(analysis, inside, options)
+    if judge is None:
         return pd.DataFrame(), []
-    judge, classes = _judge(analysis, inside, options), analysis.method.classes
     before = [name for name in features if name not in _LAST]
     rows: list[dict[str, Any]] = []
     for name in [*before, HYPOTHESES, *(name for name in features if name in _LAST)]:
@@ -136,16 +124,12 @@ def _chain(
             # Nearly always all of the first rows: a slice of an array is no copy.
             values = features[name][slice(first) if inside[:first].all() else np.flatnonzero(inside)]
             width = int(values.shape[1])
-            known = {"groups": judge.groups, "weights": judge.weights}
-            guess = cross_fit_features(values, judge.target, judge.folds, classes=classes, **known)
+            known = {"classes": judge.classes, "groups": judge.groups, "weights": judge.weights}
+            guess = cross_fit_features(values, judge.target, judge.folds, **known)
         rows.append({"features": name, "n_features": width, **_numbers(judge.judge(guess))})
     left = int(np.isfinite(predicted).sum() - inside.sum())
     notes = [f"embedding and neurons are compared on the first {inside.sum()} rows: more do not fit memory"]
     return pd.DataFrame(rows), notes if left else []
-
-
-def _dense_width(values: Features) -> int:
-    return 0 if sp.issparse(values) else int(values.shape[1])
 
 
 def _share(chain: pd.DataFrame, classes: bool) -> float:

@@ -52,10 +52,7 @@ def deal_folds(target: Floats, groups: Ints | None, n_folds: int, rng: np.random
 def cross_fit_linear(design: Design, folds: Ints, moments: list[Moments]) -> Floats:
     """Return each complete row's prediction by a linear model of the other folds, (n,); NaN elsewhere.
 
-    Args:
-        design: rows and columns, the constant among them.
-        folds: (n,).
-        moments: of each fold.
+    The constant is among the design's columns; moments are those of each fold.
     """
     total = reduce(Moments.__add__, moments)
     coefficients = np.zeros((len(design.kept), len(moments)))
@@ -95,11 +92,11 @@ def _predict(design: Design, coefficients: Floats, folds: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure with its 95 % interval."""
+    """A measure with its 95 % interval; NaN where it is not defined."""
 
-    value: float
-    low: float
-    high: float
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -126,15 +123,13 @@ class Judge:
 
     def judge(self, predicted: Floats) -> dict[str, Measured]:
         """Return r2, or auc and auprc, of predictions (n,) of the left-out rows."""
-        if self.classes:
-            return self._rank(predicted)
-        return {"r2": self._r2(predicted)}
+        return self._rank(predicted) if self.classes else {"r2": self._r2(predicted)}
 
-    def _units(self) -> Ints:
-        """What is drawn: groups, or rows; codes without gaps."""
-        if self.groups is None:
-            return np.arange(len(self.target))
-        return np.unique(self.groups, return_inverse=True)[1].astype(np.int64)
+    def _units(self) -> tuple[Ints, int]:
+        """What is drawn, groups or rows, as codes without gaps, (n,), and how many there are."""
+        drawn = np.arange(len(self.target)) if self.groups is None else self.groups
+        names, units = np.unique(drawn, return_inverse=True)
+        return units.astype(np.int64), len(names)
 
     def _drawn(self, n_units: int, width: int) -> Iterator[Floats]:
         """Yield how often each unit was drawn, (units, B) for some draws at a time."""
@@ -155,17 +150,16 @@ class Judge:
             return ((total.sum() - total) / (weight.sum() - weight))[self.folds]
 
     def _r2(self, predicted: Floats) -> Measured:
-        units = self._units()
-        n_units = int(units.max()) + 1 if len(units) else 0
+        units, n_units = self._units()
         errors = np.bincount(units, self.weights * (self.target - predicted) ** 2, n_units)
         spread = np.bincount(units, self.weights * (self.target - self.expected()) ** 2, n_units)
         if not n_units or not spread.sum() > 0:
-            return Measured(math.nan, math.nan, math.nan)
+            return Measured()
         drawn = [1 - (errors @ counts) / (spread @ counts) for counts in self._drawn(n_units, n_units)]
         return _with_interval(float(1 - errors.sum() / spread.sum()), drawn)
 
     def _rank(self, predicted: Floats) -> dict[str, Measured]:
-        units = self._units()
+        units, n_units = self._units()
         members = [np.flatnonzero(self.folds == fold) for fold in np.unique(self.folds)]
         ranked = [(Ranking(self.target[rows], predicted[rows]), rows) for rows in members]
         found: dict[str, Measured] = {}
@@ -173,7 +167,7 @@ class Judge:
             value = _mean_of_folds(ranked, name, self.weights[:, None])
             drawn = [
                 _mean_of_folds(ranked, name, counts[units] * self.weights[:, None])
-                for counts in self._drawn(int(units.max()) + 1 if len(units) else 0, len(units))
+                for counts in self._drawn(n_units, len(units))
             ]
             found[name] = _with_interval(float(value[0]), drawn)
         return found
@@ -189,9 +183,7 @@ def _mean_of_folds(ranked: list[tuple[Ranking, Ints]], measure: str, weights: Fl
 def _with_interval(value: float, drawn: list[Floats]) -> Measured:
     values = np.concatenate(drawn) if drawn else np.zeros(0)
     values = values[np.isfinite(values)]
-    if not len(values):
-        return Measured(value, math.nan, math.nan)
-    return Measured(value, *percentile_interval(values))
+    return Measured(value, *percentile_interval(values)) if len(values) else Measured(value)
 
 
 def rows_that_fit(widest: int) -> int:

@@ -8,7 +8,7 @@ Weights count in the fit and in the choice.
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.prediction.cross_fit import deal_folds
+from hypsae_ray.stats.regression.linear import Moments
 from hypsae_ray.stats.sample import Features
 
 # The strongest first: it is taken where nothing can be compared.
@@ -96,62 +97,50 @@ class Linear:
     penalty: float
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Weighted sums of products over rows: of features with a 1 before them, (1 + d, 1 + d), and target."""
+def _sum_moments(X: Features, y: Floats, w: Floats, chosen: npt.NDArray[np.bool_]) -> Moments:
+    """Sums over the chosen rows, of the features with a 1 before them: (1 + d, 1 + d) and (1 + d,)."""
+    width = int(X.shape[1]) + 1
+    total = Moments(0, 0.0, np.zeros((width, width)), np.zeros(width), 0.0, 0.0)
+    for rows in _blocks(chosen):
+        total += _moments_of(X[rows].astype(np.float64), y[rows], w[rows])
+    return total
 
-    gram: Floats
-    cross: Floats
-    square: float
 
-    @classmethod
-    def of(cls, X: Features, y: Floats, w: Floats, chosen: npt.NDArray[np.bool_]) -> "_Sums":
-        """Add up the chosen rows."""
-        width = int(X.shape[1]) + 1
-        total = cls(np.zeros((width, width)), np.zeros(width), 0.0)
-        for rows in _blocks(chosen):
-            total += cls._of_block(X[rows].astype(np.float64), y[rows], w[rows])
-        return total
+def _moments_of(X: Features, y: Floats, w: Floats) -> Moments:
+    weighted = sp.csr_matrix(X.multiply(w[:, None])) if isinstance(X, sp.csr_matrix) else X * w[:, None]
+    inner, sums = weighted.T @ X, np.asarray(weighted.sum(axis=0)).ravel()
+    gram = np.empty((len(sums) + 1, len(sums) + 1))
+    gram[0, 0], gram[0, 1:], gram[1:, 0] = w.sum(), sums, sums
+    gram[1:, 1:] = cast(Any, inner).toarray() if sp.issparse(inner) else inner
+    cross = np.concatenate([[w @ y], weighted.T @ y])
+    return Moments(len(y), float(gram[0, 0]), gram, cross, float(w @ (y * y)), float(cross[0]))
 
-    @classmethod
-    def _of_block(cls, X: Features, y: Floats, w: Floats) -> "_Sums":
-        weighted = sp.csr_matrix(X.multiply(w[:, None])) if isinstance(X, sp.csr_matrix) else X * w[:, None]
-        inner, sums = weighted.T @ X, np.asarray(weighted.sum(axis=0)).ravel()
-        gram = np.empty((len(sums) + 1, len(sums) + 1))
-        gram[0, 0], gram[0, 1:], gram[1:, 0] = w.sum(), sums, sums
-        gram[1:, 1:] = cast(Any, inner).toarray() if sp.issparse(inner) else inner
-        return cls(gram, np.concatenate([[w @ y], weighted.T @ y]), float(w @ (y * y)))
 
-    def __add__(self, other: "_Sums") -> "_Sums":
-        return _Sums(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
+def _spreads(moments: Moments) -> Floats:
+    """The standard deviation of each feature, (1 + d,); 1 for the constant, and for features that are."""
+    means, squares = moments.gram[0] / moments.weight, np.diag(moments.gram) / moments.weight
+    variances = squares - means**2
+    return np.where(variances > _ROUNDING * squares, np.sqrt(np.maximum(variances, 0)), 1.0)
 
-    @property
-    def spreads(self) -> Floats:
-        """The standard deviation of each feature, (1 + d,); 1 for the constant, and for features that are."""
-        means = self.gram[0] / self.gram[0, 0]
-        squares = np.diag(self.gram) / self.gram[0, 0]
-        variances = squares - means**2
-        return np.where(variances > _ROUNDING * squares, np.sqrt(np.maximum(variances, 0)), 1.0)
 
-    def over(self, spreads: Floats) -> "_Sums":
-        """Return the sums of features that are divided by `spreads` (1 + d,)."""
-        return _Sums(self.gram / np.outer(spreads, spreads), self.cross / spreads, self.square)
+def _over(moments: Moments, spreads: Floats) -> Moments:
+    """The sums of features that are divided by `spreads` (1 + d,)."""
+    return replace(moments, gram=moments.gram / np.outer(spreads, spreads), cross=moments.cross / spreads)
 
-    def __sub__(self, other: "_Sums") -> "_Sums":
-        return _Sums(self.gram - other.gram, self.cross - other.cross, self.square - other.square)
 
-    def fit(self, penalties: Floats) -> Floats:
-        """Return constant and coefficients for each penalty, (1 + d, penalties)."""
-        weight = self.gram[0, 0]
-        mean, y_mean = self.gram[0, 1:] / weight, self.cross[0] / weight
-        values, vectors = eigh(self.gram[1:, 1:] - weight * np.outer(mean, mean))
-        along = vectors.T @ (self.cross[1:] - weight * mean * y_mean)
-        coefficients = vectors @ (along[:, None] / (np.maximum(values, 0)[:, None] + penalties))
-        return np.vstack([y_mean - mean @ coefficients, coefficients])
+def _ridge(moments: Moments, penalties: Floats) -> Floats:
+    """Constant and coefficients for each penalty, (1 + d, penalties)."""
+    weight, gram, cross = moments.weight, moments.gram, moments.cross
+    mean, y_mean = gram[0, 1:] / weight, cross[0] / weight
+    values, vectors = eigh(gram[1:, 1:] - weight * np.outer(mean, mean))
+    along = vectors.T @ (cross[1:] - weight * mean * y_mean)
+    coefficients = vectors @ (along[:, None] / (np.maximum(values, 0)[:, None] + penalties))
+    return np.vstack([y_mean - mean @ coefficients, coefficients])
 
-    def error(self, fitted: Floats) -> Floats:
-        """Return the weighted sum of squared errors of each column of `fit`, (penalties,)."""
-        return self.square - 2 * self.cross @ fitted + (fitted * (self.gram @ fitted)).sum(axis=0)
+
+def _errors(moments: Moments, fitted: Floats) -> Floats:
+    """The weighted sum of squared errors of each column of what `_ridge` returned, (penalties,)."""
+    return moments.square - 2 * moments.cross @ fitted + (fitted * (moments.gram @ fitted)).sum(axis=0)
 
 
 def fit_ridge(X: Features, y: Floats, w: Floats, folds: Ints) -> Linear:
@@ -166,14 +155,14 @@ def fit_ridge(X: Features, y: Floats, w: Floats, folds: Ints) -> Linear:
         folds: (n,) what is left out together; LEFT_OUT: not used at all.
     """
     named = np.unique(folds[folds != LEFT_OUT])
-    raw = [_Sums.of(X, y, w, folds == fold) for fold in named]
-    spreads = reduce(_Sums.__add__, raw).spreads
-    parts = [part.over(spreads) for part in raw]
-    total = reduce(_Sums.__add__, parts)
-    left_out = parts if len(parts) > 1 else []
-    errors = sum((part.error((total - part).fit(PENALTIES)) for part in left_out), np.zeros(len(PENALTIES)))
+    raw = [_sum_moments(X, y, w, folds == fold) for fold in named]
+    spreads = _spreads(reduce(Moments.__add__, raw))
+    parts = [_over(part, spreads) for part in raw]
+    total, errors = reduce(Moments.__add__, parts), np.zeros(len(PENALTIES))
+    for part in parts if len(parts) > 1 else []:
+        errors += _errors(part, _ridge(total - part, PENALTIES))
     best = int(np.argmin(errors))
-    fitted = total.fit(PENALTIES[[best]])[:, 0] / spreads
+    fitted = _ridge(total, PENALTIES[[best]])[:, 0] / spreads
     return Linear(fitted[1:], float(fitted[0]), float(PENALTIES[best]))
 
 

@@ -53,13 +53,9 @@ class _Residual:
 
 
 def signal_test(design: Design, moments: Moments, draws: int, rng: np.random.Generator) -> Signal:
-    """Test whether any hypothesis is associated with the target.
+    """Test by so many permutations whether any hypothesis is associated with the target.
 
-    Args:
-        design: rows and columns, the constant first; hypotheses after covariates.
-        moments: of all its rows.
-        draws: permutations.
-        rng: decides them.
+    In the design, the constant comes first, hypotheses after covariates; moments are those of all its rows.
     """
     residual = _residual(design, moments)
     if residual is None or not draws:

@@ -76,7 +76,10 @@ def _reason(name: str, offset: float | None, weights: dict[str, float]) -> str:
     if not weights:
         if offset is None:
             return "it is constant within every level of the fixed effects"
-        return _constant(covariate, offset)
+        if not covariate:
+            return f"it is {offset:g} on every row"
+        # Centred on all rows, it is 0 where it never varies, and another number where rows are left out.
+        return "it is constant" + ("" if abs(offset) < _ROUNDED else " on the rows that have every label")
     who, values = ", ".join(weights), np.array(list(weights.values()))
     if len(values) == 1 and (covariate or not who.startswith("#")):
         return f"it is equal to {who}, or a linear function of it"
@@ -88,10 +91,3 @@ def _reason(name: str, offset: float | None, weights: dict[str, float]) -> str:
     if abs(offset - 1) < _ROUNDED and (np.abs(values + 1) < _ROUNDED).all():
         return f"it is the reference level: each row has exactly one of it and {who}"
     return f"it is a combination of {who}"
-
-
-def _constant(covariate: bool, offset: float) -> str:
-    if not covariate:
-        return f"it is {offset:g} on every row"
-    # Centred on all rows, it is 0 where it never varies, and another number where rows are left out.
-    return "it is constant" if abs(offset) < _ROUNDED else "it is constant on the rows that have every label"

@@ -83,15 +83,10 @@ class Covariance:
 def robust_covariance(
     design: Design, family: Family, beta: Floats, bread: Floats, df: float, cov_type: CovType
 ) -> Covariance:
-    """Return the robust covariance of coefficients (k,).
+    """Return the robust covariance of coefficients (k,), from the inverse (k, k) of their information.
 
-    Args:
-        design: rows and columns.
-        family: of the model.
-        beta: (k,) the coefficients.
-        bread: (k, k) inverse of the information.
-        df: degrees of freedom of the t distributions where many rows count; infinite for normal ones.
-        cov_type: HC3 (HC1 with several sets of fixed effects), or cluster.
+    df are the degrees of freedom of the t distributions where many rows count; infinite for normal ones.
+    HC3 is HC1 with several sets of fixed effects.
     """
     parts = partial(_score, design, family, beta)
     if cov_type == "cluster":
@@ -107,8 +102,9 @@ def several_effects(design: Design) -> bool:
 def _score(design: Design, family: Family, beta: Floats) -> Iterator[Scored]:
     for rows in design.rows():
         mu = family.mean(rows.X @ beta)
-        curvature = rows.w * family.variance(mu)
-        yield Scored(rows.X, rows.w * (rows.y - mu), curvature, rows.leverage, design.groups(rows))
+        curvature, groups = rows.w * family.variance(mu), design.sample.groups
+        own = np.zeros(0, dtype=np.int64) if groups is None else groups[rows.index]
+        yield Scored(rows.X, rows.w * (rows.y - mu), curvature, rows.leverage, own)
 
 
 def _hc1(parts: Iterable[Scored], bread: Floats, df: float, n: int) -> Covariance:
@@ -145,10 +141,7 @@ def _rounding(bread: Floats) -> float:
 def is_few(effective: Floats, n: int, share: float) -> npt.NDArray[np.bool_]:
     """Return whether effective groups or rows (k,), of n in all, are too few to count all of these.
 
-    Args:
-        effective: (k,).
-        n: all of them.
-        share: FEW_OF_ROWS or FEW_OF_GROUPS.
+    share is FEW_OF_ROWS or FEW_OF_GROUPS.
     """
     return (effective < min(FEW, n * share)) & (n >= FEW)
 

@@ -121,11 +121,6 @@ class Design:
         """Return the complete rows, block by block."""
         return self.held if self.held is not None else _read(self)
 
-    def groups(self, rows: Rows) -> Ints:
-        """Return the groups of some rows, (m,); empty without groups."""
-        groups = self.sample.groups
-        return np.zeros(0, dtype=np.int64) if groups is None else groups[rows.index]
-
     @property
     def scale(self) -> Floats:
         """What each kept column was divided by, (k,): 1, but for covariates their standard deviation."""
@@ -136,12 +131,9 @@ class Design:
 
 
 def make_design(sample: Sample, live: Ints, *, centred: bool) -> Design:
-    """Lay out the joint model of the target on covariates and some hypotheses.
+    """Lay out the joint model of the target on covariates and the `live` hypotheses, by position.
 
-    Args:
-        sample: the rows.
-        live: hypotheses in the model, by position.
-        centred: take the mean off the target (a linear model), or leave it as it is.
+    `centred`: the mean is taken off the target, for a linear model.
     """
     covariates = sample.covariates if sample.covariates is not None else np.zeros((sample.n, 0))
     spread = covariates.std(axis=0) if sample.n else np.ones(covariates.shape[1])

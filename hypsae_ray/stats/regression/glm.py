@@ -12,10 +12,6 @@
    property, all else as it is; their errors by the delta method.
 """
 
-# scikit-learn has no type stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -63,7 +59,7 @@ def fit_glm(design: Design, moments: Moments, family: Family, cov_type: CovType,
     fitted = _Fitted(design, family, top, _covariance(design, family, top, cov_type))
     errors = ROBUST.get(cov_type, "maximum likelihood")
     if separation:
-        method, estimates = "Firth", fitted.profile(concerned, robust=cov_type in ROBUST)
+        method, estimates = "Firth", fitted.profile(concerned)
         errors = f"penalised profile likelihood{f', {errors}' if cov_type in ROBUST else ''}"
     else:
         method, estimates = "maximum likelihood", wald(top.beta, fitted.covariance)
@@ -103,12 +99,8 @@ def separated(design: Design, family: Family, beta: Floats) -> np.ndarray:
 
     A direction separates if, on every row, moving along it makes the outcome no less likely, and on some rows
     more. For a logit, that is its sign; for counts, it must lead down where the count is 0, and nowhere else.
-    Past 20,000 distinct rows, the columns with a coefficient over 10 are named instead.
-
-    Args:
-        design: the rows.
-        family: of the model.
-        beta: (k,) where maximum likelihood was given up.
+    Past 20,000 distinct rows, the columns with a coefficient over 10 are named instead, of those (k,) where
+    maximum likelihood was given up.
     """
     signed = _signed_rows(design, family)
     if signed is None:
@@ -176,14 +168,14 @@ class _Fitted:
     top: Point
     covariance: Covariance
 
-    def profile(self, concerned: np.ndarray, *, robust: bool) -> Estimates:
+    def profile(self, concerned: np.ndarray) -> Estimates:
         """Tests and intervals from the profile of the penalised likelihood.
 
         Of all coefficients where the rows are few; past BLOCK_ROWS, where each takes some hundred readings,
         of those alone that take part in the separation.
         """
         model = np.diag(inverse(self.top.information))
-        effect = np.maximum(np.diag(self.covariance.matrix) / model, 1.0) if robust else np.ones(len(model))
+        effect = np.maximum(np.diag(self.covariance.matrix) / model, 1.0)
         effect = np.where(np.isnan(self.covariance.df), np.nan, effect)
         by_curvature = wald(self.top.beta, self.covariance)
         profiled = np.flatnonzero((concerned | (self.design.n <= BLOCK_ROWS)) & np.isfinite(effect))

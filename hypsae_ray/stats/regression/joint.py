@@ -21,14 +21,10 @@ def fit_joint(
     family: Family = LINEAR,
     contrast: Contrast = PRESENCE,
 ) -> Fit:
-    """Fit the target on all columns of a design.
+    """Fit the target on all columns of a design; moments are those of all its rows.
 
-    Args:
-        design: rows and columns; absorbed fixed effects in a linear model only.
-        moments: of all its rows.
-        cov_type: covariance of the coefficients.
-        family: LINEAR, LOGIT (a target of 0 and 1) or POISSON (counts).
-        contrast: the labels whose difference is an average marginal effect.
+    Fixed effects are absorbed in LINEAR models only; the target of LOGIT is 0 or 1, that of POISSON a count.
+    An average marginal effect is that of the two labels of `contrast`.
     """
     independent = find_independent(moments.gram, design.names, moments.weight)
     kept = independent.kept

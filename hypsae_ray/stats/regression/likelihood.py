@@ -103,15 +103,11 @@ class Point:
 def maximise(problem: Problem, start: Floats, fixed: int | None = None, settled: float = _SETTLED) -> Point:
     """Find the maximum, from `start` (k,), with the coefficient `fixed` left where it is.
 
-    Args:
-        problem: what is maximised.
-        start: (k,) where to begin.
-        fixed: position of a coefficient that stays as it is.
-        settled: steps of this size, relative to the largest coefficient, are the last ones. The objective is
-            then off by about the square of it.
+    Steps of the size `settled`, relative to the largest coefficient, are the last ones. The objective is then
+    off by about the square of it.
 
     Returns:
-        The last point; `settled` is False where there is no finite maximum or it was not reached.
+        The last point; it is not settled where there is no finite maximum or it was not reached.
 
     Raises:
         LinAlgError: the columns are dependent.
