@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.regression.design import Design
+from hypsae_ray.stats.regression.design import Design, Rows
 from hypsae_ray.stats.regression.likelihood import Family
 from hypsae_ray.stats.sample import add_by_group
 
@@ -44,23 +44,8 @@ _LARGE = 0.1
 _NONE = 1e-10
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Rows with what their scores are made of.
-
-    Attributes:
-        X: (m, k) columns.
-        residual: (m,) the score of row i is x_i times this; weights are in it.
-        curvature: (m,) the information of row i is x_i x_i' times this.
-        leverage: (m,) leverage from absorbed fixed effects.
-        groups: (m,) codes; empty without groups.
-    """
-
-    X: Floats
-    residual: Floats
-    curvature: Floats
-    leverage: Floats
-    groups: Ints
+Scored = tuple[Rows, Floats, Floats]
+"""Rows; by what x_i is multiplied for its score, weights included, (m,); and x_i x_i' for its information."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +76,8 @@ def robust_covariance(
     parts = partial(_score, design, family, beta)
     if cov_type == "cluster":
         return _clustered(parts, bread, design)
-    return _hc1(parts(), bread, df, design.n) if several_effects(design) else _hc3(parts(), bread, df)
+    estimate = _hc1 if several_effects(design) else _hc3
+    return estimate(parts(), bread, df, design.n)
 
 
 def several_effects(design: Design) -> bool:
@@ -102,31 +88,29 @@ def several_effects(design: Design) -> bool:
 def _score(design: Design, family: Family, beta: Floats) -> Iterator[Scored]:
     for rows in design.rows():
         mu = family.mean(rows.X @ beta)
-        curvature, groups = rows.w * family.variance(mu), design.sample.groups
-        own = np.zeros(0, dtype=np.int64) if groups is None else groups[rows.index]
-        yield Scored(rows.X, rows.w * (rows.y - mu), curvature, rows.leverage, own)
+        yield rows, rows.w * (rows.y - mu), rows.w * family.variance(mu)
 
 
 def _hc1(parts: Iterable[Scored], bread: Floats, df: float, n: int) -> Covariance:
     meat = np.zeros_like(bread)
-    for part in parts:
-        scores = part.X * part.residual[:, None]
+    for rows, residual, _ in parts:
+        scores = rows.X * residual[:, None]
         meat += scores.T @ scores
     return Covariance(n / df * bread @ meat @ bread, np.full(len(bread), df))
 
 
-def _hc3(parts: Iterable[Scored], bread: Floats, df: float) -> Covariance:
+def _hc3(parts: Iterable[Scored], bread: Floats, df: float, n: int) -> Covariance:
     """HC3; coefficients that one row alone decides have no degrees of freedom (NaN)."""
-    k, n = len(bread), 0
+    k = len(bread)
     meat, shares, squares, alone = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k, dtype=bool)
-    for part in parts:
-        outside = 1 - ((part.X @ bread) * part.X).sum(axis=1) * part.curvature - part.leverage
+    for rows, residual, curvature in parts:
+        outside = 1 - ((rows.X @ bread) * rows.X).sum(axis=1) * curvature - rows.leverage
         deciding = outside < _rounding(bread)
-        scores = part.X * np.where(deciding, 0, part.residual / np.where(deciding, 1, outside))[:, None]
+        scores = rows.X * np.where(deciding, 0, residual / np.where(deciding, 1, outside))[:, None]
         meat += scores.T @ scores
-        share = (part.X @ bread) ** 2 * part.curvature[:, None]
+        share = (rows.X @ bread) ** 2 * curvature[:, None]
         alone |= (share[deciding] > _NONE * np.diag(bread)).any(axis=0)
-        shares, squares, n = shares + share.sum(axis=0), squares + (share**2).sum(axis=0), n + len(share)
+        shares, squares = shares + share.sum(axis=0), squares + (share**2).sum(axis=0)
     effective = shares**2 / squares
     counted = np.where(is_few(effective, n, FEW_OF_ROWS), np.maximum(effective, 2.0) - 1, df)
     reason = "one text alone decides it, so that HC3 is not defined" if alone.any() else ""
@@ -152,39 +136,35 @@ def _clustered(parts: Callable[[], Iterable[Scored]], bread: Floats, design: Des
     NaN throughout if all rows are of one group; no degrees of freedom (NaN) for coefficients that one group
     alone decides.
     """
-    levels, n_groups = design.levels, design.sample.n_groups
+    levels, groups, G = design.levels, design.sample.groups, design.n_groups
+    if groups is None or G < 2:  # one group says nothing of how groups differ
+        return Covariance(np.full_like(bread, np.nan), np.full(len(bread), np.nan))
     # Levels that lie within groups use up no information between groups (Cameron and Miller 2015).
     coefficients = len(bread) + (levels.df if levels is not None and not levels.nested else 0)
-    scores, shares = np.zeros((n_groups, len(bread))), np.zeros((n_groups, len(bread)))
-    n, present = 0, np.zeros(n_groups, dtype=bool)
-    for part in parts():
-        add_by_group(scores, part.groups, part.X * part.residual[:, None])
-        add_by_group(shares, part.groups, (part.X @ bread) ** 2 * part.curvature[:, None])
-        present[part.groups] = True
-        n += len(part.groups)
-    G = int(present.sum())
-    if G < 2:  # one group says nothing of how groups differ
-        return Covariance(np.full_like(bread, np.nan), np.full(len(bread), np.nan))
-    correction = G / (G - 1) * (n - 1) / (n - coefficients)
+    scores, shares = np.zeros((2, design.sample.n_groups, len(bread)))
+    for rows, residual, curvature in parts():
+        add_by_group(scores, groups[rows.index], rows.X * residual[:, None])
+        add_by_group(shares, groups[rows.index], (rows.X @ bread) ** 2 * curvature[:, None])
+    correction = G / (G - 1) * (design.n - 1) / (design.n - coefficients)
     matrix = correction * bread @ (scores.T @ scores) @ bread
     effective = shares.sum(axis=0) ** 2 / (shares**2).sum(axis=0)
     few = is_few(effective, G, FEW_OF_GROUPS)
     counted = np.where(few, np.maximum(effective, 2.0), G)
     stretch = np.sqrt(counted / (counted - 1) * (G - 1) / G)
     large = np.flatnonzero((shares > _LARGE * np.diag(bread)).any(axis=1))
-    alone = _decided(parts(), bread, large)
+    alone = _decided(parts(), bread, groups, large)
     reason = "one group alone decides it, so that cluster-robust errors are not defined"
     df = np.where(alone, np.nan, counted - 1)
     return Covariance(matrix * np.outer(stretch, stretch), df, effective, reason if alone.any() else "")
 
 
-def _decided(parts: Iterable[Scored], bread: Floats, groups: Ints) -> npt.NDArray[np.bool_]:
-    """Return which coefficients (k,) one of some groups alone decides."""
-    grams = np.zeros((len(groups), len(bread), len(bread)))
-    for part in parts if len(groups) else ():
-        for i in np.flatnonzero(np.isin(groups, part.groups)):
-            mine = part.groups == groups[i]
-            grams[i] += (part.X[mine] * part.curvature[mine, None]).T @ part.X[mine]
+def _decided(parts: Iterable[Scored], bread: Floats, groups: Ints, some: Ints) -> npt.NDArray[np.bool_]:
+    """Which coefficients (k,) one of some groups alone decides."""
+    grams = np.zeros((len(some), len(bread), len(bread)))
+    for rows, _, curvature in parts if len(some) else ():
+        for i in np.flatnonzero(np.isin(some, groups[rows.index])):
+            mine = groups[rows.index] == some[i]
+            grams[i] += (rows.X[mine] * curvature[mine, None]).T @ rows.X[mine]
     root = np.linalg.cholesky((bread + bread.T) / 2)
     alone = np.zeros(len(bread), dtype=bool)
     for gram in grams:
