@@ -141,11 +141,9 @@ class SparseAutoencoder(nn.Module):
         return self.fire(x, scores, flat)
 
     def combine(self, firing: Firing, bounds: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Return the sums (n, d) of decoder rows times activations, one per block of neurons.
+        """Return the sums (n, d) of decoder rows times activations of n rows, one per block of neurons.
 
-        Args:
-            firing: activations of n rows.
-            bounds: where each block ends, ascending; the last one is M.
+        `bounds` are where each block ends, ascending; the last one is M.
         """
         if firing.n_rows == 0:
             return (self.decoder[:0] * firing.values.sum(),) * len(bounds)

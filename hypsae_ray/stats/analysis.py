@@ -9,7 +9,6 @@ import pandas as pd
 
 from hypsae_ray.config import Evaluate
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.multiplicity import Corrected
 from hypsae_ray.stats.prediction.cross_fit import deal_folds
 from hypsae_ray.stats.redundancy import Agreement, agreement
 from hypsae_ray.stats.regression.algebra import inverse
@@ -143,25 +142,26 @@ def analyse(sample: Sample, method: Method, options: Evaluate) -> Analysis:
     return Analysis(sample, method, sides, separated, agreed, folds, design, moments, fit)
 
 
-def table_of(analysis: Analysis, joint: Corrected, alone: Corrected, alpha: float) -> pd.DataFrame:
+def table_of(analysis: Analysis, joint: Floats, alone: Floats, level: float, alpha: float) -> pd.DataFrame:
     """Return one row per hypothesis; significant is an adjusted p-value of the joint model below alpha.
 
-    `joint` and `alone` hold the adjusted p-values (H,) of the joint model and of the separations.
+    `joint` and `alone` are the adjusted p-values (H,) of the joint model and of the separations, `level` is
+    that of adjusted intervals.
     """
     groups, reasons, unsure = analysis.agreement.groups(), analysis.reasons(), analysis.unsure()
     columns: dict[str, object] = {
         "hypothesis_id": np.arange(analysis.sample.n_hypotheses),
         **_alone(analysis, alone),
-        **_jointly(analysis, joint),
+        **_jointly(analysis, joint, level),
         "unique_r2": unique_shares(analysis),
         "redundancy_group": pd.arrays.IntegerArray(groups, groups == 0),
-        "significant": joint.pval < alpha,
+        "significant": joint < alpha,
         "note": [_note(s.note, reasons.get(j), unsure.get(j)) for j, s in enumerate(analysis.separations)],
     }
     return pd.DataFrame(columns)
 
 
-def _alone(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
+def _alone(analysis: Analysis, adjusted: Floats) -> dict[str, object]:
     sides, n = analysis.sides, analysis.n_labels
     having = sides.yes.n + (sides.no.n if analysis.method.contrast.no else 0)
     columns: dict[str, object] = {"n": n, "n_yes": having.astype(np.int64)}
@@ -169,17 +169,17 @@ def _alone(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
     for name in ("score", "se", "ci_low", "ci_high", "pval", "test"):
         values = [getattr(one, name) for one in analysis.separations]
         columns[f"separation_{name}"] = np.array(values, dtype=object if name == "test" else np.float64)
-    columns["separation_pval_adj"] = corrected.pval
+    columns["separation_pval_adj"] = adjusted
     spread = float(analysis.sample.target.std()) if analysis.sample.n else np.nan
     scores = np.array([one.score for one in analysis.separations], dtype=np.float64)
     columns["separation_std"] = scores / spread if spread else np.full(len(scores), np.nan)
     return columns
 
 
-def _jointly(analysis: Analysis, corrected: Corrected) -> dict[str, object]:
+def _jointly(analysis: Analysis, adjusted: Floats, level: float) -> dict[str, object]:
     columns = _estimated("regression", analysis, analysis.fit.estimates)
-    columns["regression_pval_adj"] = corrected.pval
-    ends = analysis.fit.estimates.interval(corrected.level)
+    columns["regression_pval_adj"] = adjusted
+    ends = analysis.fit.estimates.interval(level)
     columns["regression_adj_ci_low"] = analysis.by_hypothesis(ends[:, 0])
     columns["regression_adj_ci_high"] = analysis.by_hypothesis(ends[:, 1])
     columns["regression_std"] = analysis.by_hypothesis(_standardised(analysis))

@@ -81,12 +81,11 @@ def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
         return _evaluate_classes(sample, options)
     check(sample, task, options)
     analysis = analyse(sample, method_of(task, sample, options.cov_type), options)
-    joint, alone = _correct([analysis], options)
-    table = table_of(analysis, joint[0], alone[0], options.alpha)
+    (table,), level = _tables([analysis], options)
     value = predictive_value(analysis, sample.features, options)
     metrics: dict[str, Any] = {
         "task": task,
-        **_counts(analysis, table, joint[0], options),
+        **_counts(analysis, table, level, options),
         **analysis.fit.metrics,
         **value.metrics,
         **_signal(analysis, options),
@@ -117,20 +116,20 @@ def note_mask(found: Evaluation, unasked: int) -> Evaluation:
 _MASKED = "pairs were chosen by a mask: biased if the choice has to do with the target"
 
 
-def _correct(analyses: list[Analysis], options: Evaluate) -> tuple[list[Corrected], list[Corrected]]:
-    """Adjust the p-values of all analyses together: of their joint models, and of their separations."""
-    joint = [analysis.by_hypothesis(analysis.fit.estimates.pval) for analysis in analyses]
-    alone = [np.array([one.pval for one in analysis.separations]) for analysis in analyses]
-    return _split(joint, options), _split(alone, options)
+def _tables(analyses: list[Analysis], options: Evaluate) -> tuple[list[pd.DataFrame], float]:
+    """The table of each analysis, p-values adjusted over all of them, and the level of adjusted intervals."""
+    joint = _correct([one.by_hypothesis(one.fit.estimates.pval) for one in analyses], options)
+    alone = _correct([np.array([test.pval for test in one.separations]) for one in analyses], options)
+    ends = np.cumsum([one.sample.n_hypotheses for one in analyses])[:-1]
+    parts = zip(analyses, np.split(joint.pval, ends), np.split(alone.pval, ends), strict=True)
+    return [table_of(*part, joint.level, options.alpha) for part in parts], joint.level
 
 
-def _split(parts: list[Floats], options: Evaluate) -> list[Corrected]:
-    whole = correct(np.concatenate(parts), options.correction, options.alpha)
-    ends = np.cumsum([len(part) for part in parts])[:-1]
-    return [Corrected(part, whole.level) for part in np.split(whole.pval, ends)]
+def _correct(parts: list[Floats], options: Evaluate) -> Corrected:
+    return correct(np.concatenate(parts), options.correction, options.alpha)
 
 
-def _counts(analysis: Analysis, table: pd.DataFrame, joint: Corrected, options: Evaluate) -> dict[str, Any]:
+def _counts(analysis: Analysis, table: pd.DataFrame, level: float, options: Evaluate) -> dict[str, Any]:
     fit, sample, design = analysis.fit, analysis.sample, analysis.design
     counts: dict[str, Any] = {
         "model": fit.model,
@@ -139,7 +138,7 @@ def _counts(analysis: Analysis, table: pd.DataFrame, joint: Corrected, options: 
         "correction": options.correction,
         "alpha": options.alpha,
         "n_tests": len(table),
-        "adjusted_level": joint.level,
+        "adjusted_level": level,
         "n": sample.n,
         "n_regression": design.n,
         "n_hypotheses": sample.n_hypotheses,
@@ -186,7 +185,7 @@ def _dependence(analysis: Analysis, options: Evaluate) -> pd.DataFrame:
         ratios = other.by_hypothesis(fit.estimates.se) / usual
         if np.isnan(ratios).all():
             continue
-        pval = correct(other.by_hypothesis(fit.estimates.pval), options.correction, options.alpha).pval
+        pval = _correct([other.by_hypothesis(fit.estimates.pval)], options).pval
         row = {"grouping": name, "n_groups": len(np.unique(groups)), "se_ratio": float(np.nanmedian(ratios))}
         rows.append({**row, "n_significant": int((pval < options.alpha).sum())})
     return pd.DataFrame(rows)
@@ -201,10 +200,9 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     for one in samples:
         check(one, "classification", options)
     analyses = [analyse(one, method_of("classification", one, options.cov_type), options) for one in samples]
-    tables, summary, notes = [], [], []
-    for one, analysis, joint, alone in zip(classes, analyses, *_correct(analyses, options), strict=True):
-        tables.append(table_of(analysis, joint, alone, options.alpha))
-        tables[-1].insert(1, "target_class", one)
+    (tables, level), summary, notes = _tables(analyses, options), [], []
+    for one, analysis, table in zip(classes, analyses, tables, strict=True):
+        table.insert(1, "target_class", one)
         row = {"target_class": one, "n": int(analysis.sample.target.sum()), "model": analysis.fit.model}
         value = predictive_value(analysis, {}, options)
         summary.append({**row, **value.metrics, **_signal(analysis, options)})
@@ -212,7 +210,7 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     table, by_class = pd.concat(tables, ignore_index=True), pd.DataFrame(summary)
     metrics = {
         "task": "multiclass",
-        **_counts(analyses[0], table, joint, options),
+        **_counts(analyses[0], table, level, options),
         "n_classes": len(classes),
         "auc": float(np.mean([a.fit.metrics.get("auc", np.nan) for a in analyses])),
         **{

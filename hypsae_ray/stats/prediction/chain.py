@@ -50,8 +50,7 @@ def predictive_value(analysis: Analysis, features: Mapping[str, Features], optio
     """
     if not options.folds:
         return Value({}, pd.DataFrame(), [])
-    design, moments = _without_levels(analysis, options)
-    predicted = _by_hypotheses(analysis, design, moments, options)
+    predicted = _by_hypotheses(analysis, options)
     inside = np.isfinite(predicted)
     judge = _judge(analysis, inside, options)
     if judge is None:
@@ -73,7 +72,8 @@ def _without_levels(analysis: Analysis, options: Evaluate) -> tuple[Design, list
     return design, sum_moments(design, analysis.folds, options.folds)
 
 
-def _by_hypotheses(analysis: Analysis, design: Design, moments: list[Moments], options: Evaluate) -> Floats:
+def _by_hypotheses(analysis: Analysis, options: Evaluate) -> Floats:
+    design, moments = _without_levels(analysis, options)
     if not len(design.live) or min(part.n for part in moments) == 0:
         return np.full(analysis.sample.n, np.nan)
     if analysis.method.family is LINEAR:

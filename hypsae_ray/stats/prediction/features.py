@@ -123,11 +123,6 @@ def _spreads(moments: Moments) -> Floats:
     return np.where(variances > _ROUNDING * squares, np.sqrt(np.maximum(variances, 0)), 1.0)
 
 
-def _over(moments: Moments, spreads: Floats) -> Moments:
-    """The sums of features that are divided by `spreads` (1 + d,)."""
-    return replace(moments, gram=moments.gram / np.outer(spreads, spreads), cross=moments.cross / spreads)
-
-
 def _ridge(moments: Moments, penalties: Floats) -> Floats:
     """Constant and coefficients for each penalty, (1 + d, penalties)."""
     weight, gram, cross = moments.weight, moments.gram, moments.cross
@@ -157,7 +152,8 @@ def fit_ridge(X: Features, y: Floats, w: Floats, folds: Ints) -> Linear:
     named = np.unique(folds[folds != LEFT_OUT])
     raw = [_sum_moments(X, y, w, folds == fold) for fold in named]
     spreads = _spreads(reduce(Moments.__add__, raw))
-    parts = [_over(part, spreads) for part in raw]
+    scale = np.outer(spreads, spreads)
+    parts = [replace(part, gram=part.gram / scale, cross=part.cross / spreads) for part in raw]
     total, errors = reduce(Moments.__add__, parts), np.zeros(len(PENALTIES))
     for part in parts if len(parts) > 1 else []:
         errors += _errors(part, _ridge(total - part, PENALTIES))

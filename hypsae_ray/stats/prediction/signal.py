@@ -62,9 +62,8 @@ def signal_test(design: Design, moments: Moments, draws: int, rng: np.random.Gen
         return Signal(float("nan"), float("nan"), 0)
     draws = int(max(min(draws, _MOST // max(design.n, 1)), 99))
     seen = float(residual.r2(residual.score[None, :])[0])
-    drawn = (
-        _flip(residual, draws, rng) if design.sample.groups is not None else _permute(residual, draws, rng)
-    )
+    draw = _permute if design.sample.groups is None else _flip
+    drawn = draw(residual, draws, rng)
     as_far = int((drawn >= seen * (1 - 1e-9)).sum())
     return Signal(seen, (as_far + 1) / (draws + 1), draws)
 
