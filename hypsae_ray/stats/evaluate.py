@@ -98,7 +98,7 @@ def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
 
 
 def note_mask(found: Evaluation, unasked: int) -> Evaluation:
-    """Return the same with a note on every estimate, if a mask left `unasked` pairs of row and hypothesis."""
+    """Return the same with a note on every estimate, if a mask left out `unasked` pairs."""
     if not unasked:
         return found
     n, pairs = found.metrics["n"], found.metrics["n"] * found.metrics["n_hypotheses"]
