@@ -27,11 +27,11 @@ demo: .venv/installed
 
 # Two processes for what neither starts Ray nor loads an LLM, each with one thread; then one for the rest.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not (slow or cluster or llm)" -n 2 --dist loadfile --cov --cov-report=
-	$(BIN)/pytest tests/integration tests/cluster -m "not slow and (cluster or llm)" --cov --cov-append --cov-report=term --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not (slow or cluster or llm)" -n 2 --dist loadfile
+	$(BIN)/pytest tests/integration tests/cluster -m "not slow and (cluster or llm)" --durations=10
 
 test-cluster: .venv/installed
-	$(BIN)/pytest -m slow --cov --cov-append --cov-report=term --durations=10
+	$(BIN)/pytest -m slow --durations=10
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """What several tests share: small demo data, and a config for it that needs no Ray."""
 
 import fcntl
+import itertools
 import os
 import pickle
 import re
@@ -140,11 +141,15 @@ def ray_session() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def small_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Llama of two layers with SmolLM2's tokenizer, whose random weights prefer to say yes or no."""
+    """A Llama of two layers with SmolLM2's tokenizer, whose random weights prefer to say yes or no.
+
+    It ends the beginning of any name, "Each text of group A", with "mentions parking" and a new line.
+    """
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from hypsae_ray.models.locate import locate
+    from hypsae_ray.models.prompts.wording import NAMING_BEGUN
     from hypsae_ray.models.vllm.model import NO_WORDS, YES_WORDS, single_tokens
 
     folder = tmp_path_factory.mktemp("llm")
@@ -155,6 +160,7 @@ def small_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
     more = {"max_position_embeddings": 2048, "initializer_range": 0.2, "tie_word_embeddings": False}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size, **more, **ends))
     answers = single_tokens(tokenizer, YES_WORDS + NO_WORDS)
+    name = [tokenizer.encode(words)[-1] for words in (NAMING_BEGUN, " mentions", " parking", "\n")]
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = 3
         for layer in model.model.layers:
@@ -163,6 +169,9 @@ def small_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
         model.lm_head.weight *= 0.5
         model.lm_head.weight[answers] *= 3
         model.lm_head.weight[answers, 0] = 4.5
+        for axis, (token, following) in enumerate(itertools.pairwise(name), start=1):
+            model.model.embed_tokens.weight[token, axis] = 3
+            model.lm_head.weight[following, axis] = 20
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

