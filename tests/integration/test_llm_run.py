@@ -31,7 +31,6 @@ def run(
     """
     tree = {
         **demo_tree,
-        "embed": {"max_tokens": 64},
         "select": {"n": 2},
         "llm": {"model": small_llm, "max_model_len": 1024, "replicas": {"cpus": 2}},
         "interpret": {"n_candidates": 2, "n_examples": 4, "max_words": 20, "max_tokens": 40},

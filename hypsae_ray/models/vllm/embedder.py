@@ -1,6 +1,5 @@
 """vLLM's pooling runner as an `Embedder`: for models of billions of weights, split over GPUs or not."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypsae_ray.errors import ConfigError, EngineDiedError
 from hypsae_ray.models.embedding import LocalEmbedder, scaled
 from hypsae_ray.models.identity import versions_of
 from hypsae_ray.models.remote_code import load_error
-from hypsae_ray.models.vllm.model import engine_arguments, vllm_environment
+from hypsae_ray.models.vllm.model import engine_arguments, set_environment
 
 
 class VllmEmbedder(LocalEmbedder):
@@ -22,7 +21,7 @@ class VllmEmbedder(LocalEmbedder):
     """
 
     def __init__(self, options: Embed) -> None:
-        os.environ.update(vllm_environment(options.as_llm()))
+        set_environment(options.as_llm())
         import vllm
 
         try:

@@ -49,7 +49,7 @@ class VllmModel:
     thread_safe = True
 
     def __init__(self, llm: Llm) -> None:
-        os.environ.update(vllm_environment(llm))
+        set_environment(llm)
         import vllm
 
         self._max_len = llm.max_model_len
@@ -295,17 +295,22 @@ def single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))
 
 
-def vllm_environment(llm: Llm) -> dict[str, str]:
-    """Return the variables that vLLM reads when it is imported; a user's own settings win."""
+def set_environment(llm: Llm) -> None:
+    """Set what torch and vLLM read when they are imported; a user's own settings of vLLM and torch win."""
+    os.environ["OMP_NUM_THREADS"] = str(max(1, int(llm.replicas.cpus)))
+    import torch  # not before
+
     settings = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if llm.is_split else "0",
         "VLLM_CPU_KVCACHE_SPACE": str(llm.kv_cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # cores are the scheduler's to give: the replica's `cpus`
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
+        # On a CPU vLLM computes eagerly, but would compile what counts ranks: 10 s before the first label.
+        "TORCHDYNAMO_DISABLE": str(int(not torch.cuda.is_available())),
     }
-    chosen = {name: os.environ.get(name, value) for name, value in settings.items()}
-    return {**chosen, "OMP_NUM_THREADS": str(max(1, int(llm.replicas.cpus)))}
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
 
 
 def _answer(output: Any) -> Answer:
