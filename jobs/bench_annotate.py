@@ -50,7 +50,7 @@ from hypsae_ray.models.protocols import LanguageModel
 from hypsae_ray.models.vllm.model import (
     engine_arguments,
     label_params,
-    vllm_environment,
+    set_environment,
     yes_and_no,
 )
 from hypsae_ray.store.artifacts import Folder
@@ -72,7 +72,7 @@ def main() -> None:
     questions, texts = _questions(options.questions), _texts(options)
     replicas = Replicas(cpus=options.cpus, gpus=options.gpus)
     llm = Llm(model=options.model, dtype=options.dtype, max_model_len=4096, replicas=replicas)
-    os.environ.update(vllm_environment(llm))
+    set_environment(llm)
     with ExitStack() as stack:
         pool = stack.enter_context(Session()).language_model(llm)
         place = Folder.at(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -285,7 +285,7 @@ def _server(llm: Llm) -> Iterator[str]:
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_as_flags(engine_arguments(llm))]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", llm.model]
     # As for ours, save that a server keeps its engine in a process of its own.
-    environment = {**os.environ, **vllm_environment(llm), "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
