@@ -180,8 +180,13 @@ def job_of(config: Config) -> AnnotateJob:
     """Return the annotation of a run as a job of its own; its hypotheses are not known yet.
 
     Raises:
-        ConfigError: the holdout is no file, but a share of the training file.
+        ConfigError: the holdout is no file, but a share of the training file, or it holds pairs of texts.
     """
+    if config.data.rule == "difference":
+        raise ConfigError(
+            "data.text_a and data.text_b are two columns of texts, labelled when the run has stored "
+            "them: `hypsae run` says what labelling takes before it begins"
+        )
     if config.data.holdout is None:
         raise ConfigError(
             "data.holdout is null, so which texts are labelled is known when the run has split them: "

@@ -1,6 +1,6 @@
 """Section `data`."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, model_validator
 
@@ -55,8 +55,14 @@ class Data(Section):
     """Delimiter of CSV files: one character, or tab; null: found per file."""
     text: str = "text"
     """Column of the text; of a nested field the dotted name (user.text)."""
+    text_a: str | None = None
+    """Column of the first text of a pair, where each row has two: `text_a` and `text_b` in place of `text`.
+    Texts are embedded, named and labelled each on its own; tests are on differences, first minus second."""
+    text_b: str | None = None
+    """Column of the second text of a pair."""
     target: str
-    """Column of the number that hypotheses predict."""
+    """Column of the number that hypotheses predict; of pairs 1 where the first text was chosen, else 0, or a
+    difference, first minus second."""
     id: str | None = None
     """Column of a unique id per row; null: rows are numbered in the order of the files."""
     group: str | None = None
@@ -68,9 +74,9 @@ class Data(Section):
     decimal: Literal[".", ","] | None = None
     """Decimal mark of numbers that a file holds as texts (in CSV all are); the other mark may separate
     thousands. null: a point; a number that could be read either way is refused."""
-    task: Literal["auto", "regression", "classification", "count"] = "auto"
-    """classification: a target of 0 and 1. count: of 0, 1, 2 and so on. auto: classification if every target
-    value is 0 or 1, else regression."""
+    task: Literal["auto", "regression", "classification", "count", "pairwise"] = "auto"
+    """classification: a target of 0 and 1. count: of 0, 1, 2 and so on. pairwise: two texts a row. auto:
+    pairwise with `text_a` and `text_b`, classification if every target value is 0 or 1, else regression."""
     on_bad_rows: Literal["error", "drop"] = "error"
     """error: a bad row ends the run before any work. drop: it goes to rejected.parquet with the reason."""
     chunk: Chunk | None = None
@@ -91,10 +97,48 @@ class Data(Section):
                 f"holdout ({self.holdout}) and holdout_fraction ({self.holdout_fraction}) exclude each "
                 "other: remove one of them"
             )
+        self._check_pairs()
         weight = [] if self.weight is None else [self.weight]
-        parts = [self.text, self.target, *self.covariates, *weight]
+        parts = [*self.text_columns, self.target, *self.covariates, *weight]
         if repeated := sorted({name for name in parts if parts.count(name) > 1}):
             raise ValueError(
-                f"column {repeated[0]!r} is named twice among text, target, covariates and weight"
+                f"column {repeated[0]!r} is named twice among texts, target, covariates and weight"
             )
         return self
+
+    def _check_pairs(self) -> None:
+        if (self.text_a is None) != (self.text_b is None):
+            raise ValueError("a pair has two texts: name the columns of both, text_a and text_b")
+        if self.text_a is None:
+            if self.task == "pairwise":
+                raise ValueError("task pairwise needs two texts a row: name their columns, text_a and text_b")
+            return
+        if self.text != type(self).model_fields["text"].default:
+            raise ValueError(
+                f"text ({self.text}) is one text a row, text_a and text_b are two: leave out one"
+            )
+        if self.task not in ("auto", "pairwise"):
+            raise ValueError(f"task {self.task} is about single texts: with text_a and text_b it is pairwise")
+        if self.chunk is not None:
+            raise ValueError("chunk splits single texts: leave it out, or text_a and text_b")
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns of the texts of a row: one, or the two of a pair."""
+        if self.text_a is None or self.text_b is None:
+            return (self.text,)
+        return self.text_a, self.text_b
+
+    @property
+    def rule(self) -> Literal["any", "mean", "max", "difference"] | None:
+        """How results of texts become one of their row, a document or a pair; None: a row is one text."""
+        if len(self.text_columns) > 1:
+            return "difference"
+        return self.chunk.labels if self.chunk else None
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides the rows; without pairs as before there were any: hashes stay."""
+        content = super().content()
+        if self.text_a is None:
+            del content["text_a"], content["text_b"]
+        return content

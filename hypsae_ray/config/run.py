@@ -84,15 +84,17 @@ class Config(Section):
         self._check_vectors()
         own = "column" if self.embed.engine == "column" else None
         by_row = {"annotate.mask": self.annotate.mask, "embed.engine": own}
-        if self.data.chunk and (given := [name for name, one in by_row.items() if one is not None]):
-            raise ValueError(f"{given[0]} is about rows of the data, which data.chunk splits: leave out one")
+        if self.data.rule and (given := [name for name, one in by_row.items() if one is not None]):
+            many = "which data.chunk splits" if self.data.chunk else "which have two texts each"
+            raise ValueError(f"{given[0]} is about rows of the data, {many}: leave out one")
         return self
 
     def _check_vectors(self) -> None:
         if self.embed.engine != "column":
             return
         if self.embed.files is None:
-            used = {self.data.text, self.data.target, self.data.id, self.data.group, *self.data.covariates}
+            data = self.data
+            used = {*data.text_columns, data.target, data.id, data.group, *data.covariates}
             if self.embed.column in used:
                 raise ValueError(f"embed.column {self.embed.column!r} is a column that section data uses")
             return

@@ -1,7 +1,8 @@
-"""Long texts: documents cut into chunks of words, and results of chunks combined by document.
+"""Documents of several texts: long ones cut into chunks of words, and pairs; results combined by document.
 
-The row id of a chunk is row of its document x CHUNKS + position of the chunk in it. So every table of chunks
-says which rows are one document, and ascends by document.
+The row id of a text is row of its document x CHUNKS + position of the text in it. So every table of texts
+says which rows are one document, and ascends by document. A pair is a document of two texts, which are
+combined by their difference, first minus second.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from hypsae_ray.config import Chunk
+from hypsae_ray.config import Chunk, Data
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.data.rows import text_ids
 from hypsae_ray.data.words import WORD, end_of_word
 from hypsae_ray.errors import InputError
 
 CHUNKS = 1 << 24  # of a document, at most
-Rule = Literal["any", "mean", "max"]
+Rule = Literal["any", "mean", "max", "difference"]
 
 
 def split_text(text: str, words: int, overlap: int) -> list[str]:
@@ -69,14 +70,18 @@ def combine_labels(labels: Floats, p_yes: Floats, starts: Ints, rule: Rule) -> t
     any: a document's label is 1 if that of a chunk is. max: the same, and the amount is the highest p_yes.
     mean: the amount is the share of its labelled chunks that have 1, and the label is 1 from a half on. NaN
     where chunks without a label could change the result: under any and max where no chunk has 1 and one has
-    no label, under mean where fewer than half have one.
+    no label, under mean where fewer than half have one. difference: of a pair both are the label of the first
+    text minus that of the second, -1, 0 or 1; NaN where one has none.
 
     Args:
         labels: (n, H) of chunks: 0, 1, NaN where there is none.
         p_yes: (n, H) that they were made of, NaN where the labels are.
         starts: (D,) where each document begins.
-        rule: one of the three.
+        rule: one of the four.
     """
+    if rule == "difference":
+        differences = labels[starts] - labels[starts + 1]
+        return differences, differences
     known = ~np.isnan(labels)
     n_chunks = np.diff(np.append(starts, len(labels)))[:, None]
     n_known = np.add.reduceat(known, starts, axis=0, dtype=np.int64)
@@ -92,7 +97,12 @@ def combine_labels(labels: Floats, p_yes: Floats, starts: Ints, rule: Rule) -> t
 
 
 def combine_activations(fired: sp.csr_matrix, starts: Ints, rule: Rule) -> sp.csr_matrix:
-    """Return activations of documents (D, M): their largest of the chunks (n, M), or under mean the mean."""
+    """Return activations of documents (D, M): their largest of the chunks (n, M), or under mean the mean.
+
+    Under difference, of pairs, they are those of the first text minus those of the second.
+    """
+    if rule == "difference":
+        return sp.csr_matrix(fired[starts] - fired[starts + 1])
     if rule == "mean":
         return sp.csr_matrix(_means(fired.shape[0], starts) @ fired)
     cells = sp.coo_matrix(fired)
@@ -105,8 +115,10 @@ def combine_activations(fired: sp.csr_matrix, starts: Ints, rule: Rule) -> sp.cs
     return sp.csr_matrix((cells.data[order][last], (document[last], neuron[last])), shape=shape)
 
 
-def mean_vectors(vectors: npt.NDArray[np.float32], starts: Ints) -> npt.NDArray[np.float32]:
-    """Return the mean vector of the chunks (n, d) of each document, (D, d)."""
+def combine_vectors(vectors: npt.NDArray[np.float32], starts: Ints, rule: Rule) -> npt.NDArray[np.float32]:
+    """Return the mean vector of the chunks (n, d) of each document, (D, d); of a pair the difference."""
+    if rule == "difference":
+        return vectors[starts] - vectors[starts + 1]
     return np.asarray(_means(len(vectors), starts) @ vectors, dtype=np.float32)
 
 
@@ -121,6 +133,22 @@ def split_texts(texts: Sequence[str], words: int, overlap: int) -> tuple[list[st
     chunks = [split_text(text, words, overlap) for text in texts]
     lengths = [len(found) for found in chunks]
     return [chunk for found in chunks for chunk in found], np.repeat(np.arange(len(texts)), lengths)
+
+
+def to_texts(documents: pd.DataFrame, options: Data) -> pd.DataFrame:
+    """Return a row per text of each document of `rows.Rows`: its chunks, the two of a pair, or itself."""
+    if "text_b" in documents:
+        return to_singles(documents)
+    return documents if options.chunk is None else to_chunks(documents, options.chunk)
+
+
+def to_singles(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return two rows per pair, the first text and then the second, with all else that its row has."""
+    texts = pairs[["text", "text_b"]].to_numpy().ravel().tolist()
+    of = np.repeat(np.arange(len(pairs)), 2)
+    ids = chunk_ids(pairs["row_id"].to_numpy()[of], np.tile([0, 1], len(pairs)))
+    singles = pairs.drop(columns="text_b").iloc[of]
+    return singles.assign(row_id=ids, text=texts, text_id=text_ids(texts))
 
 
 def to_chunks(documents: pd.DataFrame, chunk: Chunk) -> pd.DataFrame:

@@ -26,7 +26,7 @@ class SplitRows:
 
     split: str
     path: str
-    texts: pd.DataFrame  # as `schema.texts` has them, indexed by row number in the file
+    texts: pd.DataFrame  # as `rows.Rows` has them, with row_id and text_id, indexed by row number in the file
     source: pd.DataFrame  # the same rows as the file has them
 
 
@@ -52,7 +52,7 @@ class Dataset:
                 bad = self.left_out[source].get(file.path, _NO_REASONS)
                 kept = ~frame.index.isin(bad.index)
                 texts = read_rows(file, frame, self.options).values.assign(row_id=row_ids)[kept]
-                texts["text_id"] = rows.text_ids(texts["text"])
+                texts["text_id"] = rows.text_ids(rows.contents(texts))
                 split_of = self._split_of(texts, source)
                 for split in of_source:
                     inside = split_of == split
@@ -73,7 +73,7 @@ class Dataset:
         if source == "train" and "val" not in self.files:
             splits[rows.in_validation(texts["text_id"].tolist(), self.options.val_fraction)] = "val"
         if source == "train" and self.options.holdout_fraction is not None:
-            owner = texts["group"].where(texts["group"].notna(), texts["text"])
+            owner = texts["group"].where(texts["group"].notna(), rows.contents(texts))
             splits[rows.in_holdout(rows.text_ids(owner), self.options.holdout_fraction)] = "holdout"
         return splits
 

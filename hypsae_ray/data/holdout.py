@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray.data.arrays import codes_of
+from hypsae_ray.data.chunks import to_singles
 from hypsae_ray.data.columns import Typed, names, numbers
 from hypsae_ray.data.dataset import SPLITS, TRAINING, Dataset, Reasons
 from hypsae_ray.data.files import columns_in
@@ -39,13 +40,20 @@ class TargetRange:
     rows: int = 0
     low: float = float("inf")
     high: float = float("-inf")
+    between: tuple[float, ...] = ()  # one value between them, if there is any
     binary: bool = True
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The lowest value, one between, and the highest, as far as there are any."""
+        return (self.low, *self.between, self.high) if self.rows else ()
 
     def see(self, targets: np.ndarray) -> None:
         """Take in more rows."""
         if len(targets):
+            values = np.unique(np.concatenate([self.values, targets])).tolist()
+            self.low, self.high, self.between = values[0], values[-1], tuple(values[1:-1][:1])
             self.rows += len(targets)
-            self.low, self.high = min(self.low, targets.min()), max(self.high, targets.max())
             self.binary = self.binary and guess_task(targets) == "classification"
 
 
@@ -53,7 +61,7 @@ class TargetRange:
 class Comparison:
     """What a holdout has in common with its training data; targets and texts by split.
 
-    Those of the holdout are of the new rows, or of all where they are kept.
+    Those of the holdout are of the new rows, or of all where they are kept. A pair is new if both texts are.
     """
 
     reasons: Reasons  # the holdout rows that are not new
@@ -67,17 +75,17 @@ def compare(dataset: Dataset) -> Comparison:
     targets = {split: TargetRange() for split in SPLITS}
     keys = {split: [text_keys([])] for split in SPLITS}
 
-    def see(split: str, texts: pd.DataFrame) -> None:
-        targets[split].see(texts["target"].to_numpy())
-        keys[split].append(np.unique(text_keys(texts["text_id"])))
+    def see(split: str, rows: pd.DataFrame) -> None:
+        targets[split].see(rows["target"].to_numpy())
+        keys[split].append(np.unique(text_keys(_singles(rows)["text_id"])))
 
     training = _Training(dataset.options.near_copy)
     for part in dataset.read(TRAINING):
-        training.add(part.texts)
+        training.add(_singles(part.texts))
         see(part.split, part.texts)
     found: dict[str, list[pd.Series]] = {}
     for part in dataset.read(("holdout",)):
-        overlaps = training.overlaps(part.texts)
+        overlaps = _of_rows(training.overlaps(_singles(part.texts)), part.texts.index)
         found.setdefault(part.path, []).append(overlaps[overlaps != ""])
         see("holdout", part.texts if dataset.options.overlap == "keep" else part.texts[overlaps == ""])
     by_file = {path: pd.concat(overlaps) for path, overlaps in found.items()}
@@ -85,6 +93,19 @@ def compare(dataset: Dataset) -> Comparison:
     reasons = {path: overlaps.map(OVERLAPS) for path, overlaps in by_file.items() if len(overlaps)}
     distinct = {split: len(np.unique(np.concatenate(seen))) for split, seen in keys.items()}
     return Comparison(reasons, counts, targets, distinct)
+
+
+def _singles(rows: pd.DataFrame) -> pd.DataFrame:
+    return to_singles(rows) if "text_b" in rows else rows
+
+
+def _of_rows(overlaps: pd.Series, rows: pd.Index) -> pd.Series:
+    """Return of the overlaps of the texts of each row the first of OVERLAPS, "" for none."""
+    if len(overlaps) == len(rows):
+        return overlaps
+    order = [*OVERLAPS, ""]
+    first = overlaps.map(order.index).groupby(level=0).min()
+    return first.map(dict(enumerate(order))).reindex(rows).astype(object)
 
 
 class _Training:

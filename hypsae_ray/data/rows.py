@@ -20,8 +20,8 @@ class Rows:
     """Rows with their meaning.
 
     Attributes:
-        values: source_id, text, target, group, weight and covariate_NAME, as `schema.texts` has them; indexed
-            as the input was.
+        values: source_id, text, target, group, weight and covariate_NAME, as `schema.texts` has them, and
+            text_b, the second text of a pair; indexed as the input was.
         bad: the reason for each row that cannot be used; good rows are not in it.
     """
 
@@ -40,7 +40,8 @@ TARGETS: Mapping[str, Limit] = {  # by task
 
 def columns_of(options: Data) -> list[str]:
     """Return all columns of a file that are read, each one once."""
-    named = (options.text, options.target, options.id, options.group, options.weight, *options.covariates)
+    others = (options.target, options.id, options.group, options.weight, *options.covariates)
+    named = (*options.text_columns, *others)
     return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -82,7 +83,8 @@ def _typed_columns(
         yield "group", name, names(frame[name]), "", None
     if (name := options.id) is not None:
         yield "source_id", name, names(frame[name]), "id", None
-    yield "text", options.text, texts(frame[options.text]), "text", None
+    for field, name in zip(("text", "text_b"), options.text_columns, strict=False):
+        yield field, name, texts(frame[name]), "text", None
 
 
 def _reasons(column: "pd.Series[Any]", typed: Typed, required: str, limit: Limit | None) -> npt.NDArray[Any]:
@@ -104,6 +106,14 @@ def _blank(value: Any) -> str:
 def text_ids(texts: Iterable[str]) -> list[str]:
     """Return a hash of each whole text (BLAKE2b, 16 bytes, hex): equal texts, equal ids."""
     return [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
+
+
+def contents(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return what splits go by, (n,): the text of each row; of a pair both, the same in either order."""
+    if "text_b" not in rows:
+        return rows["text"]
+    pairs = zip(rows["text"], rows["text_b"], strict=True)
+    return pd.Series(["\0".join(sorted(pair)) for pair in pairs], index=rows.index, dtype=object)
 
 
 def text_keys(ids: Iterable[str]) -> npt.NDArray[np.uint64]:

@@ -48,7 +48,7 @@ def read_target(values: Any, task: str) -> Target:
         numbers = arguments.numbers("target", given, _EXPECTED.get(task, expected), fits)
     except InputError as error:
         raise InputError(f"{error}{_recoding(given, task)}") from None
-    return Target(numbers, notes=_pair_notes(numbers) if task == "pairwise" else ())
+    return Target(numbers, notes=pair_notes(numbers) if task == "pairwise" else ())
 
 
 def _recoding(given: "pd.Series[Any]", task: str) -> str:
@@ -71,8 +71,15 @@ def _read_classes(given: "pd.Series[Any]") -> Target:
     return Target(codes.astype(np.float64), classes)
 
 
-def _pair_notes(values: Floats) -> tuple[str, ...]:
-    """Tell a difference that looks like a choice; refuse codes such as 1 and 2."""
+def pair_notes(values: Floats) -> tuple[str, ...]:
+    """Tell a difference that looks like a choice; refuse codes such as 1 and 2.
+
+    Args:
+        values: of the target; the lowest, the highest and one between them are enough.
+
+    Raises:
+        InputError: there are two values of one sign.
+    """
     distinct = np.unique(values)
     if len(distinct) < 2 or np.isin(distinct, (0, 1)).all():
         return ()

@@ -26,10 +26,8 @@ def add_recovery(path: str, truth: str) -> str:
     """
     run, planted = RunFolder.at(path), Folder.at(truth)
     data, chains = run.config.data, run.chains() if run.tables() else {}
-    if data.id is None or data.chunk is not None:
-        raise InputError(
-            f"{path}: the truth is looked up by data.id, of texts that data.chunk does not split"
-        )
+    if data.id is None or data.rule is not None:
+        raise InputError(f"{path}: the truth is looked up by data.id, of rows that are one text each")
     if not planted.has("truth.parquet"):
         raise InputError(f"{truth}: not a folder of hypsae demo-data (no truth.parquet)")
     concepts = planted.read_table("concepts.parquet").to_pandas()

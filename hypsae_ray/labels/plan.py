@@ -40,7 +40,7 @@ class Job:
         labeller: what decides an annotation other than text, question, layout and cut, JSON-ready.
         answers: folder in which all annotations of a run are kept.
         out: where the annotations go.
-        chunked: rows are chunks of documents, which are drawn whole.
+        chunked: rows are chunks of documents, or texts of pairs, which are drawn whole.
         up_to: the largest hash of a row that is labelled, where time is limited; None: all that are drawn.
     """
 

@@ -55,7 +55,8 @@ def select(activations: sp.csr_matrix, target: Floats, options: Select, task: Ta
     """Rank neurons against the target.
 
     Args:
-        activations: (n, M), not negative; a neuron fires where it is above 0.
+        activations: (n, M); a neuron fires where it is above 0. Of pairs, those of the first text minus those
+            of the second.
         target: (n,) float64, finite; 0 and 1 in classification.
         options: method, number of neurons and the method's own settings.
         task: decides between the linear and the logistic lasso; the other methods do not look at it.
@@ -139,7 +140,13 @@ def _correlations(columns: sp.csc_matrix, target: Floats) -> Floats:
 
 
 def _separations(columns: sp.csc_matrix, target: Floats, n_top: int) -> Floats:
-    """Mean target of the rows that fire most minus that of the silent rows; NaN if no row is silent."""
+    """Mean target of the rows that fire most minus that of the silent rows; NaN if no row is silent.
+
+    Of pairs, half the difference between those whose first text fires most ahead of the second, and those
+    where it is most behind; NaN where there are none of one kind.
+    """
+    if (columns.data < 0).any():
+        return (_mean_of_top(columns, target, n_top) - _mean_of_top(-columns, target, n_top)) / 2
     n, m = columns.shape
     centred = target - target.mean()
     scores = np.full(m, np.nan)
@@ -150,6 +157,17 @@ def _separations(columns: sp.csc_matrix, target: Floats, n_top: int) -> Floats:
             top = rows[np.argsort(-columns.data[part], kind="stable")[:n_top]]
             scores[j] = centred[top].mean() + centred[rows].sum() / (n - len(rows))
     return scores
+
+
+def _mean_of_top(columns: sp.csc_matrix, target: Floats, n_top: int) -> Floats:
+    """Mean target of the up to n_top rows with the largest values above 0 of each column, (M,), or NaN."""
+    means = np.full(columns.shape[1], np.nan)
+    for j in range(columns.shape[1]):
+        part = slice(columns.indptr[j], columns.indptr[j + 1])
+        top = np.argsort(-columns.data[part], kind="stable")[:n_top]
+        if len(ahead := top[columns.data[part][top] > 0]):
+            means[j] = target[columns.indices[part][ahead]].mean()
+    return means
 
 
 def _custom(columns: sp.csc_matrix, target: Floats, path: str) -> Floats:

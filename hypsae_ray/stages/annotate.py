@@ -67,7 +67,7 @@ def to_job(
         labeller=fingerprints.labeller(config.llm, config.label),
         answers=answers,
         out=out,
-        chunked=of_run and config.data.chunk is not None,
+        chunked=of_run and config.data.rule is not None,
     )
 
 

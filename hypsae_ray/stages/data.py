@@ -5,7 +5,7 @@ write, once all checks have passed. Memory stays bounded by one frame, plus what
 of each training text and, where the data have an id column, the ids.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from hypsae_ray.config import Data
 from hypsae_ray.data import rows
-from hypsae_ray.data.chunks import to_chunks
+from hypsae_ray.data.chunks import to_texts
 from hypsae_ray.data.dataset import SPLITS, Dataset, Reasons, paths_of, read_rows
 from hypsae_ray.data.files import DataFile, find_files, read_frames, remarks
 from hypsae_ray.data.holdout import Comparison, TargetRange, compare, find_possible_groups
 from hypsae_ray.data.own_vectors import OwnVectors
+from hypsae_ray.data.targets import pair_notes
 from hypsae_ray.data.values import COMMA, says_truth, shown
 from hypsae_ray.errors import InputError
 from hypsae_ray.models.protocols import Embedded
@@ -36,9 +37,9 @@ _DECIMAL_ADVICE = "where the comma is the decimal mark, set data.decimal: ','; w
 def run(work: Workspace) -> Outcome:
     """Write texts of train, val and holdout, rejected rows, and columns that may be groups of the holdout.
 
-    Facts: task, rows and distinct texts per split, chunks per split (empty where texts stay whole), rejected
-    rows, overlap (holdout rows that are not new, by kind, and what became of them), possible_groups (names of
-    columns).
+    Facts: task, rows and distinct texts per split, chunks per split (or texts of pairs; empty where a row is
+    one text), rejected rows, overlap (holdout rows that are not new, by kind, and what became of them),
+    possible_groups (names of columns).
 
     Raises:
         InputError: a file, a row or a split cannot be used; nothing is written then.
@@ -64,7 +65,7 @@ def run(work: Workspace) -> Outcome:
     counts = {split: targets.rows for split, targets in compared.targets.items()}
     _refuse_overlap(compared, options)
     _refuse_splits(compared, options)
-    _tell_repeats(compared, counts, work)
+    _tell_repeats(compared, counts, options, work)
     known = compared.reasons if options.overlap == "drop" else {}
     dataset = every.without("holdout", known)
     written = _write(dataset, work.out, own)
@@ -74,7 +75,7 @@ def run(work: Workspace) -> Outcome:
     facts = {
         "task": task,
         "rows": counts,
-        "chunks": {} if options.chunk is None else written,
+        "chunks": {} if options.rule is None else written,
         "distinct_texts": dict(compared.distinct_texts),
         "overlap": _overlap(compared, options, work),
         "rejected": _write_rejected([*bad.items(), ("holdout", known)], work),
@@ -184,9 +185,12 @@ def _message(title: str, reasons: "pd.Series[str]", advice: str) -> str:
 
 
 def _task(checks: Mapping[str, _Check], options: Data, work: Workspace) -> str:
+    targets = [check.targets for check in checks.values()]
+    if len(options.text_columns) > 1:
+        _tell_differences([value for seen in targets for value in seen.values], options, work)
+        return "pairwise"
     if options.task != "auto":
         return options.task
-    targets = [check.targets for check in checks.values()]
     total = sum(seen.rows for seen in targets)
     if all(seen.binary for seen in targets):
         work.say(f"data: task classification, since all {total} values of {options.target!r} are 0 or 1")
@@ -194,6 +198,17 @@ def _task(checks: Mapping[str, _Check], options: Data, work: Workspace) -> str:
     low, high = min(seen.low for seen in targets), max(seen.high for seen in targets)
     work.say(f"data: task regression, since {options.target!r} runs from {low:g} to {high:g} in {total} rows")
     return "regression"
+
+
+def _tell_differences(values: Sequence[float], options: Data, work: Workspace) -> None:
+    """Say how the target of pairs is read, of which the ends and a value between them are given."""
+    try:
+        notes = pair_notes(np.array(values))
+    except InputError as error:
+        reason = str(error).removeprefix("target: ")
+        raise InputError(f"{options.train}: column {options.target!r}: {reason}") from None
+    for note in notes:
+        work.say(f"data: column {options.target!r}: {note}")
 
 
 def _refuse_overlap(compared: Comparison, options: Data) -> None:
@@ -221,18 +236,21 @@ def _useless(compared: Comparison, split: str, options: Data) -> str:
     if targets.low == targets.high:
         return f"column {options.target!r} is {targets.low:g} in every row of {split}: nothing to predict"
     if compared.distinct_texts[split] == 1:
-        same = f"column {options.text!r} holds one text in all {targets.rows} rows of {split}"
+        columns = " and ".join(map(repr, options.text_columns))
+        same = f"column {columns} holds one text in all {targets.rows} rows of {split}"
         return f"{same}: nothing to tell apart"
     return ""
 
 
-def _tell_repeats(compared: Comparison, n_rows: Mapping[str, int], work: Workspace) -> None:
-    repeats = {split: n for split, n in compared.distinct_texts.items() if n < n_rows[split]}
+def _tell_repeats(compared: Comparison, n_rows: Mapping[str, int], options: Data, work: Workspace) -> None:
+    of_row = len(options.text_columns)
+    unit = "rows of" if of_row == 1 else "pairs of"
+    repeats = {split: n for split, n in compared.distinct_texts.items() if n < of_row * n_rows[split]}
     if repeats:
         counts = ", ".join(
-            f"{split} {n_rows[split]} rows of {n} distinct texts" for split, n in repeats.items()
+            f"{split} {n_rows[split]} {unit} {n} distinct texts" for split, n in repeats.items()
         )
-        few = any(rows.few_texts(n_rows[split], n) for split, n in repeats.items())
+        few = any(rows.few_texts(of_row * n_rows[split], n) for split, n in repeats.items())
         warning = "; these are few: rows with one text are not independent evidence" if few else ""
         work.say(f"data: texts repeat: {counts}{warning}")
 
@@ -251,13 +269,11 @@ def _overlap(compared: Comparison, options: Data, work: Workspace) -> dict[str, 
 
 
 def _write(dataset: Dataset, out: Folder, own: OwnVectors | None) -> dict[str, int]:
-    """Write all good rows, with their own vectors where there are any, or their chunks; return how many."""
+    """Write all good rows, with their own vectors where there are any, or their texts; return how many."""
     writers = {split: _Writer(out, split, dataset.options, own) for split in SPLITS}
-    chunk = dataset.options.chunk
     for part in dataset.read(SPLITS, own.columns if own else ()):
         vectors = {} if own is None else {VECTOR: list(own.of(part, dataset))}
-        texts = part.texts.assign(**vectors)
-        writers[part.split].add(texts if chunk is None else to_chunks(texts, chunk))
+        writers[part.split].add(to_texts(part.texts.assign(**vectors), dataset.options))
     return {split: writer.close() for split, writer in writers.items()}
 
 

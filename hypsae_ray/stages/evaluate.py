@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
-from hypsae_ray.config import Chunk, Config
+from hypsae_ray.config import Config, Data
 from hypsae_ray.data.arrays import Ints, codes_of
-from hypsae_ray.data.chunks import combine_activations, documents_of, mean_vectors, starts_of
+from hypsae_ray.data.chunks import Rule, combine_activations, combine_vectors, documents_of, starts_of
 from hypsae_ray.data.rows import few_texts
 from hypsae_ray.errors import StageError
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
@@ -32,7 +33,7 @@ def run(work: Workspace) -> Outcome:
     hypotheses = work.inputs["score_fidelity"].read_table("hypotheses.parquet").to_pandas()
     labels = StoredLabels(work.inputs["annotate"], hypotheses["threshold"].to_numpy())
     rows = _holdout(data, labels.row_ids(), work.config)
-    notes = [] if (chunk := work.config.data.chunk) is None else [chunk_note(labels, chunk)]
+    notes = document_notes(labels, work.config.data)
     sample = make_sample(labels, rows, work.config)
     sources = _sources(work, rows, labels.row_ids(), hypotheses["neuron_idx"].to_numpy())
     pa.default_memory_pool().release_unused()  # Arrow keeps what it read: 100 MB at a million rows
@@ -45,7 +46,8 @@ def run(work: Workspace) -> Outcome:
     table = table.merge(result.table, on="hypothesis_id", validate="one_to_one")
     for name, one in {"evaluation": table, **result.details}.items():
         work.write(f"{name}.parquet", one)
-    notes += [*result.notes, *repeat_notes(rows["text_id"])]
+    pairs = work.config.data.rule == "difference"
+    notes += [*result.notes, *(shared_notes if pairs else repeat_notes)(rows["text_id"])]
     return Outcome(len(table), facts={"metrics": dict(result.metrics), "notes": notes})
 
 
@@ -58,10 +60,19 @@ def repeat_notes(text_ids: pd.Series) -> list[str]:
     return [f"{counts}: rows with one text are not independent evidence"]
 
 
+def shared_notes(linked: pd.Series) -> list[str]:
+    """Return a note if many pairs have a text in common; `linked` is what `linked_pairs` returned."""
+    sets = linked.nunique()
+    if not few_texts(len(linked), sets):
+        return []
+    counts = f"of {len(linked)} pairs only {sets} sets have no text in common"
+    return [f"{counts}: pairs that share a text are not independent evidence; data.group can say so"]
+
+
 def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
     """Return all columns but the text of the annotated rows, in their order, indexed by row_id.
 
-    Of chunks, those of their documents, indexed by the row of these.
+    Of chunks, those of their documents, indexed by the row of these; of texts of pairs, those of the pairs.
     text_id is a hash of 8 bytes: a million of the stored ones, as texts, take 90 MB.
     """
     columns = ["row_id", "text_id", "target", "group", "weight"]
@@ -69,28 +80,40 @@ def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
     tables = [_with_short_ids(table) for table in data.tables("holdout-", columns)]
     rows = pa.concat_tables(tables).to_pandas().set_index("row_id")
     rows = rows if np.array_equal(rows.index, row_ids) else rows.loc[row_ids]  # which copies them
-    return rows if config.data.chunk is None else _to_documents(rows)
+    return rows if (rule := config.data.rule) is None else _to_documents(rows, rule)
 
 
-def _to_documents(chunks: pd.DataFrame) -> pd.DataFrame:
-    documents = documents_of(chunks.index.to_numpy())
-    starts = starts_of(documents)
+def _to_documents(texts: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    documents = documents_of(texts.index.to_numpy())
+    starts, ids = starts_of(documents), texts["text_id"].to_numpy()
     # The sum is the same for documents of the same chunks.
-    text_ids = np.add.reduceat(chunks["text_id"].to_numpy(), starts)
-    return chunks.iloc[starts].assign(text_id=text_ids).set_index(documents[starts]).rename_axis("row_id")
+    ids = linked_pairs(ids) if rule == "difference" else np.add.reduceat(ids, starts)
+    return texts.iloc[starts].assign(text_id=ids).set_index(documents[starts]).rename_axis("row_id")
 
 
-def chunk_note(chunks: StoredLabels, chunk: Chunk) -> str:
-    """Return how many documents are tested, and how many of their labels are missing, in a sentence."""
-    combined = DocumentLabels(chunks, chunk.labels)
+def linked_pairs(ids: np.ndarray) -> Ints:
+    """Return a code (n,) for each pair of texts, of ids (2n,): the same where texts in common link pairs."""
+    codes, distinct = pd.factorize(ids)
+    first, second = codes[::2], codes[1::2]
+    links = sp.coo_matrix((np.ones(len(first)), (first, second)), shape=(len(distinct), len(distinct)))
+    return connected_components(links, directed=False)[1][first].astype(np.int64)
+
+
+def document_notes(texts: StoredLabels, data: Data) -> list[str]:
+    """Return in a sentence how many documents or pairs are tested, and how many labels are missing."""
+    if data.rule is None:
+        return []
+    combined = DocumentLabels(texts, data.rule)
     missing = sum(int(np.isnan(labels).sum()) for labels in combined.blocks())
-    lacking = (
-        f"; {missing} of {math.prod(combined.shape)} labels of documents are missing, as chunks have none"
-    )
-    return (
-        f"tests are on {combined.shape[0]} documents in {chunks.shape[0]} chunks of {chunk.words} words, "
-        f"their labels combined by {chunk.labels}{lacking if missing else ''}"
-    )
+    n, of_documents = combined.shape[0], f"{missing} of {math.prod(combined.shape)} labels of"
+    if data.chunk is None:
+        lacking = f"; {of_documents} pairs are missing, as one of the texts has none" if missing else ""
+        return [
+            f"tests are on {n} pairs: a label is that of the first text minus that of the second{lacking}"
+        ]
+    lacking = f"; {of_documents} documents are missing, as chunks have none" if missing else ""
+    sizes = f"{n} documents in {texts.shape[0]} chunks of {data.chunk.words} words"
+    return [f"tests are on {sizes}, their labels combined by {data.rule}{lacking}"]
 
 
 def _with_short_ids(table: pa.Table) -> pa.Table:
@@ -104,16 +127,16 @@ def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sam
     groups = codes_of(rows["group"]) if config.data.group is not None else None
     names = config.data.covariates if config.evaluate.covariates else ()
     covariates = rows[[f"covariate_{name}" for name in names]].to_numpy(np.float64) if names else None
-    chunk = config.data.chunk
+    rule = config.data.rule
     return Sample(
-        labels if chunk is None else DocumentLabels(labels, chunk.labels),
+        labels if rule is None else DocumentLabels(labels, rule),
         rows["target"].to_numpy(np.float64),
         groups=groups,
         weights=rows["weight"].to_numpy(np.float64) if config.data.weight is not None else None,
         covariates=covariates,
         covariate_names=names,
         effects=groups[:, None] if config.evaluate.absorb_group and groups is not None else None,
-        doses=None if chunk is None else DocumentLabels(labels, chunk.labels, doses=True),
+        doses=None if rule is None else DocumentLabels(labels, rule, doses=True),
     )
 
 
@@ -133,26 +156,27 @@ def _sources(
 ) -> dict[str, Any]:
     """Return `features` of as many rows as fit memory, `activations` and `groupings` of a `Sample`.
 
-    `labelled` are ids of the annotated rows, which are chunks of the tested ones if the config splits texts.
+    `labelled` are ids of the annotated rows: of the texts of the tested rows, where these have several.
     """
     out, n_neurons = work.inputs["embed_holdout"], work.facts("train_sae")["n_neurons"]
     row_ids, fired = read_activations(out, "holdout", n_neurons)
     fired = in_order(fired, np.searchsorted(row_ids, labelled))
     vectors = _read_vectors(out, labelled)
-    if (chunk := work.config.data.chunk) is not None:
+    if (rule := work.config.data.rule) is not None:
         starts = starts_of(documents_of(labelled))
-        fired = combine_activations(fired, starts, chunk.labels)
+        fired = combine_activations(fired, starts, rule)
         ends = np.append(starts, len(labelled))
         whole = int((ends[1:] <= len(vectors)).sum())  # documents of which every chunk was read
-        vectors = mean_vectors(vectors[: ends[whole]], ends[:whole])
+        vectors = combine_vectors(vectors[: ends[whole]], ends[:whole], rule)
     selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
     selected = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"].to_numpy()
     active = fired[: len(vectors)]
     features = {"embedding": vectors, "neurons": active, "selected neurons": active[:, selected]}
-    grouped = work.config.data.group is not None
+    pairs, grouped = rule == "difference", work.config.data.group is not None
     return {
         "features": features,
-        "activations": sp.csc_matrix(fired[:, neurons]),
+        # Of a pair there is no silent text to compare firing ones with, so no dose.
+        "activations": None if pairs else sp.csc_matrix(fired[:, neurons]),
         "groupings": {} if grouped else _groupings(rows, work.inputs["data"]),
     }
 

@@ -122,8 +122,8 @@ def training_texts(config: Config) -> dict[str, Any]:
         return {name: value for name, value in data.items() if name not in ("overlap", "near_copy")}
     split_by = ("holdout_fraction", "group") if config.data.holdout is None else ()
     chunk = data["chunk"] and {name: data["chunk"][name] for name in ("words", "overlap")}
-    texts = ("text", "encoding", "delimiter", "val_fraction", "shard_rows", *split_by)
-    return {**{name: data[name] for name in texts}, "chunk": chunk}
+    columns = ("text", "text_a", "text_b", "encoding", "delimiter", "val_fraction", "shard_rows", *split_by)
+    return {**{name: data[name] for name in columns if name in data}, "chunk": chunk}
 
 
 def input_digests(config: Config, out: Folder) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Stage `select`: the neurons associated with the target, over training texts or, of chunks, documents."""
+"""Stage `select`: the neurons associated with the target, over training texts, their documents, or pairs."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from hypsae_ray.config import Select
 from hypsae_ray.data.chunks import combine_activations, documents_of, starts_of
+from hypsae_ray.data.rows import guess_task
 from hypsae_ray.errors import StageError
 from hypsae_ray.neurons.selection import Selection, Task, select
 from hypsae_ray.stages.workspace import Workspace
@@ -23,12 +24,11 @@ def run(work: Workspace) -> Outcome:
     row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
     target = read_column(work.inputs["data"], "train", "target").loc[row_ids].to_numpy()
     options = work.config.select
-    # Neurons are ranked for a count as for any other number.
-    task: Task = "classification" if work.facts("data")["task"] == "classification" else "regression"
     prevalence = fired.getnnz(axis=0) / len(target)
-    if (chunk := work.config.data.chunk) is not None:  # each document counts once, as in the tests
+    if (rule := work.config.data.rule) is not None:  # each document counts once, as in the tests
         starts = starts_of(documents_of(row_ids))
-        fired, target = combine_activations(fired, starts, chunk.labels), target[starts]
+        fired, target = combine_activations(fired, starts, rule), target[starts]
+    task = task_of(work.facts("data")["task"], target)
     chosen = replace(select(fired, target, options, task), prevalence=prevalence)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     useless = f"{dead} are dead and {constant} constant"
@@ -43,6 +43,13 @@ def run(work: Workspace) -> Outcome:
         work.say(f"select: {len(chosen.neurons)} of {options.n} neurons selected; {useless}")
     facts = {"selected": len(chosen.neurons), "dead": dead, "constant": constant}
     return Outcome(len(chosen.neurons), facts=facts)
+
+
+def task_of(task: str, target: np.ndarray) -> Task:
+    """Return how neurons are ranked for a target: for a count, or a difference, as for any other number."""
+    if task == "pairwise":
+        return guess_task(target)
+    return "classification" if task == "classification" else "regression"
 
 
 def target_correlation(fired: sp.csr_matrix, target: np.ndarray, task: Task) -> np.ndarray:

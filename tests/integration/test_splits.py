@@ -166,6 +166,46 @@ def test_texts_on_both_sides_of_a_split_by_group_are_dropped(store):
     assert set(rejected["row"] - 1).isdisjoint(training["row_id"])
 
 
+def paired(n: int, seed: int) -> pd.DataFrame:
+    texts = reviews(2 * n, seed)["text"].to_numpy()
+    return pd.DataFrame({"a": texts[::2], "b": texts[1::2], "y": np.arange(n) % 2})
+
+
+def test_a_pair_is_split_and_left_out_whole(store, capsys: pytest.CaptureFixture):
+    train, holdout = paired(60, 0), paired(30, 1)
+    holdout.loc[4, "b"] = train["a"][10]
+    holdout.loc[5, "a"] = train["b"][11] + " indeed"
+    holdout.loc[6, ["a", "b"]] = train["b"][12] + " indeed", train["b"][13]  # counts as the same text
+    stored = store(train, holdout, text_a="a", text_b="b")
+    assert stored.facts["task"] == "pairwise"
+    assert stored.facts["overlap"] == {"same_text": 2, "near_copy": 1, "same_group": 0, "action": "drop"}
+    assert stored.rejected["row"].tolist() == [5, 6, 7]
+    left = stored.split("holdout")
+    assert stored.facts["rows"]["holdout"] == len(left) / 2 == 27
+    np.testing.assert_array_equal(left["row_id"] % 2**24, np.tile([0, 1], 27))
+    sides = holdout.loc[left["row_id"] // 2**24]
+    assert left["text"].tolist() == np.where(left["row_id"] % 2**24 == 0, sides["a"], sides["b"]).tolist()
+    capsys.readouterr()
+    whole = store(pd.concat([train, train]), text_a="a", text_b="b", holdout_fraction=0.4)
+    assert whole.facts["distinct_texts"] == whole.facts["rows"]
+    assert "pairs of" in capsys.readouterr().err
+    mirrored = store(
+        pd.concat([train, train]).rename(columns={"a": "b", "b": "a"}),
+        text_a="a",
+        text_b="b",
+        holdout_fraction=0.4,
+    )
+    rows = {name: set(whole.split(name)["row_id"]) for name in ("train", "val", "holdout")}
+    assert rows == {name: set(mirrored.split(name)["row_id"]) for name in rows}
+
+
+def test_codes_are_no_target_of_pairs(store, tmp_path: Path):
+    train, holdout = paired(40, 0), paired(40, 1)
+    with pytest.raises(InputError, match=r"train\.jsonl: column 'y': its values are 1 and 2, a code"):
+        store(train.assign(y=train["y"] + 1), holdout.assign(y=holdout["y"] + 1), text_a="a", text_b="b")
+    assert not (tmp_path / "run").exists()
+
+
 def test_val_counts_as_training(store, tmp_path: Path):
     train, val, holdout = (reviews(40, seed) for seed in range(3))
     val.to_json(tmp_path / "val.jsonl", orient="records", lines=True)

@@ -9,17 +9,19 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import binom
 
-from hypsae_ray.config import Chunk
+from hypsae_ray.config import Chunk, Data
 from hypsae_ray.data.chunks import (
+    CHUNKS,
     chunk_ids,
     combine_activations,
     combine_labels,
+    combine_vectors,
     documents_of,
-    mean_vectors,
     split_text,
     split_texts,
     starts_of,
     to_chunks,
+    to_texts,
 )
 from hypsae_ray.errors import InputError
 from hypsae_ray.labels.annotations import to_columns
@@ -116,13 +118,47 @@ def test_labels_of_documents(rule, labels, doses):
     np.testing.assert_allclose(found[1][:, 0], doses)
 
 
+def test_labels_of_pairs():
+    p_yes = np.array([[0.9, 0.1, 0.1, 0.8, 0.7, 0.6, NO, 0.9]]).T
+    texts = np.where(np.isnan(p_yes), NO, p_yes >= 0.5)
+    for found in combine_labels(texts, p_yes, np.array([0, 2, 4, 6]), "difference"):
+        np.testing.assert_array_equal(found[:, 0], [1, -1, 0, NO])
+
+
+def test_a_pair_becomes_its_two_texts():
+    pairs = pd.DataFrame(
+        {
+            "row_id": [3, 8],
+            "text": ["a", "c"],
+            "text_b": ["b", "a"],
+            "target": [1.0, 0.0],
+            "group": ["x", "y"],
+        },
+        index=[10, 20],
+    )
+    texts = to_texts(pairs, Data(train="t", holdout="h", text_a="a", text_b="b", target="y"))
+    assert texts["text"].tolist() == ["a", "b", "c", "a"]
+    assert texts["target"].tolist() == [1, 1, 0, 0]
+    assert texts["group"].tolist() == ["x", "x", "y", "y"]
+    assert texts["text_id"].nunique() == 3
+    assert texts["row_id"].tolist() == [3 * CHUNKS, 3 * CHUNKS + 1, 8 * CHUNKS, 8 * CHUNKS + 1]
+    assert texts.index.tolist() == [10, 10, 20, 20]
+
+
 def test_activations_and_vectors_of_documents():
     fired = sp.csr_matrix(np.array([[1.0, 0, 0], [3, 2, 0], [0, 0, 0], [0, 4, 0]]))
     starts = np.array([0, 2, 3])
     assert combine_activations(fired, starts, "any").toarray().tolist() == [[3, 2, 0], [0, 0, 0], [0, 4, 0]]
     assert combine_activations(fired, starts, "mean").toarray().tolist() == [[2, 1, 0], [0, 0, 0], [0, 4, 0]]
     vectors = np.array([[1, 3], [3, 5], [0, 1], [2, 2]], dtype=np.float32)
-    assert mean_vectors(vectors, starts).tolist() == [[2, 4], [0, 1], [2, 2]]
+    assert combine_vectors(vectors, starts, "mean").tolist() == [[2, 4], [0, 1], [2, 2]]
+
+
+def test_activations_and_vectors_of_pairs():
+    fired, starts = sp.csr_matrix(np.array([[1.0, 0, 5], [3, 2, 5], [0, 0, 0], [0, 4, 0]])), np.array([0, 2])
+    assert combine_activations(fired, starts, "difference").toarray().tolist() == [[-2, -2, 0], [0, -4, 0]]
+    vectors = np.array([[1, 3], [3, 5], [0, 1], [2, 2]], dtype=np.float32)
+    assert combine_vectors(vectors, starts, "difference").tolist() == [[-2, -2], [-2, -1]]
 
 
 def store(folder: Path, row_ids: np.ndarray, p_yes: np.ndarray, sizes: list[int]) -> StoredLabels:

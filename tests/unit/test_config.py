@@ -6,6 +6,7 @@ from hypsae_ray.config import loading
 from hypsae_ray.errors import ConfigError
 
 MINIMAL = {"data": {"train": "a.csv", "holdout": "b.csv", "target": "y"}}
+PAIRS = {"train": "a.csv", "holdout": "b.csv", "target": "y", "text_a": "a", "text_b": "b"}
 
 
 def refused(tree: dict) -> str:
@@ -70,6 +71,13 @@ def test_defaults_are_filled_in():
         ),
         ({"train_sae": {"seed": -1}}, "train_sae.seed", "greater than or equal to 0"),
         ({"data": {**MINIMAL["data"], "covariates": ["a", "y"]}}, "data", "column 'y' is named twice"),
+        ({"data": {**MINIMAL["data"], "text_a": "a"}}, "data", "name the columns of both"),
+        ({"data": {**MINIMAL["data"], "task": "pairwise"}}, "data", "task pairwise needs two texts a row"),
+        ({"data": {**PAIRS, "text": "t"}}, "data", "text (t) is one text a row"),
+        ({"data": {**PAIRS, "text_b": "a"}}, "data", "column 'a' is named twice"),
+        ({"data": {**PAIRS, "task": "count"}}, "data", "with text_a and text_b it is pairwise"),
+        ({"data": {**PAIRS, "chunk": {}}}, "data", "chunk splits single texts"),
+        ({"data": PAIRS, "annotate": {"mask": "m.csv"}}, "config", "annotate.mask is about rows of the data"),
         ({"evaluate": {"folds": 1}}, "evaluate", "nothing is left to fit"),
         ({"evaluate": {"cov_type": "cluster"}}, "config", "cov_type cluster needs data.group"),
         ({"evaluate": {"absorb_group": True}}, "config", "absorb_group needs data.group"),
@@ -270,6 +278,15 @@ def test_every_field_is_documented():
     own = [s for s in sections if s.__module__.startswith(config.__name__) and s is not config.Config]
     assert len(own) >= 10
     assert [name for section in own for name in undocumented(section)] == []
+
+
+def test_pairs_leave_the_hashes_of_earlier_folders():
+    plain = loading.parse(MINIMAL, "c").data
+    assert not {"text_a", "text_b"} & set(plain.content())
+    assert plain.text_columns == ("text",) and plain.rule is None
+    pairs = loading.parse({"data": PAIRS}, "c").data
+    assert pairs.text_columns == ("a", "b") and pairs.rule == "difference"
+    assert {"text_a": "a", "text_b": "b"}.items() < pairs.content().items()
 
 
 def test_fields_that_moved_or_have_another_name_leave_the_hashes_of_earlier_folders():

@@ -88,6 +88,34 @@ def test_separation_score_by_hand():
     assert found.neurons.tolist() == [0]
 
 
+def test_separation_score_of_pairs_by_hand():
+    """Neuron 0 fires on a text of each pair but the last, neuron 1 never on the second one alone."""
+    dense = np.array([[5.0, 1], [3, 2], [1, 0], [-4, 0], [-1, 0], [0, 0]])
+    target = np.array([1.0, 0, 1, 0, 0, 1])
+    options = Select(method="separation_score", n=2, n_top=2)
+    found = select(sp.csr_matrix(dense), target, options, "classification")
+    assert found.scores[0] == pytest.approx(((1 + 0) / 2 - (0 + 0) / 2) / 2)
+    assert np.isnan(found.scores[1])
+
+
+@pytest.mark.parametrize("method", ["correlation", "separation_score", "lasso"])
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_pairs_the_other_way_round_have_the_same_scores(method, task):
+    dense, target = draw()
+    other, _ = draw(seed=1)
+    pairs = sp.csr_matrix(dense - other[: len(dense)])
+    target = binary(target) if task == "classification" else target
+    options = Select(method=method, n=4, n_top=40)
+    found = select(pairs, target, options, task)
+    swapped = select(
+        sp.csr_matrix(-pairs), 1 - target if task == "classification" else -target, options, task
+    )
+    assert len(found.neurons) == 4
+    assert set(found.neurons) == set(swapped.neurons)
+    np.testing.assert_allclose(found.scores, swapped.scores, rtol=0.02, atol=1e-9)
+    assert found.state.tolist() == swapped.state.tolist()
+
+
 @pytest.mark.parametrize("n", range(1, 11))
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_lasso_gives_exactly_n_with_coefficients(n, task):
