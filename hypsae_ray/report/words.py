@@ -63,14 +63,48 @@ def link(metrics: Mapping[str, Any]) -> str:
     return metrics.get("link") or guess.get(metrics.get("task", ""), "identity")
 
 
+def unit(metrics: Mapping[str, Any]) -> str:
+    """Return what a row of the tests is: "text", or "pair" of two texts."""
+    return "pair" if metrics.get("task") == "pairwise" else "text"
+
+
+def outcome(target: str, metrics: Mapping[str, Any]) -> str:
+    """Return what effects are on: the target, or one class of it against the rest."""
+    return f"a class of {target}" if metrics.get("task") == "multiclass" else target
+
+
+def separation(target: str, metrics: Mapping[str, Any]) -> str:
+    """Return in words what a separation score is.
+
+    >>> separation("stars", {})
+    'the mean stars of the texts that have the property minus that of the texts that do not'
+    """
+    if metrics.get("task") == "pairwise":
+        return (
+            f"half the difference in the mean {target} between the pairs of which only the first text has "
+            "the property and those of which only the second has it"
+        )
+    mean = "share of the class" if metrics.get("task") == "multiclass" else f"mean {target}"
+    return f"the {mean} of the texts that have the property minus that of the texts that do not"
+
+
+def prevalence(metrics: Mapping[str, Any]) -> str:
+    """Return in words which share of the holdout a prevalence is."""
+    if metrics.get("task") == "pairwise":
+        return "share of the pairs of which one text alone has the property"
+    return "share of the texts that have the property"
+
+
 def effect_name(target: str, metrics: Mapping[str, Any]) -> str:
     """Return what a coefficient of the joint model is a difference of."""
+    target = outcome(target, metrics)
     named = {"logit": f"log-odds of {target}", "log": f"log of the mean of {target}"}
     return named.get(link(metrics), target)
 
 
 def average_name(target: str, metrics: Mapping[str, Any]) -> str:
     """Return what an average effect is a difference of."""
+    target = outcome(target, metrics)
     return f"probability of {target}" if link(metrics) == "logit" else f"mean of {target}"
 
 
@@ -113,7 +147,7 @@ def nothing_measured(metrics: Mapping[str, Any]) -> str:
     hypotheses = plural(metrics["n_hypotheses"], "hypothesis", "hypotheses")
     return (
         f"nothing was measured: none of {hypotheses} has labels on half of the "
-        f"{count(metrics.get('n'))} holdout texts or more"
+        f"{count(metrics.get('n'))} holdout {unit(metrics)}s or more"
     )
 
 
