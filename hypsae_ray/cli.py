@@ -135,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--train", type=int, default=2000, help="training reviews (default: 2000)")
     demo.add_argument("--holdout", type=int, default=600, help="holdout reviews (default: 600)")
     demo.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
+    demo.add_argument("--pairs", action="store_true", help="pairs of reviews, and which has more stars")
 
     about = "compare a run of the demo with what was planted"
     recovery = _add(commands, "demo-recovery", _demo_recovery, about)
@@ -300,13 +301,19 @@ def _plot(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _demo_data(options: argparse.Namespace, _: list[str]) -> None:
+    import numpy as np
+
     from hypsae_ray.demo import grammar
     from hypsae_ray.store.artifacts import explained
 
     demo = grammar.generate(options.train, options.holdout, options.seed)
     with explained(options.folder, "written"):
-        grammar.write(demo, options.folder)
-    print(f"{len(demo.train)} training and {len(demo.holdout)} holdout reviews in {options.folder}")
+        if options.pairs:
+            grammar.write_pairs(demo, options.folder, np.random.default_rng([options.seed, 1]))
+        else:
+            grammar.write(demo, options.folder)
+    what = "reviews, two a pair," if options.pairs else "reviews"
+    print(f"{len(demo.train)} training and {len(demo.holdout)} holdout {what} in {options.folder}")
 
 
 def _demo_recovery(options: argparse.Namespace, _: list[str]) -> None:

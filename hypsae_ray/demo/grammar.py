@@ -94,6 +94,26 @@ def generate(n_train: int = 2000, n_holdout: int = 600, seed: int = 0) -> Demo:
     )
 
 
+def pair_up(reviews: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Return pairs of reviews that follow each other: id (of the first), text_a, text_b, chosen.
+
+    chosen is 1 where the first has more stars, 0 where the second has, and drawn where they have the same.
+    """
+    n = len(reviews) // 2
+    first, second = (reviews.iloc[i : 2 * n : 2].reset_index(drop=True) for i in (0, 1))
+    lead = np.sign(first["stars"] - second["stars"]) + rng.choice([-0.5, 0.5], n)
+    texts = {"text_a": first["text"], "text_b": second["text"]}
+    return pd.DataFrame({"id": first["id"], **texts, "chosen": (lead > 0).astype(int)})
+
+
+def write_pairs(demo: Demo, folder: str | Path, rng: np.random.Generator) -> None:
+    """Write train.jsonl and holdout.jsonl of pairs (`pair_up`) into a folder, made if missing."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, reviews in {"train": demo.train, "holdout": demo.holdout}.items():
+        pair_up(reviews, rng).to_json(folder / f"{name}.jsonl", orient="records", lines=True)
+
+
 def write(demo: Demo, folder: str | Path) -> None:
     """Write train.jsonl, holdout.jsonl, truth.parquet and concepts.parquet into a folder, made if missing."""
     folder = Path(folder)
