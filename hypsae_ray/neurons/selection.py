@@ -6,7 +6,7 @@
 
 Activations stay sparse throughout. Neither rows x neurons nor a copy of it is ever dense: correlation and
 separation score need sums over the stored values, the linear lasso the neurons x neurons Gram matrix, the
-logistic one scaled sparse columns, a custom score one column at a time.
+logistic one scaled sparse columns and the Gram matrix of few of them, a custom score one column at a time.
 """
 
 import importlib
@@ -19,18 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, lars_path_gram
+from sklearn.linear_model import lars_path_gram
 
 from hypsae_ray.config import Select
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.errors import ConfigError
+from hypsae_ray.neurons.logistic_path import logistic_path_to
 
 Task = Literal["regression", "classification"]
-
-# The intercept must not be shrunk. liblinear penalises intercept / scaling; at this scaling the coefficients
-# equal those with a free intercept to 1e-6 (compared with saga on 20,000 x 64).
-_INTERCEPT_SCALING = 10_000
-_BISECTIONS = 60
 
 
 @dataclass(frozen=True)
@@ -259,39 +255,9 @@ def _keep_largest(coefficients: Floats, n_select: int) -> Floats:
 
 
 def _logistic_lasso(columns: sp.csc_matrix, target: Floats, n_select: int) -> Floats:
-    """Coefficients of the L1 logistic model with n_select of them, its penalty found by bisection.
+    """Coefficients of the L1 logistic model with n_select of them.
 
-    Columns are scaled but not centred: with a free intercept, centring changes nothing and would fill them.
+    Columns are scaled but not centred: with a free constant, centring changes nothing and would fill them.
     """
-    spread = _moments(columns)[1]
-    scaled = sp.csr_matrix(columns @ sp.diags_array(1 / spread))
-    weakest = 1 / np.abs(scaled.T @ (target - target.mean())).max()
-    low, high = np.log(weakest), np.log(weakest) + np.log(1e6)
-    best = _fit_l1(scaled, target, float(np.exp(high)))
-    for _ in range(_BISECTIONS):
-        if np.count_nonzero(best) <= n_select or high - low < 1e-9:
-            break
-        middle = (low + high) / 2
-        found = _fit_l1(scaled, target, float(np.exp(middle)))
-        if np.count_nonzero(found) >= n_select:
-            best, high = found, middle
-        else:
-            low = middle
-    return _keep_largest(best, n_select)
-
-
-def _fit_l1(scaled: sp.csr_matrix, target: Floats, inverse_penalty: float) -> Floats:
-    model = LogisticRegression(
-        l1_ratio=1,
-        solver="liblinear",
-        C=inverse_penalty,
-        tol=1e-6,
-        max_iter=1000,
-        intercept_scaling=_INTERCEPT_SCALING,
-        random_state=0,
-    )
-    with warnings.catch_warnings():
-        # Only weakly penalised models, which the bisection passes through, are slow to converge.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(scaled, target)
-    return np.asarray(model.coef_, dtype=np.float64).ravel()
+    scaled = sp.csc_matrix(columns @ sp.diags_array(1 / _moments(columns)[1]))
+    return _keep_largest(logistic_path_to(scaled, target, n_select), n_select)
