@@ -1,7 +1,6 @@
 """`evaluate_hypotheses`: the statistics of `stats.evaluate` for arrays, tables and stored annotations."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,7 @@ from hypsae_ray.data.targets import Target, read_target
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.labels.read import StoredLabels, find_annotations, to_labels
 from hypsae_ray.stages.texts import sentences_of
-from hypsae_ray.stats.evaluate import Evaluation, Task, evaluate, note_mask
+from hypsae_ray.stats.evaluate import Evaluation, Task, evaluate, name_classes, note_mask
 from hypsae_ray.stats.multiplicity import Correction
 from hypsae_ray.stats.sample import Features, LabelArray, Labels, Sample
 
@@ -112,7 +111,7 @@ def evaluate_hypotheses(
         raise InputError(f"evaluate_hypotheses: {error}") from None
     found.notes.extend([*notes, *([UNPLACED_NOTE] if cuts is None and unplaced else [])])
     if len(read.classes):
-        _name_classes(found, read.classes)
+        found = name_classes(found, read.classes)
     if sentences is not None:
         found.table.insert(1, "hypothesis", [sentences[j] for j in found.table["hypothesis_id"]])
     return found
@@ -278,15 +277,6 @@ def _by_name(sentences: list[str | None], names: list[str]) -> np.ndarray:
         f"hypotheses: {columns.shown(one)} stands at position {misplaced[0]}, but is the name of column "
         f"{names.index(one)} of annotations: give them in one order"
     )
-
-
-def _name_classes(found: Evaluation, classes: np.ndarray) -> None:
-    """Put the values of the target in place of the codes of classes, in tables and notes."""
-    for table in (found.table, found.details["classes"]):
-        table["target_class"] = classes[table["target_class"].to_numpy(np.int64)]
-    for i, note in enumerate(found.notes):
-        if code := re.match(r"class (\d+): ", note):
-            found.notes[i] = f"class {classes[int(code[1])]}: {note[code.end() :]}"
 
 
 def _options(fields: dict[str, Any]) -> Evaluate:

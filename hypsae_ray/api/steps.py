@@ -227,7 +227,7 @@ def generate_hypotheses(
     fired = _fired(activations, texts_rows)
     section, task = _checked("select", select or Select(), Select), rows.guess_task(values)
     chosen = selection.select(fired, values, section, task)
-    table = selecting.to_table(chosen, selecting.target_correlation(fired, values, task)).to_pandas()
+    table = selecting.to_table(chosen, selecting.target_correlation(fired, values)).to_pandas()
     ranked = scoring.ranked(table, f"M={fired.shape[1]}", section.method)
     return _name(ranked, given, fired, llm, options or NamingOptions(), engines)
 

@@ -62,21 +62,23 @@ class Data(Section):
     """Column of the second text of a pair."""
     target: str
     """Column of the number that hypotheses predict; of pairs 1 where the first text was chosen, else 0, or a
-    difference, first minus second."""
+    difference, first minus second; of multiclass the class, a name or a number."""
     id: str | None = None
     """Column of a unique id per row; null: rows are numbered in the order of the files."""
     group: str | None = None
     """Column that says which rows belong together (author, document, business); null: none."""
     covariates: tuple[str, ...] = ()
-    """Numeric columns to keep in addition to the target."""
+    """Columns to keep in addition to the target, and to hold fixed in the tests. One of which most values are
+    no numbers is a category: it becomes a column of 0 and 1 for each level but the most frequent one."""
     weight: str | None = None
     """Column of a weight above 0 per row, of a survey for example; null: none."""
     decimal: Literal[".", ","] | None = None
     """Decimal mark of numbers that a file holds as texts (in CSV all are); the other mark may separate
     thousands. null: a point; a number that could be read either way is refused."""
-    task: Literal["auto", "regression", "classification", "count", "pairwise"] = "auto"
-    """classification: a target of 0 and 1. count: of 0, 1, 2 and so on. pairwise: two texts a row. auto:
-    pairwise with `text_a` and `text_b`, classification if every target value is 0 or 1, else regression."""
+    task: Literal["auto", "regression", "classification", "count", "pairwise", "multiclass"] = "auto"
+    """classification: a target of 0 and 1. count: of 0, 1, 2 and so on. multiclass: of several classes, each
+    against the rest. pairwise: two texts a row. auto: pairwise with `text_a` and `text_b`, classification if
+    every target value is 0 or 1, else regression."""
     on_bad_rows: Literal["error", "drop"] = "error"
     """error: a bad row ends the run before any work. drop: it goes to rejected.parquet with the reason."""
     chunk: Chunk | None = None

@@ -16,7 +16,7 @@ from hypsae_ray.data import arguments, columns
 from hypsae_ray.data.arrays import Floats
 from hypsae_ray.errors import InputError
 
-_DATES = (datetime.date, datetime.time, datetime.timedelta, pd.Period, np.datetime64, np.timedelta64)
+DATES = (datetime.date, datetime.time, datetime.timedelta, pd.Period, np.datetime64, np.timedelta64)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _encode_one(name: str, column: "pd.Series[Any]") -> Controls:
     stored = column.dtype.kind in "biuf"
     unusable = typed.reasons if stored else typed.reasons.where(typed.missing, "")
     arguments.refuse(where, column, unusable, "leave such rows out, or fill them in")
-    dates = column.map(lambda value: isinstance(value, _DATES)).to_numpy(bool)
+    dates = column.map(lambda value: isinstance(value, DATES)).to_numpy(bool)
     advice = "give numbers (days since the first one) or categories (months, say)"
     arguments.refuse(where, column, np.where(dates, "it is a date", ""), advice)
     if not typed.bad.any() and not isinstance(column.dtype, pd.CategoricalDtype):

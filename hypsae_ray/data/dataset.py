@@ -12,10 +12,14 @@ import pandas as pd
 from hypsae_ray.config import Data
 from hypsae_ray.data import rows
 from hypsae_ray.data.files import DataFile, dialect, read_frames
+from hypsae_ray.data.levels import Levels, SeenNames
+from hypsae_ray.data.rows import NO_LEVELS
 from hypsae_ray.data.values import Decimals
+from hypsae_ray.errors import InputError
 
 SPLITS = ("train", "val", "holdout")
 TRAINING = ("train", "val")
+Files = Mapping[str, Sequence[DataFile]]  # by source
 Reasons = Mapping[str, "pd.Series[str]"]  # by file: row number -> why the row is not used
 _NO_REASONS: "pd.Series[str]" = pd.Series(dtype=object)
 
@@ -35,8 +39,9 @@ class Dataset:
     """The user's files by source: train, and val and holdout if they have files of their own."""
 
     options: Data
-    files: Mapping[str, Sequence[DataFile]]
+    files: Files
     left_out: Mapping[str, Reasons]  # by source, the rows that are not used
+    levels: Levels = NO_LEVELS
 
     def source(self, split: str) -> str:
         """Return which files a split comes from."""
@@ -51,7 +56,7 @@ class Dataset:
             for file, frame, row_ids in _numbered(files, self.options, extra):
                 bad = self.left_out[source].get(file.path, _NO_REASONS)
                 kept = ~frame.index.isin(bad.index)
-                texts = read_rows(file, frame, self.options).values.assign(row_id=row_ids)[kept]
+                texts = read_rows(file, frame, self.options, self.levels).values.assign(row_id=row_ids)[kept]
                 texts["text_id"] = rows.text_ids(rows.contents(texts))
                 split_of = self._split_of(texts, source)
                 for split in of_source:
@@ -95,9 +100,40 @@ def _numbered(
             offset += len(frame)
 
 
-def read_rows(file: DataFile, frame: pd.DataFrame, options: Data) -> rows.Rows:
+def read_rows(file: DataFile, frame: pd.DataFrame, options: Data, levels: Levels) -> rows.Rows:
     """Return what the rows of one frame of a file mean."""
-    return rows.read_rows(frame, options, _decimal(file, options))
+    return rows.read_rows(frame, options, _decimal(file, options), levels)
+
+
+def find_levels(files: Files, options: Data) -> Levels:
+    """Return the levels of covariates of which most values are no numbers, and the classes of multiclass.
+
+    Raises:
+        InputError: a column has too many, or holds dates, or two columns would have one name.
+    """
+    of_classes = options.task == "multiclass"
+    columns = [*options.covariates, *([options.target] if of_classes else [])]
+    seen = find_names(files, options, columns)
+    try:
+        categories = {name: seen[name].category() for name in options.covariates if seen[name].are_names}
+        levels = Levels(categories, seen[options.target].classes() if of_classes else ())
+    except InputError as error:
+        raise InputError(f"{options.train}: {error}") from None
+    stored = levels.covariates(options.covariates)
+    if repeated := [name for name in stored if stored.count(name) > 1]:
+        name = f"column {repeated[0]!r} and a level of another covariate have one name"
+        raise InputError(f"{options.train}: {name}: rename one")
+    return levels
+
+
+def find_names(files: Files, options: Data, columns: Sequence[str]) -> dict[str, SeenNames]:
+    """Return the names in some columns, over all rows of all files; nothing is read for no columns."""
+    seen = {name: SeenNames(name) for name in columns}
+    for file in (file for of_source in files.values() for file in of_source if columns):
+        for frame in read_frames(file, columns):
+            for name, found in seen.items():
+                found.add(frame[name], _decimal(file, options))
+    return seen
 
 
 def _decimal(file: DataFile, options: Data) -> Decimals:

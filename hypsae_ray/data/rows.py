@@ -12,6 +12,7 @@ import pandas as pd
 from hypsae_ray.config import Data
 from hypsae_ray.data.arrays import Bools, Floats
 from hypsae_ray.data.columns import Typed, names, numbers, texts
+from hypsae_ray.data.levels import Levels
 from hypsae_ray.data.values import Decimals, shown
 
 
@@ -29,6 +30,7 @@ class Rows:
     bad: "pd.Series[str]"
 
 
+NO_LEVELS = Levels()
 Limit = tuple[Callable[[Floats], Bools], str]
 
 _WEIGHTS: Limit = (lambda weight: weight > 0, "a weight above 0")
@@ -45,7 +47,9 @@ def columns_of(options: Data) -> list[str]:
     return list(dict.fromkeys(name for name in named if name is not None))
 
 
-def read_rows(frame: pd.DataFrame, options: Data, decimal: Decimals = ".") -> Rows:
+def read_rows(
+    frame: pd.DataFrame, options: Data, decimal: Decimals = ".", levels: Levels = NO_LEVELS
+) -> Rows:
     """Return what the values of some rows mean, and which rows cannot be used.
 
     Args:
@@ -53,6 +57,8 @@ def read_rows(frame: pd.DataFrame, options: Data, decimal: Decimals = ".") -> Ro
         options: what each column is; task classification needs a target of 0 or 1, count one of 0, 1, 2 ...;
             any other a finite number.
         decimal: of numbers that are texts; see `columns.numbers`.
+        levels: of covariates that are categories, which become a column of 0 and 1 for each level but the
+            first, and of a target that becomes codes of classes.
 
     >>> frame = pd.DataFrame({"t": ["fine", " "], "y": [1, "2"]})
     >>> read_rows(frame, Data(train="a", holdout="b", text="t", target="y")).bad.to_dict()
@@ -60,7 +66,7 @@ def read_rows(frame: pd.DataFrame, options: Data, decimal: Decimals = ".") -> Ro
     """
     values: dict[str, Any] = {"source_id": None, "group": None, "weight": np.nan}
     reasons = np.full(len(frame), "", dtype=object)
-    for field, name, typed, required, limit in _typed_columns(frame, options, decimal):
+    for field, name, typed, required, limit in _typed_columns(frame, options, decimal, levels):
         values[field] = typed.values
         found = _reasons(frame[name], typed, required, limit)
         # Of several reasons of a row that of the last column counts.
@@ -70,14 +76,18 @@ def read_rows(frame: pd.DataFrame, options: Data, decimal: Decimals = ".") -> Ro
 
 
 def _typed_columns(
-    frame: pd.DataFrame, options: Data, decimal: Decimals
+    frame: pd.DataFrame, options: Data, decimal: Decimals, levels: Levels
 ) -> Iterator[tuple[str, str, Typed, str, Limit | None]]:
     """Yield of each column: field of `schema.texts`, name, values, what is required ("": nothing), limit."""
     for name in options.covariates:
-        yield f"covariate_{name}", name, numbers(frame[name], decimal), "covariate", None
+        numeric = ((name, numbers(frame[name], decimal)),)
+        columns = levels.indicators(name, frame[name]) if name in levels.categories else numeric
+        for one, typed in columns:
+            yield f"covariate_{one}", name, typed, "covariate", None
     if (name := options.weight) is not None:
         yield "weight", name, numbers(frame[name], decimal), "weight", _WEIGHTS
-    target = numbers(frame[options.target], decimal)
+    target = frame[options.target]
+    target = levels.codes(target) if levels.classes else numbers(target, decimal)
     yield "target", options.target, target, "target", TARGETS.get(options.task)
     if (name := options.group) is not None:
         yield "group", name, names(frame[name]), "", None

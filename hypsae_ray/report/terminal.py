@@ -28,9 +28,10 @@ def headline(metrics: dict[str, Any]) -> str:
     found = words.quality(metrics)
     ends = words.span(found.low, found.high, 3)
     lacking = words.unmeasured(metrics)
+    of_classes = " and classes" if metrics.get("task") == "multiclass" else ""
     parts = [
         f"{words.count(metrics.get('n_significant'))} of {words.count(words.tested(metrics))} "
-        f"{'measured ' if lacking else ''}hypotheses significant{_by(metrics)} on "
+        f"{'measured ' if lacking else ''}hypotheses{of_classes} significant{_by(metrics)} on "
         f"{words.count(metrics.get('n'))} holdout {words.unit(metrics)}s",
         *([f"{lacking} not measured: too few labels"] if lacking else []),
         f"cross-fitted {found.key} {words.number(found.value, 3)}{f' ({ends})' if ends else ''}",

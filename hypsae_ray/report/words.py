@@ -84,8 +84,9 @@ def separation(target: str, metrics: Mapping[str, Any]) -> str:
             f"half the difference in the mean {target} between the pairs of which only the first text has "
             "the property and those of which only the second has it"
         )
-    mean = "share of the class" if metrics.get("task") == "multiclass" else f"mean {target}"
-    return f"the {mean} of the texts that have the property minus that of the texts that do not"
+    if metrics.get("task") == "multiclass":
+        return "the share of the class among the texts that have the property minus that among the others"
+    return f"the mean {target} of the texts that have the property minus that of the texts that do not"
 
 
 def prevalence(metrics: Mapping[str, Any]) -> str:

@@ -15,9 +15,19 @@ import pyarrow as pa
 from hypsae_ray.config import Data
 from hypsae_ray.data import rows
 from hypsae_ray.data.chunks import to_texts
-from hypsae_ray.data.dataset import SPLITS, Dataset, Reasons, paths_of, read_rows
+from hypsae_ray.data.dataset import (
+    SPLITS,
+    Dataset,
+    Files,
+    Reasons,
+    find_levels,
+    find_names,
+    paths_of,
+    read_rows,
+)
 from hypsae_ray.data.files import DataFile, find_files, read_frames, remarks
 from hypsae_ray.data.holdout import Comparison, TargetRange, compare, find_possible_groups
+from hypsae_ray.data.levels import Levels
 from hypsae_ray.data.own_vectors import OwnVectors
 from hypsae_ray.data.targets import pair_notes
 from hypsae_ray.data.values import COMMA, says_truth, shown
@@ -29,6 +39,7 @@ from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
 
 SHOWN_BAD_ROWS = 5
+MOST_GUESSED = 20  # names in a target that may be classes
 VECTOR = "vector"
 _ADVICE = "mend them, or leave them out with data.on_bad_rows: drop"
 _DECIMAL_ADVICE = "where the comma is the decimal mark, set data.decimal: ','; where it parts thousands, '.'"
@@ -37,9 +48,9 @@ _DECIMAL_ADVICE = "where the comma is the decimal mark, set data.decimal: ','; w
 def run(work: Workspace) -> Outcome:
     """Write texts of train, val and holdout, rejected rows, and columns that may be groups of the holdout.
 
-    Facts: task, rows and distinct texts per split, chunks per split (or texts of pairs; empty where a row is
-    one text), rejected rows, overlap (holdout rows that are not new, by kind, and what became of them),
-    possible_groups (names of columns).
+    Facts: task, its classes, notes on covariates that are categories, rows and distinct texts per split,
+    chunks per split (or texts of pairs; empty where a row is one text), rejected rows, overlap (holdout rows
+    that are not new, by kind, and what became of them), possible_groups (names of columns).
 
     Raises:
         InputError: a file, a row or a split cannot be used; nothing is written then.
@@ -49,22 +60,23 @@ def run(work: Workspace) -> Outcome:
     files = {source: find_files(path, *encoding) for source, path in paths_of(options).items()}
     for remark in remarks(file for found in files.values() for file in found):
         work.say(f"data: {remark}")
-    truth = _TruthValues(options)
+    levels = find_levels(files, options)
+    truth = _TruthValues(options, levels)
     own = OwnVectors.find(work.config, files) if work.config.embed.engine == "column" else None
     checks = {}
     for source, found in files.items():
         tracked = work.track(found, len(found), "file") if len(found) > 1 else found
         checks[source] = _check(source, tracked, options, truth, own)
-    _refuse(checks, options)
+    _refuse(checks, options, files)
     bad = {source: check.bad for source, check in checks.items()}
-    every = Dataset(options, files, bad)
+    every = Dataset(options, files, bad, levels)
     if own is not None:
         _check_vectors(own, checks, every, work)
     task = _task(checks, options, work)
     compared = compare(every)
     counts = {split: targets.rows for split, targets in compared.targets.items()}
     _refuse_overlap(compared, options)
-    _refuse_splits(compared, options)
+    _refuse_splits(compared, every)
     _tell_repeats(compared, counts, options, work)
     known = compared.reasons if options.overlap == "drop" else {}
     dataset = every.without("holdout", known)
@@ -72,8 +84,12 @@ def run(work: Workspace) -> Outcome:
     if options.chunk is not None:
         chunks = ", ".join(f"{split} {counts[split]} in {n}" for split, n in written.items())
         work.say(f"data: documents in chunks of {options.chunk.words} words: {chunks}")
+    for note in levels.notes():
+        work.say(f"data: {note}")
     facts = {
         "task": task,
+        "classes": list(levels.classes),
+        "category_notes": levels.notes(),
         "rows": counts,
         "chunks": {} if options.rule is None else written,
         "distinct_texts": dict(compared.distinct_texts),
@@ -101,7 +117,7 @@ def _check(
     for file in files:
         reasons: list[pd.Series[str]] = []
         for frame in read_frames(file, columns):
-            read = read_rows(file, frame, options)
+            read = read_rows(file, frame, options, truth.levels)
             bad, good = read.bad, read.values.drop(read.bad.index)
             truth.see(file.path, frame, read.values)
             if options.id is not None:
@@ -127,7 +143,7 @@ def _check_vectors(own: OwnVectors, checks: Mapping[str, _Check], dataset: Datas
         bad = checks[source].bad
         for path, reasons in by_file.items():
             bad[path] = pd.concat([bad.get(path, pd.Series(dtype=object)), reasons]).sort_index()
-    _refuse(checks, dataset.options)
+    _refuse(checks, dataset.options, dataset.files)
 
 
 def _repeated(ids: "pd.Series[str]", seen: set[str], column: str) -> "pd.Series[str]":
@@ -138,9 +154,11 @@ def _repeated(ids: "pd.Series[str]", seen: set[str], column: str) -> "pd.Series[
 class _TruthValues:
     """Where columns of numbers hold truth values, and where other numbers: both in one column are refused."""
 
-    def __init__(self, options: Data) -> None:
-        parts = {"target": options.target, "weight": options.weight}
-        parts |= {f"covariate_{name}": name for name in options.covariates}
+    def __init__(self, options: Data, levels: Levels) -> None:
+        self.levels = levels
+        parts = {"target": None if levels.classes else options.target, "weight": options.weight}
+        numeric = set(options.covariates) - set(levels.categories)
+        parts |= {f"covariate_{name}": name for name in options.covariates if name in numeric}
         self._columns = {part: name for part, name in parts.items() if name is not None}
         self._first: dict[tuple[str, str], str] = {}  # by column and kind of value
 
@@ -165,17 +183,34 @@ class _TruthValues:
                 )
 
 
-def _refuse(checks: Mapping[str, _Check], options: Data) -> None:
+def _refuse(checks: Mapping[str, _Check], options: Data, files: Files) -> None:
     for source, check in checks.items():
         for path, bad in check.bad.items():
             commas = bad.str.contains(COMMA, regex=False).any()
             # Which number a comma makes is a question about the file: no row of it can be dropped for that.
             if options.on_bad_rows == "error" or (commas and options.decimal is None):
-                advice = _DECIMAL_ADVICE if commas else _ADVICE
+                advice = _DECIMAL_ADVICE if commas else _class_advice(bad, files, options) or _ADVICE
                 raise InputError(_message(f"{path}: {len(bad)} bad row(s) in {source}:", bad, advice))
     for source, check in checks.items():
         if check.targets.rows == 0:
-            raise InputError(f"{paths_of(options)[source]}: no usable row is left in {source}")
+            advice = _class_advice(pd.concat(check.bad.values()), files, options) if check.bad else ""
+            why = f"; {advice}" if advice else ""
+            raise InputError(f"{paths_of(options)[source]}: no usable row is left in {source}{why}")
+
+
+def _class_advice(bad: "pd.Series[str]", files: Files, options: Data) -> str:
+    """Say how a target of a few names is read; "" where rows are bad for another reason."""
+    column = f"column {options.target!r}: "
+    if options.task == "multiclass" or not bad.str.startswith(column).any():
+        return ""
+    seen = find_names(files, options, [options.target])[options.target]
+    if not seen.are_names or not 2 <= len(seen.counts) <= MOST_GUESSED:
+        return ""
+    classes = ", ".join(map(repr, sorted(seen.counts)))
+    if len(seen.counts) == 2:
+        return f"{column}its values are {classes}: give 1 for one of them and 0 for the other"
+    named = f"its values are {len(seen.counts)} names ({classes})"
+    return f"{column}{named}: data.task: multiclass compares each of them with the rest"
 
 
 def _message(title: str, reasons: "pd.Series[str]", advice: str) -> str:
@@ -219,22 +254,24 @@ def _refuse_overlap(compared: Comparison, options: Data) -> None:
             raise InputError(_message(title, reasons, advice))
 
 
-def _refuse_splits(compared: Comparison, options: Data) -> None:
+def _refuse_splits(compared: Comparison, dataset: Dataset) -> None:
+    options = dataset.options
     for split in ("train", "holdout"):
-        if useless := _useless(compared, split, options):
+        if useless := _useless(compared, split, options, dataset.levels.classes):
             known = sum(compared.counts.values()) if split == "holdout" and options.overlap == "drop" else 0
             others = "none is" if compared.targets[split].rows == 0 else f"{known} others are not"
             why = f": {others} new ({_kinds(compared)})" if known else ""
             raise InputError(f"{paths_of(options).get(split, options.train)}: {useless}{why}")
 
 
-def _useless(compared: Comparison, split: str, options: Data) -> str:
+def _useless(compared: Comparison, split: str, options: Data, classes: Sequence[str]) -> str:
     """Return why nothing can be learnt from a split, "" if something can."""
     targets = compared.targets[split]
     if targets.rows == 0:
         return f"no row is left for {split} after the split"
     if targets.low == targets.high:
-        return f"column {options.target!r} is {targets.low:g} in every row of {split}: nothing to predict"
+        value = repr(classes[int(targets.low)]) if classes else f"{targets.low:g}"
+        return f"column {options.target!r} is {value} in every row of {split}: nothing to predict"
     if compared.distinct_texts[split] == 1:
         columns = " and ".join(map(repr, options.text_columns))
         same = f"column {columns} holds one text in all {targets.rows} rows of {split}"
@@ -270,7 +307,7 @@ def _overlap(compared: Comparison, options: Data, work: Workspace) -> dict[str, 
 
 def _write(dataset: Dataset, out: Folder, own: OwnVectors | None) -> dict[str, int]:
     """Write all good rows, with their own vectors where there are any, or their texts; return how many."""
-    writers = {split: _Writer(out, split, dataset.options, own) for split in SPLITS}
+    writers = {split: _Writer(out, split, dataset, own) for split in SPLITS}
     for part in dataset.read(SPLITS, own.columns if own else ()):
         vectors = {} if own is None else {VECTOR: list(own.of(part, dataset))}
         writers[part.split].add(to_texts(part.texts.assign(**vectors), dataset.options))
@@ -280,10 +317,10 @@ def _write(dataset: Dataset, out: Folder, own: OwnVectors | None) -> dict[str, i
 class _Writer:
     """Writes the rows of one split into files of `shard_rows` rows each."""
 
-    def __init__(self, folder: Folder, split: str, options: Data, own: OwnVectors | None) -> None:
-        self._folder, self._split, self._size = folder, split, options.shard_rows
+    def __init__(self, folder: Folder, split: str, dataset: Dataset, own: OwnVectors | None) -> None:
+        self._folder, self._split, self._size = folder, split, dataset.options.shard_rows
         self._own = own
-        self._schema = schema.texts(options.covariates)
+        self._schema = schema.texts(dataset.levels.covariates(dataset.options.covariates))
         self._held = pd.DataFrame()
         self._files = self._rows = 0
 

@@ -18,32 +18,36 @@ from hypsae_ray.errors import StageError
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
-from hypsae_ray.stats.evaluate import evaluate, note_mask
+from hypsae_ray.stats.evaluate import evaluate, name_classes, note_mask
 from hypsae_ray.stats.prediction.cross_fit import rows_that_fit
 from hypsae_ray.stats.sample import Sample
 from hypsae_ray.store.artifacts import Folder, Outcome
-from hypsae_ray.store.stage_tables import in_order, read_activations
+from hypsae_ray.store.schema import COVARIATE
+from hypsae_ray.store.stage_tables import covariate_columns, in_order, read_activations
 
 KEPT = ["hypothesis_id", "neuron_idx", "interpretation", "f1_fidelity_score", "f1_ci_low", "f1_ci_high"]
 
 
 def run(work: Workspace) -> Outcome:
     """Write one row of statistics per hypothesis, and tables of details; facts: metrics and notes."""
-    options, data = work.config.evaluate, work.inputs["data"]
+    options, data, facts = work.config.evaluate, work.inputs["data"], work.facts("data")
     hypotheses = work.inputs["score_fidelity"].read_table("hypotheses.parquet").to_pandas()
     labels = StoredLabels(work.inputs["annotate"], hypotheses["threshold"].to_numpy())
     rows = _holdout(data, labels.row_ids(), work.config)
     notes = document_notes(labels, work.config.data)
+    notes += facts.get("category_notes", []) if options.covariates else []
     sample = make_sample(labels, rows, work.config)
     sources = _sources(work, rows, labels.row_ids(), hypotheses["neuron_idx"].to_numpy())
     pa.default_memory_pool().release_unused()  # Arrow keeps what it read: 100 MB at a million rows
     try:
-        result = evaluate(replace(sample, **sources), work.facts("data")["task"], options)
+        result = evaluate(replace(sample, **sources), facts["task"], options)
     except ValueError as error:
         raise StageError(f"evaluate: {error}") from None
     result = note_mask(result, labels.unasked())
+    if classes := facts.get("classes"):
+        result = name_classes(result, np.array(classes, dtype=object))
     table = hypotheses[KEPT].rename(columns={"interpretation": "hypothesis"})
-    table = table.merge(result.table, on="hypothesis_id", validate="one_to_one")
+    table = table.merge(result.table, on="hypothesis_id", validate="one_to_many" if classes else "one_to_one")
     for name, one in {"evaluation": table, **result.details}.items():
         work.write(f"{name}.parquet", one)
     pairs = work.config.data.rule == "difference"
@@ -76,7 +80,7 @@ def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
     text_id is a hash of 8 bytes: a million of the stored ones, as texts, take 90 MB.
     """
     columns = ["row_id", "text_id", "target", "group", "weight"]
-    columns += [f"covariate_{name}" for name in config.data.covariates]
+    columns += covariate_columns(data, "holdout")
     tables = [_with_short_ids(table) for table in data.tables("holdout-", columns)]
     rows = pa.concat_tables(tables).to_pandas().set_index("row_id")
     rows = rows if np.array_equal(rows.index, row_ids) else rows.loc[row_ids]  # which copies them
@@ -125,16 +129,16 @@ def _with_short_ids(table: pa.Table) -> pa.Table:
 def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sample:
     """Return the holdout as the statistics read it; of chunks, `rows` are their documents."""
     groups = codes_of(rows["group"]) if config.data.group is not None else None
-    names = config.data.covariates if config.evaluate.covariates else ()
-    covariates = rows[[f"covariate_{name}" for name in names]].to_numpy(np.float64) if names else None
+    held_fixed = config.data.covariates and config.evaluate.covariates
+    columns = [name for name in rows if str(name).startswith(COVARIATE)] if held_fixed else []
     rule = config.data.rule
     return Sample(
         labels if rule is None else DocumentLabels(labels, rule),
         rows["target"].to_numpy(np.float64),
         groups=groups,
         weights=rows["weight"].to_numpy(np.float64) if config.data.weight is not None else None,
-        covariates=covariates,
-        covariate_names=names,
+        covariates=rows[columns].to_numpy(np.float64) if columns else None,
+        covariate_names=tuple(str(name).removeprefix(COVARIATE) for name in columns),
         effects=groups[:, None] if config.evaluate.absorb_group and groups is not None else None,
         doses=None if rule is None else DocumentLabels(labels, rule, doses=True),
     )

@@ -8,10 +8,12 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from hypsae_ray.config import Select
+from hypsae_ray.data.arrays import Ints
 from hypsae_ray.data.chunks import combine_activations, documents_of, starts_of
 from hypsae_ray.data.rows import guess_task
 from hypsae_ray.errors import StageError
-from hypsae_ray.neurons.selection import Selection, Task, select
+from hypsae_ray.neurons.classes import take_turns
+from hypsae_ray.neurons.selection import Selection, select
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Outcome
@@ -28,8 +30,9 @@ def run(work: Workspace) -> Outcome:
     if (rule := work.config.data.rule) is not None:  # each document counts once, as in the tests
         starts = starts_of(documents_of(row_ids))
         fired, target = combine_activations(fired, starts, rule), target[starts]
-    task = task_of(work.facts("data")["task"], target)
-    chosen = replace(select(fired, target, options, task), prevalence=prevalence)
+    data = work.facts("data")
+    chosen, about = choose(fired, target, options, data["task"])
+    chosen = replace(chosen, prevalence=prevalence)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     useless = f"{dead} are dead and {constant} constant"
     if not len(chosen.neurons):
@@ -37,24 +40,46 @@ def run(work: Workspace) -> Outcome:
             f"select: none of {len(chosen.scores)} neurons can be selected by {options.method}: {useless}, "
             f"and the target takes {len(np.unique(target))} values in {len(target)} rows"
         )
-    correlation = target_correlation(fired, target, task)
-    work.out.write_table("selection.parquet", to_table(chosen, correlation))
+    table = to_table(chosen, target_correlation(fired, target, about))
+    if about is not None:
+        names = np.array(data["classes"], dtype=object)[about]
+        table = table.append_column(schema.TARGET_CLASS, pa.array(names, pa.string()))
+    work.out.write_table("selection.parquet", table)
     if dead or constant or len(chosen.neurons) < options.n:
         work.say(f"select: {len(chosen.neurons)} of {options.n} neurons selected; {useless}")
     facts = {"selected": len(chosen.neurons), "dead": dead, "constant": constant}
     return Outcome(len(chosen.neurons), facts=facts)
 
 
-def task_of(task: str, target: np.ndarray) -> Task:
-    """Return how neurons are ranked for a target: for a count, or a difference, as for any other number."""
-    if task == "pairwise":
-        return guess_task(target)
-    return "classification" if task == "classification" else "regression"
+def choose(
+    fired: sp.csr_matrix, target: np.ndarray, options: Select, task: str
+) -> tuple[Selection, Ints | None]:
+    """Return the neurons for a target; of codes of classes also the class that each score is about, (M,)."""
+    if task == "multiclass":
+        codes = np.unique(target).astype(np.int64)
+        of_classes = ((target == code).astype(np.float64) for code in codes)
+        chosen, about = take_turns(
+            [select(fired, one, options, "classification") for one in of_classes], options.n
+        )
+        return chosen, codes[about]
+    is_class = task == "classification" or (task == "pairwise" and guess_task(target) == "classification")
+    # Neurons are ranked for a count, or a difference, as for any other number.
+    return select(fired, target, options, "classification" if is_class else "regression"), None
 
 
-def target_correlation(fired: sp.csr_matrix, target: np.ndarray, task: Task) -> np.ndarray:
-    """Return the Pearson correlation of each neuron with the target, (M,); NaN for dead and constant ones."""
-    return select(fired, target, Select(method="correlation", n=1), task).scores
+def target_correlation(fired: sp.csr_matrix, target: np.ndarray, about: Ints | None = None) -> np.ndarray:
+    """Return the Pearson correlation of each neuron with the target, (M,); NaN for dead and constant ones.
+
+    Where the target is codes of classes, `about` (M,) is the class of each neuron, against the rest.
+    """
+    options = Select(method="correlation", n=1)
+    if about is None:
+        return select(fired, target, options, "regression").scores
+    found = np.full(fired.shape[1], np.nan)
+    for code in np.unique(about):
+        of_class = select(fired, (target == code).astype(np.float64), options, "classification").scores
+        found[about == code] = of_class[about == code]
+    return found
 
 
 def to_table(chosen: Selection, correlation: np.ndarray) -> pa.Table:

@@ -21,10 +21,12 @@ A hypothesis is its column position; two with the same sentence stay two. Interv
 its own; those named "adj" cover as the correction wants.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hypsae_ray.config import Evaluate
@@ -111,6 +113,20 @@ def note_mask(found: Evaluation, unasked: int) -> Evaluation:
     marks = [f"{note}; {_MASKED}" if note else _MASKED for note in found.table["note"]]
     metrics = {**found.metrics, "n_pairs": pairs, "n_pairs_asked": pairs - unasked}
     return replace(found, table=found.table.assign(note=marks), metrics=metrics, notes=[note, *found.notes])
+
+
+def name_classes(found: Evaluation, classes: npt.NDArray[Any]) -> Evaluation:
+    """Return the same of multiclass with classes (C,) in place of their codes, in tables and notes."""
+
+    def named(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(target_class=classes[table["target_class"].to_numpy(np.int64)])
+
+    notes = list(found.notes)
+    for i, note in enumerate(notes):
+        if code := re.match(r"class (\d+): ", note):
+            notes[i] = f"class {classes[int(code[1])]}: {note[code.end() :]}"
+    details = {**found.details, "classes": named(found.details["classes"])}
+    return replace(found, table=named(found.table), notes=notes, details=details)
 
 
 _MASKED = "pairs were chosen by a mask: biased if the choice has to do with the target"

@@ -52,10 +52,13 @@ def _floats(*names: str) -> list[tuple[str, pa.DataType]]:
     return [(name, FLOAT) for name in names]
 
 
+COVARIATE = "covariate_"  # before the names of covariates in tables of texts
+
+
 def texts(covariates: tuple[str, ...] = ()) -> pa.Schema:
-    """Schema of the texts of one split; covariates are kept under their own names with a prefix."""
+    """Schema of the texts of one split; covariates are kept under their own names after COVARIATE."""
     fixed = [("row_id", INT), ("source_id", TEXT), ("text_id", TEXT), ("text", TEXT), ("target", FLOAT)]
-    own = _floats("weight", *(f"covariate_{name}" for name in covariates))
+    own = _floats("weight", *(f"{COVARIATE}{name}" for name in covariates))
     return pa.schema([*fixed, ("group", TEXT), *own])
 
 
@@ -132,6 +135,9 @@ FIDELITY = pa.schema(
         *_floats("choosing_f1", "choosing_f1_corpus", "choosing_correlation"),
     ]
 )
+
+# Of several classes, in selection and hypotheses: the one that chose a neuron, or that its score is about.
+TARGET_CLASS = pa.field("target_class", TEXT)
 
 # Measures on the n texts that had no part in the choice of the sentence, where there are enough.
 HYPOTHESES = pa.schema(

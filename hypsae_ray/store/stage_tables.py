@@ -5,14 +5,22 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import COVARIATE
 
 
 def read_column(data: Folder, split: str, column: str) -> pd.Series:
     """Return one column of the texts table of a split, indexed by row_id."""
     return data.read_tables(f"{split}-", ["row_id", column]).to_pandas().set_index("row_id")[column]
+
+
+def covariate_columns(data: Folder, split: str) -> list[str]:
+    """Return the columns of covariates in the texts tables of a split: of a category one for each level."""
+    with data.open(data.names(f"{split}-", ".parquet")[0]) as file:
+        return [name for name in pq.read_schema(file).names if name.startswith(COVARIATE)]
 
 
 def read_texts(data: Folder, split: str, row_ids: Iterable[int]) -> pd.Series:

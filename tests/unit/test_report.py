@@ -649,7 +649,9 @@ def test_what_was_not_measured_is_told_from_what_is_not_significant():
 def test_classes_that_were_not_measured_are_no_tests_that_failed():
     metrics = {"task": "multiclass", "n": 90, "n_hypotheses": 4, "n_classes": 3, "n_tests": 12}
     line = headline({**metrics, "n_measured": 3, "n_significant": 2})
-    assert line.startswith("2 of 9 measured hypotheses significant on 90 holdout texts; 1 not measured")
+    assert line.startswith(
+        "2 of 9 measured hypotheses and classes significant on 90 holdout texts; 1 not measured"
+    )
 
 
 SERVER = {"engine": "endpoint", "model": "gpt-x", "endpoint": {"url": "http://127.0.0.1:8000/v1"}}
