@@ -54,7 +54,8 @@ def sizes(steps: Sequence[Step], config: Config) -> list[str]:
     texts_read = data.outcome.facts["chunks"] or rows
     n_texts = texts_read["train"] + texts_read["val"]
     rough = _rough(steps[0].folder, config.embed, n_texts) if "embed" in to_come else ""
-    return [f"texts: {texts}{names}{rough}"]
+    of_pairs = " pairs" if config.data.rule == "difference" else ""
+    return [f"texts: {texts}{of_pairs}{names}{rough}"]
 
 
 def _rough(data: Folder, options: Embed, texts: int) -> str:

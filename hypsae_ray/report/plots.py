@@ -69,6 +69,8 @@ def _rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
     named = next((there[name] for name in ("interpretation", "hypothesis") if name in there), None)
     numbers = pd.Series([f"hypothesis {i}" for i in there.index], index=there.index, dtype=object)
     names = numbers if named is None else named.astype(object).where(named.notna(), numbers)
+    if "target_class" in there:
+        names = there["target_class"].astype(str) + ": " + names.astype(str)
     drawn = there[list(_NEEDED)].set_axis(["effect", "low", "high", "significant"], axis=1)
     return drawn.assign(name=names.astype(str)).reset_index(drop=True)
 

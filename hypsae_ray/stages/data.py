@@ -6,7 +6,7 @@ of each training text and, where the data have an id column, the ids.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -61,15 +61,17 @@ def run(work: Workspace) -> Outcome:
     for remark in remarks(file for found in files.values() for file in found):
         work.say(f"data: {remark}")
     levels = find_levels(files, options)
-    truth = _TruthValues(options, levels)
+    if levels.classes:
+        work.say(f"data: {len(levels.classes)} classes in {options.target!r}: {', '.join(levels.classes)}")
+    whole, truth = Dataset(options, files, {}, levels), _TruthValues(options, levels)
     own = OwnVectors.find(work.config, files) if work.config.embed.engine == "column" else None
     checks = {}
     for source, found in files.items():
         tracked = work.track(found, len(found), "file") if len(found) > 1 else found
-        checks[source] = _check(source, tracked, options, truth, own)
+        checks[source] = _check(source, tracked, whole, truth, own)
     _refuse(checks, options, files)
     bad = {source: check.bad for source, check in checks.items()}
-    every = Dataset(options, files, bad, levels)
+    every = replace(whole, left_out=bad)
     if own is not None:
         _check_vectors(own, checks, every, work)
     task = _task(checks, options, work)
@@ -109,15 +111,16 @@ class _Check:
 
 
 def _check(
-    source: str, files: Iterable[DataFile], options: Data, truth: "_TruthValues", own: OwnVectors | None
+    source: str, files: Iterable[DataFile], whole: Dataset, truth: "_TruthValues", own: OwnVectors | None
 ) -> _Check:
+    options = whole.options
     columns, check = [*rows.columns_of(options), *(own.columns if own else ())], _Check()
     seen_ids: set[str] = set()
     n_rows = 0
     for file in files:
         reasons: list[pd.Series[str]] = []
         for frame in read_frames(file, columns):
-            read = read_rows(file, frame, options, truth.levels)
+            read = read_rows(file, frame, options, whole.levels)
             bad, good = read.bad, read.values.drop(read.bad.index)
             truth.see(file.path, frame, read.values)
             if options.id is not None:
@@ -155,7 +158,6 @@ class _TruthValues:
     """Where columns of numbers hold truth values, and where other numbers: both in one column are refused."""
 
     def __init__(self, options: Data, levels: Levels) -> None:
-        self.levels = levels
         parts = {"target": None if levels.classes else options.target, "weight": options.weight}
         numeric = set(options.covariates) - set(levels.categories)
         parts |= {f"covariate_{name}": name for name in options.covariates if name in numeric}

@@ -1,6 +1,7 @@
 """Stage `evaluate`: test every hypothesis on the holdout, and trace where its signal comes from."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,7 @@ def run(work: Workspace) -> Outcome:
         raise StageError(f"evaluate: {error}") from None
     result = note_mask(result, labels.unasked())
     if classes := facts.get("classes"):
+        notes += absent_notes(classes, sample.target)
         result = name_classes(result, np.array(classes, dtype=object))
     table = hypotheses[KEPT].rename(columns={"interpretation": "hypothesis"})
     table = table.merge(result.table, on="hypothesis_id", validate="one_to_many" if classes else "one_to_one")
@@ -62,6 +64,14 @@ def repeat_notes(text_ids: pd.Series) -> list[str]:
         return []
     counts = f"{len(text_ids)} rows hold only {distinct} distinct texts"
     return [f"{counts}: rows with one text are not independent evidence"]
+
+
+def absent_notes(classes: Sequence[str], codes: np.ndarray) -> list[str]:
+    """Return a note if classes have no row of codes (n,) in the holdout."""
+    absent = [name for code, name in enumerate(classes) if not (codes == code).any()]
+    if not absent:
+        return []
+    return [f"not tested, as no annotated row of the holdout is of the class: {', '.join(absent)}"]
 
 
 def shared_notes(linked: pd.Series) -> list[str]:

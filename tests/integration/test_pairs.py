@@ -8,9 +8,11 @@ import pytest
 import statsmodels.api as sm
 
 import hypsae_ray
-from hypsae_ray.commands import runner
+from hypsae_ray.commands import annotation, runner
 from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
+from hypsae_ray.errors import ConfigError
+from hypsae_ray.report.run_folder import RunFolder
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_column
 
@@ -72,3 +74,8 @@ def test_the_report_speaks_of_pairs(run_of_pairs: runner.Run):
     assert "Holdout pairs" in page and "only the first has the property" in page
     assert "as a holdout" in said and "150 pairs of texts" in said
     assert "the label of the first text minus that of the second" in said
+
+
+def test_labels_of_pairs_cannot_be_planned_before_they_are_stored(run_of_pairs: runner.Run):
+    with pytest.raises(ConfigError, match="text_b are two columns of texts"):
+        annotation.job_of(RunFolder.at(run_of_pairs.out).config)

@@ -8,16 +8,17 @@ import pyarrow as pa
 import scipy.sparse as sp
 from scipy.stats import binom
 
-from hypsae_ray.config import Select
+from hypsae_ray.config import Evaluate, Select
 from hypsae_ray.config.loading import parse
 from hypsae_ray.labels.annotations import to_columns
 from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.neurons.classes import take_turns
 from hypsae_ray.neurons.selection import Selection
-from hypsae_ray.stages.evaluate import make_sample
+from hypsae_ray.stages.evaluate import absent_notes, make_sample
 from hypsae_ray.stages.select import choose, target_correlation
 from hypsae_ray.stats.evaluate import evaluate
+from hypsae_ray.stats.sample import LabelArray, Sample
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import annotations
 
@@ -52,6 +53,24 @@ def test_each_class_gets_the_neuron_that_tells_it_from_the_rest():
         found = target_correlation(fired, target, about)
         by_hand = [np.corrcoef(dense[:, j], target == j)[0, 1] for j in (0, 2, 3)]
         np.testing.assert_allclose(found[[0, 2, 3]], by_hand)
+
+
+def test_classes_without_a_row_to_test_are_named():
+    assert absent_notes(["a", "b", "c"], np.array([0.0, 2, 2])) == [
+        "not tested, as no annotated row of the holdout is of the class: b"
+    ]
+    assert absent_notes(["a", "b"], np.array([0.0, 1])) == []
+
+
+def test_a_class_of_one_text_is_tested_all_the_same():
+    rng = np.random.default_rng(0)
+    labels, target = (rng.random((60, 2)) < 0.5).astype(float), np.r_[2.0, rng.choice([0.0, 1], 59)]
+    found = evaluate(
+        Sample(LabelArray(labels), target), "multiclass", Evaluate(n_bootstrap=0, n_permutations=0)
+    )
+    assert found.table["target_class"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.table["separation_pval"].between(0, 1).all()
+    assert found.details["classes"]["n"].tolist()[2] == 1
 
 
 def test_a_true_null_is_rejected_at_its_level(tmp_path: Path):
