@@ -81,6 +81,7 @@ class Config(Section):
                 f"max_model_len ({namer.max_model_len})"
             )
         self._check_evaluate()
+        self._check_select()
         self._check_vectors()
         own = "column" if self.embed.engine == "column" else None
         by_row = {"annotate.mask": self.annotate.mask, "embed.engine": own}
@@ -117,6 +118,22 @@ class Config(Section):
             )
         if reserved := [name for name in self.data.covariates if name == "constant" or name.startswith("#")]:
             raise ValueError(f"data.covariates: {reserved[0]!r} is a name that the joint model uses itself")
+
+    def _check_select(self) -> None:
+        if self.select.interactions and not (self.data.covariates and self.evaluate.covariates):
+            raise ValueError("select.interactions needs data.covariates, and evaluate.covariates")
+
+    @property
+    def given_to_select(self) -> dict[str, str | tuple[str, ...]]:
+        """What is held fixed while neurons are selected, by its place in `data`: the columns' names."""
+        if self.select.given == "none" or self.select.method == "custom":
+            return {}
+        held = {
+            "covariates": self.data.covariates if self.evaluate.covariates else (),
+            "weight": self.data.weight,
+            "group": self.data.group if self.evaluate.absorb_group else None,
+        }
+        return {place: columns for place, columns in held.items() if columns}
 
     @property
     def interpreter(self) -> Llm:

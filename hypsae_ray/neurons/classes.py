@@ -32,4 +32,5 @@ def take_turns(ranked: Sequence[Selection], n: int) -> tuple[Selection, Ints]:
     neurons = np.array(list(chosen), dtype=np.int64)
     classes[neurons] = list(chosen.values())
     best = scores[classes, np.arange(scores.shape[1])]
-    return Selection(neurons, best, ranked[0].prevalence, ranked[0].state), classes
+    turns_with = np.stack([one.turns_with for one in ranked])[classes, np.arange(scores.shape[1])]
+    return Selection(neurons, best, ranked[0].prevalence, ranked[0].state, turns_with), classes

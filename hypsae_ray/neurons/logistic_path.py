@@ -3,15 +3,15 @@
 1. Start at the penalty at which the first coefficient leaves 0, and lower it by a tenth at a time.
 2. At each penalty keep the columns that the sequential strong rule (Tibshirani et al. 2012) leaves, fit them,
    and add those that the gradient over all columns shows to be missing.
-3. A fit is Newton's method: each quadratic model, with the constant solved for, is a linear lasso on the
-   Gram matrix of the columns kept (Friedman, Hastie and Tibshirani 2010), which an active set solves exactly.
-   Steps are halved until the loss falls.
+3. A fit is Newton's method: each quadratic model, with what has no penalty solved for, is a linear lasso on
+   the Gram matrix of the columns kept (Friedman, Hastie and Tibshirani 2010), which an active set solves
+   exactly. Steps are halved until the loss falls.
 4. Stop at the first penalty with enough coefficients, and bisect between it and the one before.
 
 Columns stay sparse: dense are the Gram matrix of the columns kept, and a few numbers per row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -33,28 +33,42 @@ _EXCHANGES = 100
 
 @dataclass(frozen=True)
 class _Model:
-    """Columns (n, m), a target (n,) of 0 and 1, and the penalty of the size of coefficients."""
+    """What is fitted.
+
+    Attributes:
+        columns: (n, m), with a penalty on the size of their coefficients.
+        free: (n, c) columns without a penalty, a constant among them.
+        target: (n,) of 0 and 1.
+        weights: (n,).
+        penalty: of coefficients of size 1.
+    """
 
     columns: sp.csc_matrix
+    free: Floats
     target: Floats
-    penalty: float
+    weights: Floats
+    penalty: float = 0.0
+
+    def unexplained(self, linear: Floats) -> Floats:
+        """Derivatives (n,) of the log-likelihood by the log-odds of the rows."""
+        return self.weights * (self.target - expit(linear))
 
 
 @dataclass(frozen=True)
 class _Point:
-    """Coefficients (m,) and constant; log-odds (n,) and penalised loss that they give."""
+    """Coefficients (m,) and free ones (c,); the log-odds (n,) and the penalised loss that they give."""
 
     coefficients: Floats
-    constant: float
+    free: Floats
     linear: Floats
     loss: float
 
     @staticmethod
-    def of(model: _Model, coefficients: Floats, constant: float) -> "_Point":
-        linear = model.columns @ coefficients + constant
-        losses = np.logaddexp(0, linear) - model.target * linear
+    def of(model: _Model, coefficients: Floats, free: Floats) -> "_Point":
+        linear = model.columns @ coefficients + model.free @ free
+        losses = model.weights * (np.logaddexp(0, linear) - model.target * linear)
         loss = losses.sum() + model.penalty * np.abs(coefficients).sum()
-        return _Point(coefficients, constant, linear, float(loss))
+        return _Point(coefficients, free, linear, float(loss))
 
     @property
     def count(self) -> int:
@@ -63,14 +77,20 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Stop:
-    """A stop on the path: the optimum at a penalty, and the gradient (m,) of the likelihood there."""
+    """A stop on the path: the optimum at a penalty, and the gradient (m,) of the log-likelihood there."""
 
     penalty: float
     point: _Point
     gradient: Floats
 
 
-def logistic_path_to(columns: sp.csc_matrix, target: Floats, n_select: int) -> Floats:
+def logistic_path_to(
+    columns: sp.csc_matrix,
+    target: Floats,
+    n_select: int,
+    free: Floats | None = None,
+    weights: Floats | None = None,
+) -> Floats:
     """Return coefficients (m,) where the path of the L1 logistic model first has n_select that are not 0.
 
     The least dense model above, if no penalty gives exactly n_select; the densest, if none gives so many. Of
@@ -80,14 +100,19 @@ def logistic_path_to(columns: sp.csc_matrix, target: Floats, n_select: int) -> F
         columns: (n, m), of one scale. Centring them would change nothing: the constant has no penalty.
         target: (n,) of 0 and 1, both of them present.
         n_select: number of coefficients.
+        free: (n, c) columns without a penalty, of full rank, a constant first; None: a constant.
+        weights: (n,) of rows, with a mean of 1; None: all equal.
     """
-    sparser = denser = _first(columns, target)
+    ones = np.ones(len(target))
+    fixed = ones[:, None] if free is None else free
+    model = _Model(columns, fixed, target, ones if weights is None else weights)
+    sparser = denser = _first(model)
     wanted, weakest = min(n_select, columns.shape[1]), denser.penalty * _WEAKEST
     while denser.point.count < wanted and denser.penalty > weakest:
-        sparser, denser = denser, _fit(_Model(columns, target, denser.penalty * _RATIO), denser)
+        sparser, denser = denser, _fit(replace(model, penalty=denser.penalty * _RATIO), denser)
     while denser.point.count > wanted and np.log(sparser.penalty / denser.penalty) > _CLOSEST:
         middle = float(np.sqrt(sparser.penalty * denser.penalty))
-        between = _fit(_Model(columns, target, middle), sparser)
+        between = _fit(replace(model, penalty=middle), sparser)
         if between.point.count >= wanted:
             denser = between
         else:
@@ -95,15 +120,17 @@ def logistic_path_to(columns: sp.csc_matrix, target: Floats, n_select: int) -> F
     return denser.point.coefficients
 
 
-def _first(columns: sp.csc_matrix, target: Floats) -> _Stop:
+def _first(model: _Model) -> _Stop:
     """The stop at which all coefficients are still 0."""
-    share = target.mean()
-    gradient = columns.T @ (target - share)
-    penalty = float(np.abs(gradient).max())
-    constant = float(np.log(share / (1 - share)))
-    return _Stop(
-        penalty, _Point.of(_Model(columns, target, penalty), np.zeros(len(gradient)), constant), gradient
-    )
+    share = np.average(model.target, weights=model.weights)
+    start = np.zeros(model.free.shape[1])
+    start[0] = np.log(share / (1 - share))
+    nothing = np.zeros(model.columns.shape[1])
+    # The unit of the gradient of one row: small next to any penalty of a path over many.
+    unit = replace(model, penalty=1.0)
+    point = _fit_kept(unit, nothing != 0, _Point.of(unit, nothing, start))
+    gradient = model.columns.T @ model.unexplained(point.linear)
+    return _Stop(float(np.abs(gradient).max()), point, gradient)
 
 
 def _fit(model: _Model, near: _Stop) -> _Stop:
@@ -112,7 +139,7 @@ def _fit(model: _Model, near: _Stop) -> _Stop:
     point = near.point
     while True:
         point = _fit_kept(model, kept, point)
-        gradient = model.columns.T @ (model.target - expit(point.linear))
+        gradient = model.columns.T @ model.unexplained(point.linear)
         missing = (np.abs(gradient) > model.penalty * (1 + _TOLERANCE)) & ~kept
         if not missing.any():
             return _Stop(model.penalty, point, gradient)
@@ -121,32 +148,32 @@ def _fit(model: _Model, near: _Stop) -> _Stop:
 
 def _fit_kept(model: _Model, kept: Bools, start: _Point) -> _Point:
     """The optimum with the other coefficients held at 0, which they are at the start."""
-    part = _Model(model.columns[:, np.flatnonzero(kept)], model.target, model.penalty)
-    point = _newton(part, _Point.of(part, start.coefficients[kept], start.constant))
+    part = replace(model, columns=model.columns[:, np.flatnonzero(kept)])
+    point = _newton(part, _Point.of(part, start.coefficients[kept], start.free))
     coefficients = np.zeros(len(kept))
     coefficients[kept] = point.coefficients
-    return _Point(coefficients, point.constant, point.linear, point.loss)
+    return replace(point, coefficients=coefficients)
 
 
 def _newton(model: _Model, point: _Point) -> _Point:
     for _ in range(_NEWTON_STEPS):
-        p = expit(point.linear)
-        gradient, total = model.columns.T @ (model.target - p), float((model.target - p).sum())
+        rest = model.unexplained(point.linear)
+        gradient, free_gradient = model.columns.T @ rest, model.free.T @ rest
         off = _off(gradient, np.sign(point.coefficients), model.penalty)
-        if max(off, abs(total)) <= _TOLERANCE * model.penalty:
+        if max(off, np.abs(free_gradient).max()) <= _TOLERANCE * model.penalty:
             break
-        lower = _descend(model, point, *_step(model, point, gradient, total, p * (1 - p)))
+        lower = _descend(model, point, *_step(model, point, gradient, free_gradient))
         if lower is None:  # the loss has no more digits
             break
         point = lower
     return point
 
 
-def _descend(model: _Model, point: _Point, step: Floats, step_constant: float) -> _Point | None:
+def _descend(model: _Model, point: _Point, step: Floats, free_step: Floats) -> _Point | None:
     """The first of ever shorter steps to a lower loss; None if there is none."""
     for halving in range(_HALVINGS):
         share = 0.5**halving
-        tried = _Point.of(model, point.coefficients + share * step, point.constant + share * step_constant)
+        tried = _Point.of(model, point.coefficients + share * step, point.free + share * free_step)
         if tried.loss < point.loss:
             return tried
     return None
@@ -158,19 +185,22 @@ def _off(gradient: Floats, signs: Floats, penalty: float) -> float:
     return float(off.max(initial=0))
 
 
-def _step(
-    model: _Model, point: _Point, gradient: Floats, total: float, weights: Floats
-) -> tuple[Floats, float]:
-    """The step to the optimum of the quadratic model at a point, of coefficients and constant.
+def _step(model: _Model, point: _Point, gradient: Floats, free_gradient: Floats) -> tuple[Floats, Floats]:
+    """The step to the optimum of the quadratic model at a point, of coefficients and free ones.
 
-    gradient and total are the likelihood's derivatives, weights (n,) its second derivatives by row.
+    The free ones are solved for: what they take of the Gram matrix and the gradient is taken off.
     """
-    X, sums = model.columns, model.columns.T @ weights
-    weighted = sp.csc_matrix(sp.diags_array(weights) @ X)
-    gram = sp.csc_matrix(X.T @ weighted).toarray() - np.outer(sums, sums) / weights.sum()
-    products = gradient - sums * total / weights.sum() + gram @ point.coefficients
+    p = expit(point.linear)
+    curved = sp.diags_array(model.weights * p * (1 - p))
+    X, Z = model.columns, model.free
+    weighted = sp.csc_matrix(curved @ X)
+    across = np.asarray(weighted.T @ Z)
+    of_free = np.asarray(Z.T @ (curved @ Z))
+    solved = np.linalg.solve(of_free, np.column_stack([across.T, free_gradient]))
+    gram = np.asarray(sp.csc_matrix(X.T @ weighted).toarray() - across @ solved[:, :-1], dtype=np.float64)
+    products = gradient - across @ solved[:, -1] + gram @ point.coefficients
     step = _solve(gram, products, model.penalty, point.coefficients) - point.coefficients
-    return step, float((total - sums @ step) / weights.sum())
+    return step, solved[:, -1] - solved[:, :-1] @ step
 
 
 def _solve(gram: Floats, products: Floats, penalty: float, start: Floats) -> Floats:
@@ -181,6 +211,8 @@ def _solve(gram: Floats, products: Floats, penalty: float, start: Floats) -> Flo
     enters. Of copies only one gets in: the gradients of the others are then no larger than the penalty.
     """
     solution, signs = start.copy(), np.sign(start)
+    if not len(start):
+        return solution
     ridge = _RIDGE * gram.diagonal().mean()
     for _ in range(_EXCHANGES + 10 * len(start)):
         gradient, active = products - gram @ solution, signs != 0

@@ -1,7 +1,8 @@
 """Choose the neurons that predict the target.
 
 1. Sort neurons into alive, dead (fire on no row) and constant (one value on every row).
-2. Score every alive neuron by the configured method; a score that does not exist is NaN.
+2. Score every alive neuron by the configured method, given what is held fixed (`given.py`); a score that does
+   not exist is NaN.
 3. Rank by the size of the score, ties to the lower index, and keep the first n.
 
 Activations stay sparse throughout. Neither rows x neurons nor a copy of it is ever dense: correlation and
@@ -24,6 +25,7 @@ from sklearn.linear_model import lars_path_gram
 from hypsae_ray.config import Select
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.errors import ConfigError
+from hypsae_ray.neurons.given import NOTHING, Given, Left, interactions
 from hypsae_ray.neurons.logistic_path import logistic_path_to
 
 Task = Literal["regression", "classification"]
@@ -39,15 +41,20 @@ class Selection:
             columns; log-odds in classification) or the custom score. NaN where there is none.
         prevalence: (M,) float64, the share of rows on which the neuron fires.
         state: (M,) str, "alive", "dead" or "constant".
+        turns_with: (M,) str, the covariate with which the effect turns that the score measures; "" for the
+            effect itself.
     """
 
     neurons: Ints
     scores: Floats
     prevalence: Floats
     state: npt.NDArray[np.str_]
+    turns_with: npt.NDArray[np.str_]
 
 
-def select(activations: sp.csr_matrix, target: Floats, options: Select, task: Task) -> Selection:
+def select(
+    activations: sp.csr_matrix, target: Floats, options: Select, task: Task, given: Given | None = None
+) -> Selection:
     """Rank neurons against the target.
 
     Args:
@@ -56,6 +63,8 @@ def select(activations: sp.csr_matrix, target: Floats, options: Select, task: Ta
         target: (n,) float64, finite; 0 and 1 in classification.
         options: method, number of neurons and the method's own settings.
         task: decides between the linear and the logistic lasso; the other methods do not look at it.
+        given: what is held fixed; None: nothing. A custom function sees nothing of it. With fixed effects the
+            task must be a regression.
 
     Raises:
         ConfigError: the custom function cannot be imported, or returns something else than a number.
@@ -66,15 +75,19 @@ def select(activations: sp.csr_matrix, target: Floats, options: Select, task: Ta
     if columns.shape[0] != len(y):
         raise ValueError(f"{columns.shape[0]} rows of activations, but {len(y)} target values")
     state = _states(columns)
-    scores = np.full(columns.shape[1], np.nan)
+    scores, turns_with = np.full(columns.shape[1], np.nan), np.full(columns.shape[1], "", dtype=object)
     alive = np.flatnonzero(state == "alive")
-    if len(alive) and (options.method == "custom" or np.ptp(y) > 0):
+    if len(alive) and options.method == "custom":
+        scores[alive] = _custom(columns[:, alive], y, options.function or "")
+    elif len(alive) and np.ptp(y) > 0 and given is None:
         scores[alive] = _score(columns[:, alive], y, options, task)
+    elif len(alive) and np.ptp(y) > 0 and given is not None:
+        scores[alive], turns_with[alive] = _score_given(columns[:, alive], y, options, task, given)
     merit = scores if options.method == "custom" else np.abs(scores)
     if options.method == "lasso":
         merit = np.where(scores == 0, np.nan, merit)
     prevalence = np.diff(columns.indptr) / max(columns.shape[0], 1)
-    return Selection(_best(merit, options.n), scores, prevalence, state)
+    return Selection(_best(merit, options.n), scores, prevalence, state, turns_with.astype(np.str_))
 
 
 def _columns(activations: sp.csr_matrix) -> sp.csc_matrix:
@@ -102,11 +115,32 @@ def _score(columns: sp.csc_matrix, target: Floats, options: Select, task: Task) 
         return _correlations(columns, target)
     if options.method == "separation_score":
         return _separations(columns, target, options.n_top)
-    if options.method == "custom":
-        return _custom(columns, target, options.function or "")
     if task == "classification":
         return _logistic_lasso(columns, target, options.n)
     return _linear_lasso(columns, target, options.n)
+
+
+def _score_given(
+    columns: sp.csc_matrix, target: Floats, options: Select, task: Task, given: Given
+) -> tuple[Floats, npt.NDArray[np.object_]]:
+    """Scores of what is left of the columns; with which covariate the effect turns where they are of that."""
+    left, residual = Left.of(columns, given), given.residual(target)
+    scores, turns_with = np.full(columns.shape[1], np.nan), np.full(columns.shape[1], "", dtype=object)
+    usable = np.flatnonzero(~np.isnan(left.sizes))
+    if not len(usable) or (residual**2).sum() <= NOTHING * (target**2).sum():
+        return scores, turns_with
+    if options.method == "correlation":
+        scores = left.correlations(residual)
+        if options.interactions:
+            turning, which = interactions(columns, left, given, residual)
+            stronger = np.abs(turning) > np.abs(scores)
+            scores = np.where(stronger, turning, scores)
+            turns_with = np.where(stronger, np.array(given.names, dtype=object)[which], "")
+    elif options.method == "separation_score":
+        scores = _separations(columns, residual / given.roots, options.n_top, given.roots**2)
+    else:
+        scores[usable] = _lasso_given(columns[:, usable], target, options.n, task, given)
+    return scores, turns_with
 
 
 def _best(merit: Floats, n: int) -> Ints:
@@ -135,34 +169,41 @@ def _correlations(columns: sp.csc_matrix, target: Floats) -> Floats:
     return np.clip(covariance / (spread * target.std()), -1, 1)
 
 
-def _separations(columns: sp.csc_matrix, target: Floats, n_top: int) -> Floats:
+def _separations(columns: sp.csc_matrix, target: Floats, n_top: int, weights: Floats | None = None) -> Floats:
     """Mean target of the rows that fire most minus that of the silent rows; NaN if no row is silent.
 
     Of pairs, half the difference between those whose first text fires most ahead of the second, and those
-    where it is most behind; NaN where there are none of one kind.
+    where it is most behind; NaN where there are none of one kind. Weights (n,) are those of the means.
     """
+    each = np.ones(len(target)) if weights is None else weights
+    product = each * (target - np.average(target, weights=weights))
     if (columns.data < 0).any():
-        return (_mean_of_top(columns, target, n_top) - _mean_of_top(-columns, target, n_top)) / 2
+        ahead, behind = (_mean_of_top(one, product, each, n_top) for one in (columns, -columns))
+        return (ahead - behind) / 2
     n, m = columns.shape
-    centred = target - target.mean()
     scores = np.full(m, np.nan)
     for j in range(m):
         part = slice(columns.indptr[j], columns.indptr[j + 1])
         rows = columns.indices[part]
         if len(rows) < n:
             top = rows[np.argsort(-columns.data[part], kind="stable")[:n_top]]
-            scores[j] = centred[top].mean() + centred[rows].sum() / (n - len(rows))
+            silent = -product[rows].sum() / (each.sum() - each[rows].sum())
+            scores[j] = product[top].sum() / each[top].sum() - silent
     return scores
 
 
-def _mean_of_top(columns: sp.csc_matrix, target: Floats, n_top: int) -> Floats:
-    """Mean target of the up to n_top rows with the largest values above 0 of each column, (M,), or NaN."""
+def _mean_of_top(columns: sp.csc_matrix, product: Floats, weights: Floats, n_top: int) -> Floats:
+    """Mean target of the up to n_top rows with the largest values above 0 of each column, (M,), or NaN.
+
+    product (n,) is the target times the weights (n,).
+    """
     means = np.full(columns.shape[1], np.nan)
     for j in range(columns.shape[1]):
         part = slice(columns.indptr[j], columns.indptr[j + 1])
         top = np.argsort(-columns.data[part], kind="stable")[:n_top]
         if len(ahead := top[columns.data[part][top] > 0]):
-            means[j] = target[columns.indices[part][ahead]].mean()
+            rows = columns.indices[part][ahead]
+            means[j] = product[rows].sum() / weights[rows].sum()
     return means
 
 
@@ -199,25 +240,44 @@ def import_function(path: str) -> Callable[[Floats, Floats], object]:
 
 
 def _linear_lasso(columns: sp.csc_matrix, target: Floats, n_select: int) -> Floats:
-    """Coefficients where the lasso path first has n_select of them (LARS; Efron et al. 2004).
-
-    The path is exact and piecewise linear, so each number of non-zero coefficients that occurs is found.
-    """
-    n, m = columns.shape
+    """Coefficients of standardised columns, n_select of them."""
+    n = columns.shape[0]
     mean, spread = _moments(columns)
     scale = sp.diags_array(1 / spread)
     gram = (scale @ (columns.T @ columns) @ scale).toarray() - n * np.outer(mean / spread, mean / spread)
     # LARS compares with absolute limits: without this, a target of tiny values has no path.
     unit = (target - target.mean()) / target.std()
-    products = (columns.T @ unit) / spread
-    most = 8 * min(n, m)
+    return target.std() * _linear_path_to(gram, (columns.T @ unit) / spread, n, n_select)
+
+
+def _linear_path_to(gram: Floats, products: Floats, n: int, n_select: int) -> Floats:
+    """Coefficients where the lasso path first has n_select of them (LARS; Efron et al. 2004).
+
+    The path is exact and piecewise linear, so each number of non-zero coefficients that occurs is found. gram
+    (M, M) and products (M,) are of n rows, columns and target of which have a variance of 1.
+    """
+    most = 8 * min(n, len(products))
     steps = min(2 * n_select + 8, most)
     while True:
         path = _lars(products, gram, n, steps)
         counts = (path != 0).sum(axis=0)
         if (counts >= n_select).any() or path.shape[1] <= steps or steps >= most:
-            return target.std() * _keep_largest(path[:, _nearest(counts, n_select)], n_select)
+            return _keep_largest(path[:, _nearest(counts, n_select)], n_select)
         steps = min(4 * steps, most)
+
+
+def _lasso_given(columns: sp.csc_matrix, target: Floats, n_select: int, task: Task, given: Given) -> Floats:
+    """Coefficients of what is left of the columns, of variance 1; what is given has no penalty."""
+    left, n = Left.of(columns, given), columns.shape[0]
+    spread = left.sizes / np.sqrt(n)
+    if task == "classification":
+        scaled = sp.csc_matrix(columns @ sp.diags_array(1 / spread))
+        weights = given.roots**2
+        return _keep_largest(logistic_path_to(scaled, target, n_select, given.basis(), weights), n_select)
+    residual = given.residual(target)
+    unit = np.linalg.norm(residual) / np.sqrt(n)
+    gram = left.gram() / np.outer(spread, spread)
+    return unit * _linear_path_to(gram, (left.columns.T @ residual) / (spread * unit), n, n_select)
 
 
 def _lars(products: Floats, gram: Floats, n: int, steps: int) -> Floats:

@@ -45,7 +45,8 @@ def selecting(config: Config) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such selection function.
     """
-    return {**config.select.content(), "source": _source(config.select.function)}
+    given = {"given": known} if (known := config.given_to_select) else {}  # hashes from before it stay
+    return {**config.select.content(), "source": _source(config.select.function), **given}
 
 
 def naming(config: Config) -> dict[str, Any]:

@@ -224,4 +224,6 @@ def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, objec
 def ranked(selection: pd.DataFrame, source_sae: str, method: str) -> pd.DataFrame:
     """Return the selected neurons of a selection table, best first, with where they come from."""
     chosen = selection.dropna(subset="rank").sort_values("rank").rename(columns={"score": "selection_score"})
-    return chosen.assign(source_sae=source_sae, selection_method=method).drop(columns=["rank", "state"])
+    return chosen.assign(source_sae=source_sae, selection_method=method).drop(
+        columns=["rank", "state", "turns_with"], errors="ignore"
+    )

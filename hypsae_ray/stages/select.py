@@ -8,16 +8,17 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from hypsae_ray.config import Select
-from hypsae_ray.data.arrays import Ints
+from hypsae_ray.data.arrays import Ints, codes_of
 from hypsae_ray.data.chunks import combine_activations, documents_of, starts_of
 from hypsae_ray.data.rows import guess_task
 from hypsae_ray.errors import StageError
 from hypsae_ray.neurons.classes import take_turns
+from hypsae_ray.neurons.given import Given
 from hypsae_ray.neurons.selection import Selection, select
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Outcome
-from hypsae_ray.store.stage_tables import read_activations, read_column
+from hypsae_ray.store.stage_tables import covariate_columns, read_activations, read_column
 
 
 def run(work: Workspace) -> Outcome:
@@ -27,11 +28,13 @@ def run(work: Workspace) -> Outcome:
     target = read_column(work.inputs["data"], "train", "target").loc[row_ids].to_numpy()
     options = work.config.select
     prevalence = fired.getnnz(axis=0) / len(target)
+    given = _given(work, row_ids)
     if (rule := work.config.data.rule) is not None:  # each document counts once, as in the tests
         starts = starts_of(documents_of(row_ids))
         fired, target = combine_activations(fired, starts, rule), target[starts]
+        given = None if given is None else given.rows(starts)
     data = work.facts("data")
-    chosen, about = choose(fired, target, options, data["task"])
+    chosen, about = choose(fired, target, options, data["task"], given)
     chosen = replace(chosen, prevalence=prevalence)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     useless = f"{dead} are dead and {constant} constant"
@@ -39,6 +42,7 @@ def run(work: Workspace) -> Outcome:
         raise StageError(
             f"select: none of {len(chosen.scores)} neurons can be selected by {options.method}: {useless}, "
             f"and the target takes {len(np.unique(target))} values in {len(target)} rows"
+            f"{'' if given is None else '; what is held fixed may explain all of it (select.given)'}"
         )
     table = to_table(chosen, target_correlation(fired, target, about))
     if about is not None:
@@ -51,20 +55,36 @@ def run(work: Workspace) -> Outcome:
     return Outcome(len(chosen.neurons), facts=facts)
 
 
+def _given(work: Workspace, row_ids: np.ndarray) -> Given | None:
+    """Return what is known of the training rows and held fixed; None where that is nothing."""
+    known, data = work.config.given_to_select, work.inputs["data"]
+    if not known:
+        return None
+    names = covariate_columns(data, "train") if "covariates" in known else []
+    columns = ["row_id", *names, *(name for name in ("weight", "group") if name in known)]
+    rows = data.read_tables("train-", columns).to_pandas().set_index("row_id").loc[row_ids]
+    return Given(
+        rows[names].to_numpy(np.float64),
+        tuple(name.removeprefix(schema.COVARIATE) for name in names),
+        weights=rows["weight"].to_numpy(np.float64) if "weight" in known else None,
+        effects=codes_of(rows["group"]) if "group" in known else None,
+    )
+
+
 def choose(
-    fired: sp.csr_matrix, target: np.ndarray, options: Select, task: str
+    fired: sp.csr_matrix, target: np.ndarray, options: Select, task: str, given: Given | None = None
 ) -> tuple[Selection, Ints | None]:
     """Return the neurons for a target; of codes of classes also the class that each score is about, (M,)."""
     if task == "multiclass":
         codes = np.unique(target).astype(np.int64)
         of_classes = ((target == code).astype(np.float64) for code in codes)
         chosen, about = take_turns(
-            [select(fired, one, options, "classification") for one in of_classes], options.n
+            [select(fired, one, options, "classification", given) for one in of_classes], options.n
         )
         return chosen, codes[about]
     is_class = task == "classification" or (task == "pairwise" and guess_task(target) == "classification")
     # Neurons are ranked for a count, or a difference, as for any other number.
-    return select(fired, target, options, "classification" if is_class else "regression"), None
+    return select(fired, target, options, "classification" if is_class else "regression", given), None
 
 
 def target_correlation(fired: sp.csr_matrix, target: np.ndarray, about: Ints | None = None) -> np.ndarray:
@@ -90,4 +110,5 @@ def to_table(chosen: Selection, correlation: np.ndarray) -> pa.Table:
     ranks = pd.Series(np.arange(len(chosen.neurons)), index=chosen.neurons)
     frame["rank"] = ranks.reindex(frame["neuron_idx"]).astype("Int64").to_numpy()
     frame["state"] = chosen.state
+    frame["turns_with"] = pd.Series(chosen.turns_with, dtype=object).replace("", None)
     return pa.Table.from_pandas(frame, schema=schema.SELECTION, preserve_index=False)

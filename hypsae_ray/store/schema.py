@@ -88,13 +88,15 @@ ACTIVATIONS = pa.schema(
 )
 
 # One row per neuron of the SAE; rank is 0 for the best selected one, null for all not selected; state is
-# alive, dead (never active) or constant (one value on every row).
+# alive, dead (never active) or constant (one value on every row). turns_with: the covariate with which the
+# effect turns that the score is of; null: the score is of the effect itself.
 SELECTION = pa.schema(
     [
         ("neuron_idx", INT),
         *_floats("score", "target_correlation", "prevalence"),
         ("rank", INT),
         ("state", TEXT),
+        ("turns_with", TEXT),
     ]
 )
 

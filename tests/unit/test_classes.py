@@ -27,7 +27,7 @@ DATA = {"train": "t", "holdout": "h", "target": "y", "task": "multiclass"}
 
 
 def ranking(neurons: list[int], scores: list[float]) -> Selection:
-    return Selection(np.array(neurons), np.array(scores), np.zeros(5), np.full(5, "alive"))
+    return Selection(np.array(neurons), np.array(scores), np.zeros(5), np.full(5, "alive"), np.full(5, ""))
 
 
 def test_classes_take_turns():

@@ -61,6 +61,8 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"n_neurons": 16, "k": 8, "advanced": {"multi_k": 4}}}, "train_sae", "multi_k (4)"),
         ({"select": {"n": 65}}, "config", "more neurons selected than exist"),
         ({"select": {"method": "custom"}}, "select", "go together"),
+        ({"select": {"method": "lasso", "interactions": True}}, "select", "needs method correlation"),
+        ({"select": {"interactions": True}}, "config", "needs data.covariates"),
         ({"llm": {"replicas": {"min": 3, "max": 2}}}, "llm.replicas", "max (2) is below min (3)"),
         ({"interpret": {"advanced": {"percentiles": [90, 80]}}}, "interpret.advanced", "must ascend"),
         ({"embed": {"advanced": {"component": "mlp"}}}, "embed", "mlp needs a layer"),

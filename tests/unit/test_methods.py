@@ -223,6 +223,13 @@ def test_controls_are_named_only_where_they_are_held_fixed():
     assert "controls" not in text(config(data=data, evaluate={"covariates": False}))
 
 
+def test_what_was_held_fixed_in_selection_is_named():
+    data = {"covariates": ["age"], "weight": "w"}
+    said = "with covariates and weights held fixed as in the tests became the hypotheses"
+    assert said in text(config(data=data))
+    assert "held fixed as in the tests" not in text(config(data=data, select={"given": "none"}))
+
+
 def test_a_run_without_a_language_model_names_none():
     settings = config(llm={"engine": "keywords"})
     said = text(settings)

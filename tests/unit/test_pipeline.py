@@ -61,6 +61,33 @@ def test_embedding_fewer_holdout_rows_leaves_the_sentences_alone(tree: dict, tmp
 
 
 @pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ({"evaluate": {"covariates": False}}, True),
+        ({"select": {"given": "none"}}, True),
+        ({"select": {"interactions": True}}, True),
+        (
+            {"select": {"method": "custom", "function": "operator:add"}, "evaluate": {"covariates": False}},
+            False,
+        ),
+    ],
+)
+def test_what_is_held_fixed_counts_where_neurons_are_selected_by_it(
+    tree: dict, tmp_path: Path, change: dict, counts: bool
+):
+    known = {**tree, "data": {**tree["data"], "covariates": ["age"]}}
+    same = {**known, **{name: one for name, one in change.items() if name == "select" and not counts}}
+    before, after = hashes(same, tmp_path), hashes({**known, **change}, tmp_path)
+    assert ("select" in changed(before, after)) == counts
+
+
+def test_ways_to_hold_nothing_fixed_are_one(tree: dict, tmp_path: Path):
+    known = {**tree, "data": {**tree["data"], "covariates": ["age"]}}
+    ways = [{"select": {"given": "none"}}, {"evaluate": {"covariates": False}}]
+    assert len({hashes({**known, **way}, tmp_path)["select"] for way in ways}) == 1
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"llm": {"model": "m/one", "replicas": {"max": 4}}},
