@@ -140,8 +140,12 @@ def _chains(config: Config) -> dict[str, Config]:
     return {BASELINE: config.with_keywords(), MAIN: config}
 
 
-def run_steps(steps: Sequence[Step], out: Folder, console: Console) -> Iterator[Record]:
+def run_steps(
+    steps: Sequence[Step], out: Folder, console: Console, session: "Session | None" = None
+) -> Iterator[Record]:
     """Run every step that has no manifest yet, and yield the record of each as soon as it is finished.
+
+    Models stay loaded in a `session` that is given; else one is opened where it is needed, and closed.
 
     Raises:
         ConfigError: this machine, or the cluster, can never hold what a step reserves; nothing was computed.
@@ -150,7 +154,6 @@ def run_steps(steps: Sequence[Step], out: Folder, console: Console) -> Iterator[
     _reopen(steps)
     left = [step for step in steps if finished(step) is None]
     with ExitStack() as stack:
-        session: Session | None = None
         for step in steps:
             manifest = finished(step)  # again: a step of the other chain may be the same
             if manifest is not None:

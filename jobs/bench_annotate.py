@@ -17,23 +17,19 @@ tell how far the labels of the two layouts agree. Prints one JSON line.
 import argparse
 import json
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, redirect_stdout
 from itertools import product
-from typing import IO, Any
-from urllib.error import URLError
-from urllib.request import urlopen
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from prometheus_client.parser import text_string_to_metric_families
+from vllm_server import SERVED, serve, served
 
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Label, Llm, Replicas
@@ -63,7 +59,6 @@ PEERS: dict[str, dict[str, Any]] = {
     "peer_simple": {"annotate_prompt_name": "annotate-simple", "max_output_tokens": 3},
     "peer_default": {"max_output_tokens": 64},
 }
-SERVER_STARTS_WITHIN_S = 300
 
 
 def main() -> None:
@@ -79,7 +74,7 @@ def main() -> None:
         ours = Ours(pool, place.sub("text_first"), "text_first")
         others: dict[str, Contestant] = {}
         if options.peers:
-            url = stack.enter_context(_server(llm))
+            url = stack.enter_context(serve(llm))
             others |= {name: Peer(llm.model, url, PEERS[name]) for name in options.peers}
             if "peer_default" in others:
                 others["peer_default"].texts_at_most = options.default_texts // options.parts
@@ -254,66 +249,13 @@ class Peer(Contestant):
         from hypothesaes.annotate import annotate
 
         texts, questions = prepared
-        before = _served(self._url)
+        before = served(self._url)
         tasks = list(product(texts, questions))
         with redirect_stdout(sys.stderr):
             found: Any = annotate(tasks, model=self._model, show_progress=False, **self._options)
-        after = _served(self._url)
+        after = served(self._url)
         self.usage += Usage(*(int(after[name] - before[name]) for name in SERVED))
         return np.array([[found[q].get(text, np.nan) for q in questions] for text in texts])
-
-
-SERVED = ("vllm:prompt_tokens", "vllm:prefix_cache_hits", "vllm:generation_tokens")
-
-
-def _served(url: str) -> dict[str, float]:
-    """Return what a server has counted so far."""
-    with urlopen(f"{url}/metrics") as answer:
-        families = list(text_string_to_metric_families(answer.read().decode()))
-    samples = [sample for family in families for sample in family.samples]
-    return {name: sum(s.value for s in samples if s.name == f"{name}_total") for name in SERVED}
-
-
-@contextmanager
-def _server(llm: Llm) -> Iterator[str]:
-    """Run `vllm serve` with the engine arguments of ours; yield its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # What `vllm serve` starts; the command itself asks for the version of a package that is called otherwise
-    # where vLLM was built for the CPU.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_as_flags(engine_arguments(llm))]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", llm.model]
-    # As for ours, save that a server keeps its engine in a process of its own.
-    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        try:
-            _wait_for(server, f"http://127.0.0.1:{port}", log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _as_flags(arguments: dict[str, Any]) -> list[str]:
-    flags: list[str] = []
-    for name, value in arguments.items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is not None and value is not False:
-            flags += [flag] if value is True else [flag, str(value)]
-    return flags
-
-
-def _wait_for(server: subprocess.Popen[Any], url: str, log: IO[bytes]) -> None:
-    for _ in range(SERVER_STARTS_WITHIN_S):
-        with suppress(URLError, ConnectionError), urlopen(f"{url}/health"):
-            return
-        if server.poll() is not None:
-            break
-        time.sleep(1)
-    log.seek(0)
-    sys.exit(f"vllm serve does not start:\n{log.read().decode()[-4000:]}")
 
 
 def _questions(n: int) -> tuple[str, ...]:

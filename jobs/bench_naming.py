@@ -21,7 +21,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from kept import Kept
 from sklearn.metrics import roc_auc_score
 
 from hypsae_ray.config import Interpret, Llm, Replicas, ScoreFidelity
@@ -89,28 +90,6 @@ class Wording:
         lists = {"positives": prompt.positives, "negatives": prompt.negatives}
         shown = {name: "\n".join(f"{i}. {t}" for i, t in enumerate(x, 1)) for name, x in lists.items()}
         return Template(self.ask).substitute(instructions=said, **shown)
-
-
-class Kept:
-    """Answers by group and item, in a JSON file that is written after each new one, until time is up."""
-
-    def __init__(self, path: Path, ends: float) -> None:
-        self._path, self._ends = path, ends
-        self._answers: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
-
-    def get(self, group: str, items: list[str], ask: Callable[[list[str]], Sequence[Any]]) -> dict[str, Any]:
-        """Return the answers to items: what is kept, and what is answered now to the others.
-
-        Raises:
-            TimeoutError: time is up.
-        """
-        known = self._answers.setdefault(group, {})
-        if missing := [item for item in items if item not in known]:
-            if time.monotonic() > self._ends:
-                raise TimeoutError
-            known.update(zip(missing, ask(missing), strict=True))
-            self._path.write_text(json.dumps(self._answers))
-        return {item: known[item] for item in items}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,10 +71,15 @@ class Demo:
 def read() -> Grammar:
     """Read the grammar that the package carries."""
     text = resources.files("hypsae_ray.demo").joinpath("grammar.yaml").read_text(encoding="utf-8")
-    tree = yaml.safe_load(text)
-    shared: dict[str, list[str]] = tree.pop("slots")
+    return parse(yaml.safe_load(text))
+
+
+def parse(tree: Mapping[str, Any]) -> Grammar:
+    """Return the grammar that a YAML document like the packaged one holds."""
+    shared: dict[str, list[str]] = tree["slots"]
     concepts = tuple(Concept(**entry | {"slots": shared | entry["slots"]}) for entry in tree["concepts"])
-    return Grammar(**tree | {"concepts": concepts, "filler_slots": shared | tree["filler_slots"]})
+    own = {name: value for name, value in tree.items() if name != "slots"}
+    return Grammar(**own | {"concepts": concepts, "filler_slots": shared | tree["filler_slots"]})
 
 
 def generate(n_train: int = 2000, n_holdout: int = 600, seed: int = 0) -> Demo:
