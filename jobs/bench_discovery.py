@@ -61,6 +61,7 @@ from hypsae_ray.pipeline import BASELINE
 
 OURS, REFERENCE = "ours", "reference"
 WIDTH = 72
+NOT_COMPARED = ("system", "seed", "counted", "ceiling")
 
 
 class Annotator:
@@ -104,10 +105,10 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     show(rows, sentences)
-    gaps = compare(rows, REFERENCE, [name for name in rows.columns if name not in ("system", "seed", "data")])
+    gaps = compare(rows, REFERENCE, [name for name in rows.columns if name not in NOT_COMPARED])
     if len(gaps):
         print(f"\ndifferences from {REFERENCE}, mean over seeds with a 95 % t interval:")
-        print(gaps.round(3).to_string(index=False))
+        print(_laid_out(gaps).to_string(na_rep="-"))
     result = {
         "options": {name: str(value) for name, value in vars(options).items()},
         "rows": json.loads(rows.to_json(orient="records", double_precision=4)),
@@ -244,12 +245,21 @@ def show(rows: pd.DataFrame, sentences: pd.DataFrame) -> None:
 
 
 def _line(row: Mapping[Any, Any]) -> str:
-    sentence = row["sentence"] or "-"
+    sentence = row["sentence"] if isinstance(row["sentence"], str) else "-"
     shown = sentence if len(sentence) <= WIDTH else f"{sentence[: WIDTH - 1]}…"
     mark = "*" if row["significant"] else " "
     match = f"  {row['f1']:.2f} {row['concept']} ({row['role']})" if "f1" in row else ""
     share, score = row["feature_prevalence"], row["separation_score"]
     return f"  {row['neuron_idx']:>4} {mark} {shown:<{WIDTH}} {share:>5.0%} {score:>+6.2f}{match}"
+
+
+def _laid_out(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Return differences as text, a row for each measure and a column for each system."""
+    known = gaps.dropna(subset="mean")
+    middle, low, high = (known[name].map("{:+.2f}".format) for name in ("mean", "low", "high"))
+    texts = middle.mask(known["low"].notna(), middle + " (" + low + " to " + high + ")")
+    table = known.assign(difference=texts).pivot(index="measure", columns="system", values="difference")
+    return table.reindex(index=known["measure"].unique(), columns=known["system"].unique())
 
 
 def _draw(options: argparse.Namespace, sizes: Sizes, seed: int) -> Draw:

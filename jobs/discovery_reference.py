@@ -1,6 +1,6 @@
 """`hypothesaes` 2.0.1 in bench_discovery.py: its own functions, prompts and defaults, against `vllm serve`.
 
-The server has the engine arguments of ours. Texts, embeddings, M, K and the number of hypotheses are the same.
+The server has the engine arguments of ours; texts, embeddings, M, K and number of hypotheses are the same.
 """
 
 import os
