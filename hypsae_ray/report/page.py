@@ -193,12 +193,12 @@ def _row(record: dict[Any, Any]) -> dict[Any, Any]:
     """Return a hypothesis with texts that are "" where there is none."""
     names = {"sentence": "hypothesis", "note": "note", "test": "separation_test"}
     texts = {name: record[column] for name, column in names.items()}
-    label, significant = record["target_class"], record["significant"]
+    significant = record["significant"]
     return {
         **record,
         **{name: text if isinstance(text, str) else "" for name, text in texts.items()},
         "significant": bool(pd.notna(significant) and significant),
-        "class_name": f"{label:g}" if words.is_known(label) else label if isinstance(label, str) else "",
+        "class_name": words.class_name(record["target_class"]),
     }
 
 

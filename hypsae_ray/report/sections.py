@@ -7,7 +7,16 @@ from typing import Any
 import pandas as pd
 
 from hypsae_ray.report import forest
-from hypsae_ray.report.words import count, is_known, measure_name, number, percent, plural, to_float
+from hypsae_ray.report.words import (
+    class_name,
+    count,
+    is_known,
+    measure_name,
+    number,
+    percent,
+    plural,
+    to_float,
+)
 
 Tables = Mapping[str, pd.DataFrame]
 Row = Mapping[Any, Any]
@@ -199,4 +208,6 @@ def _dependence(row: Row) -> str:
 
 def controls_section(tables: Tables) -> Rows:
     """Return the rows of the table `covariates`; none if there is no such table."""
-    return _columns(tables, "covariates", ["name"], ["coef", "ci_low", "ci_high", "pval"]).to_dict("records")
+    names = ["target_class", "coef", "ci_low", "ci_high", "pval"]
+    rows = _columns(tables, "covariates", ["name"], names).to_dict("records")
+    return [{**row, "class_name": class_name(row["target_class"])} for row in rows]

@@ -73,6 +73,15 @@ def outcome(target: str, metrics: Mapping[str, Any]) -> str:
     return f"a class of {target}" if metrics.get("task") == "multiclass" else target
 
 
+def class_name(label: object) -> str:
+    """Return the name of a class, a text or a number; empty for none.
+
+    >>> class_name("bad"), class_name(2.0), class_name(None)
+    ('bad', '2', '')
+    """
+    return f"{label:g}" if is_known(label) else label if isinstance(label, str) else ""
+
+
 def separation(target: str, metrics: Mapping[str, Any]) -> str:
     """Return in words what a separation score is.
 

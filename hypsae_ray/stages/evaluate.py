@@ -54,7 +54,7 @@ def run(work: Workspace) -> Outcome:
         work.write(f"{name}.parquet", one)
     pairs = work.config.data.rule == "difference"
     notes += [*result.notes, *(shared_notes if pairs else repeat_notes)(rows["text_id"])]
-    return Outcome(len(table), facts={"metrics": dict(result.metrics), "notes": notes})
+    return Outcome(len(hypotheses), facts={"metrics": dict(result.metrics), "notes": notes})
 
 
 def repeat_notes(text_ids: pd.Series) -> list[str]:

@@ -125,7 +125,9 @@ def name_classes(found: Evaluation, classes: npt.NDArray[Any]) -> Evaluation:
     for i, note in enumerate(notes):
         if code := re.match(r"class (\d+): ", note):
             notes[i] = f"class {classes[int(code[1])]}: {note[code.end() :]}"
-    details = {**found.details, "classes": named(found.details["classes"])}
+    details = {
+        name: named(table) if "target_class" in table else table for name, table in found.details.items()
+    }
     return replace(found, table=named(found.table), notes=notes, details=details)
 
 
@@ -217,8 +219,10 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
         check(one, "classification", options)
     analyses = [analyse(one, method_of("classification", one, options.cov_type), options) for one in samples]
     (tables, level), summary, notes = _tables(analyses, options), [], []
+    controls: list[pd.DataFrame] = []
     for one, analysis, table in zip(classes, analyses, tables, strict=True):
         table.insert(1, "target_class", one)
+        controls.append(covariate_table(analysis).assign(target_class=one))
         row = {"target_class": one, "n": int(analysis.sample.target.sum()), "model": analysis.fit.model}
         value = predictive_value(analysis, {}, options)
         summary.append({**row, **value.metrics, **_signal(analysis, options)})
@@ -237,7 +241,11 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     p_values = [row["signal_pval"] for row in summary if "signal_pval" in row]
     if p_values:  # of so many tests, by Bonferroni
         metrics["signal_pval"] = min(1.0, min(p_values) * len(p_values))
-    details = {"classes": by_class, "redundancy": analyses[0].agreement.pairs()}
+    details = {
+        "classes": by_class,
+        "redundancy": analyses[0].agreement.pairs(),
+        "covariates": pd.concat(controls, ignore_index=True),
+    }
     return Evaluation(table, metrics, notes, _filled(details))
 
 

@@ -54,13 +54,18 @@ def test_each_class_is_tested_against_the_rest(finished: runner.Run, data: dict[
     p_yes = hypsae_ray.load_annotations(folder_of(finished, "annotate").path)
     rows = pd.read_csv(data["holdout"]).loc[p_yes.index]
     labels = (p_yes >= 0.5).to_numpy().astype(float)
-    cities = np.column_stack([rows["city"] == "Paris", rows["city"] == "Oslo"])
+    cities = np.column_stack([rows["city"] == "Rome", rows["city"] == "Oslo"])  # Paris is the most frequent
     mine = table[table["target_class"] == "good"].set_index("hypothesis_id").sort_index()
     kept = mine["regression_coef"].notna().to_numpy()
     design = sm.add_constant(np.column_stack([cities, labels[:, kept]]).astype(float))
     by_hand = sm.Logit((rows["mood"] == "good").to_numpy(float), design).fit(disp=0)
     np.testing.assert_allclose(mine["regression_coef"][kept], by_hand.params[3:], rtol=1e-4)
     np.testing.assert_allclose(mine["regression_se"][kept], by_hand.bse[3:], rtol=1e-4)
+    controls = finished.chains["main"].details["covariates"].set_index(["target_class", "name"])["coef"]
+    assert controls.index.tolist() == [
+        (m, f"city={c}") for m in ("bad", "good", "mixed") for c in ("Rome", "Oslo")
+    ]
+    np.testing.assert_allclose(controls["good"], by_hand.params[1:3], rtol=1e-4)
     good = (rows["mood"] == "good").to_numpy()
     having, others = (np.array([good[column == side].mean() for column in labels.T]) for side in (1, 0))
     np.testing.assert_allclose(mine["separation_score"], having - others)
