@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from hypsae_ray.config import Llm
-from hypsae_ray.models.vllm.model import engine_arguments
+from hypsae_ray.models.vllm.model import engine_arguments, set_environment
 
 SERVER_STARTS_WITHIN_S = 300
 SERVED = ("vllm:prompt_tokens", "vllm:prefix_cache_hits", "vllm:generation_tokens")
@@ -32,6 +32,7 @@ def served(url: str) -> dict[str, float]:
 @contextmanager
 def serve(llm: Llm) -> Iterator[str]:
     """Run `vllm serve` with the engine arguments of ours; yield its URL."""
+    set_environment(llm)  # the room of its cache among others, which is that of ours
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -68,4 +69,4 @@ def _wait_for(server: subprocess.Popen[Any], url: str, log: IO[bytes]) -> None:
             break
         time.sleep(1)
     log.seek(0)
-    sys.exit(f"vllm serve does not start:\n{log.read().decode()[-4000:]}")
+    sys.exit(f"vllm serve does not start:\n{log.read().decode()[-20_000:]}")
