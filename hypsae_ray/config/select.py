@@ -15,7 +15,8 @@ class Select(Section):
     n: Positive = 20
     """Neurons selected; fewer only if fewer neurons are alive, which is reported."""
     n_top: Positive = 100
-    """separation_score: top-firing rows that are compared with the silent rows."""
+    """separation_score: top-firing rows that are compared with the silent rows; of pairs, rows whose
+    first text fires most ahead of the second, compared with those where it is most behind."""
     function: str | None = None
     """custom: import path "package.module:name" of score(activation (n,), target (n,)) -> float, larger is
     better."""

@@ -136,3 +136,12 @@ def test_write_leaves_four_files_that_read_back_the_same(demo, tmp_path):
         assert back.to_dict("records") == split.to_dict("records")
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "truth.parquet"), demo.truth)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "concepts.parquet"), demo.concepts)
+
+
+def test_of_two_reviews_the_one_with_more_stars_is_chosen():
+    stars = [5, 1, 2, 4, *[3, 3] * 200, 5]
+    reviews = pd.DataFrame({"id": range(405), "text": [f"text {i}" for i in range(405)], "stars": stars})
+    pairs = grammar.pair_up(reviews, np.random.default_rng(0))
+    assert pairs.iloc[:2].to_numpy().tolist() == [[0, "text 0", "text 1", 1], [2, "text 2", "text 3", 0]]
+    assert len(pairs) == 202  # the last review has no partner
+    assert abs(pairs["chosen"][2:].mean() - 0.5) < 4 * np.sqrt(0.25 / 200)
