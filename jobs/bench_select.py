@@ -2,10 +2,23 @@
 
     python jobs/bench_select.py --rows 20000 --neurons 1024 --k 16 --select 20
     python jobs/bench_select.py --rows 114000 --neurons 4096 --k 32 --systems ours   # full size, no rivals
+    python jobs/bench_select.py --truth --seeds 20     # what is found of planted effects beside covariates
+    python jobs/bench_select.py --copies --seeds 20    # what is found where several neurons say the same
 
 Activations are sparse: --k neurons fire in a row, some much more often than others, and the target is made
 from 30 of them. `bisection` is how we chose by logistic lasso before: liblinear at one penalty after another.
-hypothesaes takes activations as a dense table. The last line of output is one JSON object.
+hypothesaes takes activations as a dense table.
+
+--truth plants effects beside two covariates with effects of their own: neurons with an effect, neurons whose
+effect the covariate hides, neurons that follow the covariate and have none, and, with --turning, neurons
+whose effect has the sign of the covariate. As many neurons are selected as have an effect, and counted by
+kind.
+
+--copies plants 20 concepts, each with one to three neurons that fire on most of its rows, and neurons that
+fire on two concepts. It counts the concepts for which a selected neuron has an F1 of 0.6 or more. `passing
+over` ranks by correlation and leaves out neurons that correlate above a limit with one chosen before.
+
+The last line of output is one JSON object.
 """
 
 import argparse
@@ -14,6 +27,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,7 +37,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from hypsae_ray.config import Select
-from hypsae_ray.neurons.selection import select
+from hypsae_ray.neurons.given import Given
+from hypsae_ray.neurons.selection import Task, select
 
 PLANTED = 30
 METHODS = {"correlation": False, "linear lasso": False, "logistic lasso": True}  # classification or not
@@ -107,14 +122,142 @@ def compare(
     return result
 
 
+@dataclass(frozen=True)
+class Truth:
+    """Activations (n, M), a target (n,), what is known, and the kind of each neuron, (M,)."""
+
+    fired: sp.csr_matrix
+    target: np.ndarray
+    given: Given
+    kinds: np.ndarray
+
+
+KINDS = ("direct", "hidden", "turning", "confounded", "idle")
+
+
+def plant(rng: np.random.Generator, turning: int, rows: int = 5000, neurons: int = 300) -> Truth:
+    """Draw a sample with 12 direct, 6 hidden, some turning and 18 confounded neurons; the others are idle."""
+    counts = (12, 6, turning, 18, neurons - 36 - turning)
+    kinds = np.repeat(KINDS, counts)
+    direct, hidden, turns, confounded = (kinds == kind for kind in KINDS[:-1])
+    age, new = rng.normal(size=rows), (rng.random(rows) < 0.4).astype(np.float64)
+    share, pull = rng.uniform(0.01, 0.3, neurons), np.zeros(neurons)
+    pull[hidden] = rng.uniform(0.5, 0.9, hidden.sum())
+    pull[confounded] = rng.uniform(0.4, 1, confounded.sum()) * rng.choice([-1, 1], confounded.sum())
+    fires = rng.random((rows, neurons)) < expit(np.log(share / (1 - share)) + age[:, None] * pull)
+    effects, turned = np.zeros(neurons), np.zeros(neurons)
+    effects[direct] = rng.uniform(0.25, 0.6, direct.sum()) * rng.choice([-1, 1], direct.sum())
+    effects[hidden] = -rng.uniform(0.35, 0.6, hidden.sum())
+    turned[turns] = rng.uniform(0.5, 0.8, turns.sum())
+    target = fires @ effects + age * (fires @ turned) + age + 0.5 * new + rng.normal(size=rows)
+    fired = sp.csr_matrix(fires * rng.gamma(4, 0.25, fires.shape))
+    return Truth(fired, target, Given(np.column_stack([age, new]), ("age", "new")), kinds)
+
+
+def found_of(truth: Truth, options: Select, given: Given | None, task: Task) -> list[int]:
+    """Return how many neurons of each kind are selected."""
+    target = truth.target
+    if task == "classification":
+        target = (target > np.median(target)).astype(np.float64)
+    neurons = select(truth.fired, target, options, task, given).neurons
+    return [int((truth.kinds[neurons] == kind).sum()) for kind in KINDS]
+
+
+def recover(seeds: int, turning: int) -> dict[str, dict[str, float]]:
+    """Return the mean number of neurons found by kind, for each way to select."""
+    n = 18 + turning
+    found: dict[str, list[list[int]]] = {}
+    for seed in range(seeds):
+        truth = plant(np.random.default_rng(seed), turning)
+        for method, task in (("correlation", ""), ("lasso", "linear"), ("lasso", "logistic")):
+            kind: Task = "classification" if task == "logistic" else "regression"
+            options = Select.model_validate({"method": method, "n": n})
+            for known, given in (("", None), (", given", truth.given)):
+                found.setdefault(f"{task} {method}{known}".strip(), []).append(
+                    found_of(truth, options, given, kind)
+                )
+        options = Select(n=n, interactions=True)
+        found.setdefault("correlation, given, interactions", []).append(
+            found_of(truth, options, truth.given, "regression")
+        )
+    means = {name: np.mean(counts, axis=0) for name, counts in found.items()}
+    table = {
+        name: {kind: round(float(mean), 2) for kind, mean in zip(KINDS, one, strict=True)}
+        | {"true": round(float(one[:3].sum()), 2), "of": n}
+        for name, one in means.items()
+    }
+    for name, one in table.items():
+        print(f"{name}: {one}", flush=True)
+    return table
+
+
+def plant_copies(rng: np.random.Generator, rows: int = 5000, neurons: int = 300) -> tuple[np.ndarray, ...]:
+    """Return dense activations (rows, neurons), a target (rows,), and concepts (rows, 20) of 0 and 1."""
+    concepts = rng.random((rows, 20)) < rng.uniform(0.02, 0.3, 20)
+    target = concepts @ (rng.uniform(0.1, 0.8, 20) * rng.choice([-1, 1], 20)) + rng.normal(size=rows)
+    copied = np.repeat(np.arange(20), rng.integers(1, 4, 20))
+    near = concepts[:, copied] & (rng.random((rows, len(copied))) < rng.uniform(0.6, 1, len(copied)))
+    near |= rng.random(near.shape) < 0.005
+    broad = [concepts[:, rng.choice(20, 2, replace=False)].any(axis=1) for _ in range(6)]
+    idle = rng.random((rows, neurons - near.shape[1] - 6)) < rng.uniform(
+        0.01, 0.3, neurons - near.shape[1] - 6
+    )
+    fires = np.column_stack([near, *broad, idle])
+    return fires * rng.gamma(4, 0.25, fires.shape), target, concepts
+
+
+def pass_over(fired: np.ndarray, ranked: list[int], limit: float, n: int) -> np.ndarray:
+    """Return the first n neurons that correlate with none before them above a limit."""
+    chosen: list[int] = []
+    between = np.corrcoef(fired.T)
+    for neuron in ranked:
+        if len(chosen) < n and not (np.abs(between[neuron, chosen]) > limit).any():
+            chosen.append(neuron)
+    return np.array(chosen)
+
+
+def f1_of(fires: np.ndarray, concepts: np.ndarray) -> np.ndarray:
+    """Return the F1 (C, H) of columns (n, H) for concepts (n, C)."""
+    both = concepts.T.astype(np.float64) @ fires
+    return 2 * both / (concepts.sum(axis=0)[:, None] + fires.sum(axis=0))
+
+
+COMPARED = ("correlation", "lasso", "forward")
+
+
+def recover_copies(seeds: int) -> dict[str, float]:
+    """Return the mean number of concepts of 20 that are found, for each way to select."""
+    found: dict[str, list[int]] = {}
+    for seed in range(seeds):
+        fired, target, concepts = plant_copies(np.random.default_rng(seed))
+        sparse = sp.csr_matrix(fired)
+        ranked = select(sparse, target, Select(n=300), "regression").neurons.tolist()
+        for n in (12, 20):
+            options = [Select.model_validate({"method": one, "n": n}) for one in COMPARED]
+            ways = {one.method: select(sparse, target, one, "regression").neurons for one in options}
+            ways |= {f"passing over {limit}": pass_over(fired, ranked, limit, n) for limit in (0.3, 0.5, 0.7)}
+            for way, neurons in ways.items():
+                best = f1_of(fired[:, neurons] > 0, concepts).max(axis=1)
+                found.setdefault(f"{way}, {n}", []).append(int((best >= 0.6).sum()))
+    return {way: round(float(np.mean(counts)), 2) for way, counts in found.items()}
+
+
 def main() -> None:
-    """Time every method and print the comparison."""
+    """Time every method, or look for planted effects, and print the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, default in {"rows": 20_000, "neurons": 1024, "k": 16, "select": 20, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--truth", action="store_true", help="look for planted effects; nothing is timed")
+    parser.add_argument("--copies", action="store_true", help="look for concepts; nothing is timed")
+    parser.add_argument("--seeds", type=int, default=20, help="of --truth and --copies")
+    parser.add_argument("--turning", type=int, default=0, help="of --truth: effects that turn")
     args = parser.parse_args()
+    if args.truth or args.copies:
+        found = recover(args.seeds, args.turning) if args.truth else recover_copies(args.seeds)
+        print(json.dumps({"seeds": args.seeds, "found": found}))
+        return
     warnings.simplefilter("ignore")  # of liblinear's, about penalties on the way
     data = planted(args.rows, args.neurons, args.k, np.random.default_rng(args.seed))
     result = {method: compare(method, data, args) for method in args.methods}

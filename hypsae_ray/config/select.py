@@ -10,8 +10,9 @@ from hypsae_ray.config.types import Positive, Section
 class Select(Section):
     """Which neurons become hypotheses."""
 
-    method: Literal["correlation", "separation_score", "lasso", "custom"] = "correlation"
-    """How neurons are ranked against the target."""
+    method: Literal["correlation", "forward", "separation_score", "lasso", "custom"] = "correlation"
+    """How neurons are ranked against the target. forward: by correlation, too, but one after another, each by
+    what it adds to those before it, so that neurons that say the same take one place."""
     n: Positive = 20
     """Neurons selected; fewer only if fewer neurons are alive, which is reported."""
     n_top: Positive = 100

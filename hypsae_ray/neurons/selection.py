@@ -3,7 +3,7 @@
 1. Sort neurons into alive, dead (fire on no row) and constant (one value on every row).
 2. Score every alive neuron by the configured method, given what is held fixed (`given.py`); a score that does
    not exist is NaN.
-3. Rank by the size of the score, ties to the lower index, and keep the first n.
+3. Rank by the size of the score, ties to the lower index, or by forward selection, and keep the first n.
 
 Activations stay sparse throughout. Neither rows x neurons nor a copy of it is ever dense: correlation and
 separation score need sums over the stored values, the linear lasso the neurons x neurons Gram matrix, the
@@ -25,6 +25,7 @@ from sklearn.linear_model import lars_path_gram
 from hypsae_ray.config import Select
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.errors import ConfigError
+from hypsae_ray.neurons.forward import forward
 from hypsae_ray.neurons.given import NOTHING, Given, Left, interactions
 from hypsae_ray.neurons.logistic_path import logistic_path_to
 
@@ -83,11 +84,24 @@ def select(
         scores[alive] = _score(columns[:, alive], y, options, task)
     elif len(alive) and np.ptp(y) > 0 and given is not None:
         scores[alive], turns_with[alive] = _score_given(columns[:, alive], y, options, task, given)
-    merit = scores if options.method == "custom" else np.abs(scores)
-    if options.method == "lasso":
-        merit = np.where(scores == 0, np.nan, merit)
     prevalence = np.diff(columns.indptr) / max(columns.shape[0], 1)
-    return Selection(_best(merit, options.n), scores, prevalence, state, turns_with.astype(np.str_))
+    if options.method == "forward":
+        neurons = _forward(columns, y, options.n, scores, given)
+    else:
+        neurons = _best(_merit(scores, options), options.n)
+    return Selection(neurons, scores, prevalence, state, turns_with.astype(np.str_))
+
+
+def _merit(scores: Floats, options: Select) -> Floats:
+    if options.method == "custom":
+        return scores
+    return np.abs(np.where(scores == 0, np.nan, scores) if options.method == "lasso" else scores)
+
+
+def _forward(columns: sp.csc_matrix, target: Floats, n: int, scores: Floats, given: Given | None) -> Ints:
+    usable = np.flatnonzero(~np.isnan(scores))
+    known = Given(np.zeros((len(target), 0))) if given is None else given
+    return usable[forward(columns[:, usable], target, n, known)]
 
 
 def _columns(activations: sp.csr_matrix) -> sp.csc_matrix:
@@ -111,7 +125,7 @@ def _states(columns: sp.csc_matrix) -> npt.NDArray[np.str_]:
 
 
 def _score(columns: sp.csc_matrix, target: Floats, options: Select, task: Task) -> Floats:
-    if options.method == "correlation":
+    if options.method in ("correlation", "forward"):
         return _correlations(columns, target)
     if options.method == "separation_score":
         return _separations(columns, target, options.n_top)
@@ -129,7 +143,7 @@ def _score_given(
     usable = np.flatnonzero(~np.isnan(left.sizes))
     if not len(usable) or (residual**2).sum() <= NOTHING * (target**2).sum():
         return scores, turns_with
-    if options.method == "correlation":
+    if options.method in ("correlation", "forward"):
         scores = left.correlations(residual)
         if options.interactions:
             turning, which = interactions(columns, left, given, residual)
