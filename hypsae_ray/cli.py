@@ -124,6 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--examples", type=int, default=3, help="top texts per neuron (default: 3)")
     inspect.add_argument("--seed", type=int, default=0, help="seed of random:N (default: 0)")
 
+    about = "have a model say why holdout texts have their labels, the doubtful ones first"
+    llm = "Fields of llm can be overridden: --llm.model NAME (default: the model that labelled)"
+    explain = _add(commands, "explain", _explain, about, llm)
+    explain.add_argument("run", help="run folder or URI")
+    explain.add_argument("--hypothesis", required=True, type=int, help="its hypothesis_id")
+    explain.add_argument("--n", type=int, default=20, help="texts (default: 20)")
+    explain.add_argument("--seed", type=int, default=0, help="seed of the choice among equals (default: 0)")
+
     plot = _add(commands, "plot", _plot, "draw the effects of a run's hypotheses into a file")
     plot.add_argument("run", help="run folder or URI")
     plot.add_argument("--out", required=True, metavar="FILE", help="the figure: .svg, .png or .pdf")
@@ -291,6 +299,19 @@ def _inspect(options: argparse.Namespace, _: list[str]) -> None:
     from hypsae_ray.commands.inspection import describe_neurons
 
     print(describe_neurons(options.run, options.neurons, options.examples, options.seed))
+
+
+def _explain(options: argparse.Namespace, rest: list[str]) -> None:
+    from hypsae_ray.cluster.session import Session
+    from hypsae_ray.commands import explanation
+    from hypsae_ray.run_log import own_console
+
+    audit = explanation.plan(
+        options.run, options.hypothesis, options.n, parse_overrides(rest), seed=options.seed
+    )
+    with own_console(audit.folder) as console, Session(audit.folder, console.say) as session:
+        table = explanation.run(audit, session, console)
+        console.show(explanation.describe(audit, table))
 
 
 def _plot(options: argparse.Namespace, _: list[str]) -> None:

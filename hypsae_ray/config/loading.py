@@ -40,6 +40,16 @@ def load_job(path: str | Path | None, fields: Mapping[str, Any], overrides: Mapp
     return _validate(AnnotateJob, tree, str(path or "hypsae annotate"))
 
 
+def with_llm(config: Config, overrides: Mapping[str, str]) -> Config:
+    """Return a config with other fields of section llm, by dotted name. Errors are those of `load`."""
+    tree = config.model_dump(mode="json")
+    for name, value in overrides.items():
+        if not name.startswith("llm."):
+            raise ConfigError(f"--{name}: only fields of llm can be set here, such as --llm.model NAME")
+        _override(tree, name, value, Config)
+    return parse(tree, "the run's config") if overrides else config
+
+
 def _read(path: str | Path) -> dict[str, Any]:
     try:
         tree = read_yaml(Path(path).expanduser().read_text(encoding="utf-8-sig"))

@@ -12,7 +12,7 @@ It is the instant baseline next to every LLM, and makes whole runs fast and exac
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -22,7 +22,14 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer
 
 from hypsae_ray.config import Label
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, NamingPrompt
+from hypsae_ray.models.protocols import (
+    DEFAULT_LABEL,
+    Annotations,
+    Answer,
+    NamingPrompt,
+    Prompt,
+    ReasonPrompt,
+)
 from hypsae_ray.store.schema import Status
 
 _MAX_TERMS = 6
@@ -39,9 +46,9 @@ class Keywords:
 
     thread_safe: ClassVar[bool] = True
 
-    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
-        """Name each prompt by its telling terms; FAILED where no term tells the two groups apart."""
-        return [_name(prompt) for prompt in prompts]
+    def generate(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """Name by telling terms, FAILED where no term tells the groups apart; explain by the terms found."""
+        return [_name(one) if isinstance(one, NamingPrompt) else _explain(one) for one in prompts]
 
     def score(
         self,
@@ -81,6 +88,31 @@ def _name(prompt: NamingPrompt) -> Answer:
     if not chosen:
         return Answer("", Status.FAILED)
     return Answer(_sentence([str(term) for term in vectorizer.get_feature_names_out()[chosen]]), Status.OK)
+
+
+def _explain(prompt: ReasonPrompt) -> Answer:
+    """Say which terms of the property occur in a text, and quote the passage of the first one."""
+    passages = _passages(prompt.text, _terms(prompt.question))
+    if not passages:
+        return Answer("Reason: none of its terms is in the text\nQuote: none", Status.OK)
+    found = ", ".join(f'"{term}"' for term in sorted(passages))
+    first = min(passages.values())
+    return Answer(f"Reason: terms in the text: {found}\nQuote: {prompt.text[slice(*first)]}", Status.OK)
+
+
+def _passages(text: str, terms: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return where each term stands first in a text, by `_any_term`: stop words may lie between its words."""
+    words = CountVectorizer(stop_words="english").build_analyzer()
+    at = [(words(found[0]), found.span()) for found in re.finditer(r"\b\w\w+\b", text)]
+    kept = [(word[0], *span) for word, span in at if word]
+    passages: dict[str, tuple[int, int]] = {}
+    for term in terms:
+        n = len(term.split())
+        runs = (kept[i : i + n] for i in range(len(kept) - n + 1))
+        spans = [(run[0][1], run[-1][2]) for run in runs if " ".join(word for word, *_ in run) == term]
+        if spans:
+            passages[term] = spans[0]
+    return passages
 
 
 def _telling(counts: sp.csc_matrix, positive: npt.NDArray[np.bool_]) -> list[int]:

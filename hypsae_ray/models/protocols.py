@@ -57,6 +57,31 @@ class NamingPrompt:
 
 
 @dataclass(frozen=True)
+class ReasonPrompt:
+    """The question why a text was found to have a property, or not to have it: a reason and a quote.
+
+    An LLM is sent what `models.prompts.wording.render_reason` makes of it.
+
+    Attributes:
+        text: as it was labelled.
+        question: the property ("mentions a long wait").
+        label: whether the text was found to have it; the answer is not to change that.
+        refused: the quote of an earlier answer, which does not stand in the text; "": there was none.
+        sampling: how the answer is drawn.
+    """
+
+    text: str
+    question: str
+    label: bool
+    refused: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+Prompt = NamingPrompt | ReasonPrompt
+"""What a model writes an answer to."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a model wrote: the raw text, and OK, FAILED, TOO_LONG or TRUNCATED."""
 
@@ -127,14 +152,14 @@ class PaidEmbedder(Embedder, Protocol):
 
 
 class LanguageModel(Protocol):
-    """Names neurons and labels texts.
+    """Names neurons, labels texts, and gives reasons for labels.
 
     An attribute `versions`, by name of the library (and "precision"), is kept with what it answers; `remark`
     is a line to show once it is loaded; a method `close` frees what it holds. One with an attribute
     `thread_safe` that is true is called from several threads at once.
     """
 
-    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+    def generate(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """Return one answer per prompt, in order; a prompt that fails has a status, and raises nothing."""
         ...
 

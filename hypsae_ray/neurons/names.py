@@ -76,12 +76,16 @@ def parse_name(raw: str) -> str | None:
     >>> parse_name("Each text of group A mentions dogs or cats, while those of group B do not.")
     'mentions dogs or cats'
     """
-    answer = _THINKING_END.sub("", _THINKING.sub("", raw)) if "<" in raw else raw
-    for line in answer.splitlines():
+    for line in without_thinking(raw).splitlines():
         name = _clean(line)
         if _is_name(name):
             return name
     return None
+
+
+def without_thinking(raw: str) -> str:
+    """Return an answer without the thinking in it, closed or not."""
+    return _THINKING_END.sub("", _THINKING.sub("", raw)) if "<" in raw else raw
 
 
 def says_something(name: str, instructions: str = "") -> bool:

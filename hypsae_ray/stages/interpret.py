@@ -20,7 +20,7 @@ from hypsae_ray.data.words import Cut, truncate_words
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.labels.work import count_statuses
 from hypsae_ray.models.pool import Pool
-from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Sampling
+from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Prompt, Sampling
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.names import parse_name, says_something
 from hypsae_ray.neurons.sampling import naming_examples
@@ -33,7 +33,7 @@ from hypsae_ray.store.usage import Usage
 PROMPTS_PER_TASK = 32
 TRIES = 3  # of a candidate
 ASKED_AGAIN = (Status.NO_FINDING, Status.UNPARSABLE, Status.TRUNCATED)
-Prompts = list[tuple[int, NamingPrompt]]
+Prompts = list[tuple[int, Prompt]]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def write_candidates(
     found = [Candidate(None, Status.NO_EXAMPLES)] * len(asks)
     left, usage = [k for k, ask in enumerate(asks) if ask.possible], Usage()
     for attempt in range(TRIES):
-        prompts = [(k, to_prompt(asks[k], texts, options, attempt)) for k in left]
+        prompts: Prompts = [(k, to_prompt(asks[k], texts, options, attempt)) for k in left]
         for k, answer in _ask(pool, prompts, track):
             found[k] = Candidate(*read_answer(answer, options.instructions), attempt + 1)
             usage += answer.usage
@@ -128,7 +128,7 @@ def write_candidates(
 def _ask(pool: Pool[LanguageModel], prompts: Prompts, track: Track) -> Iterator[tuple[int, Answer]]:
     """Yield the answer to each prompt by its number."""
     chunks = [prompts[i : i + PROMPTS_PER_TASK] for i in range(0, len(prompts), PROMPTS_PER_TASK)]
-    for done in track(pool.map(generate, chunks, _pending), len(chunks), "task") if chunks else ():
+    for done in track(pool.map(generate, chunks, pending), len(chunks), "task") if chunks else ():
         yield from done
 
 
@@ -171,7 +171,8 @@ def load_answers(content: bytes) -> list[tuple[int, Answer]]:
     return [(k, Answer(text, Status(status), Usage(**usage))) for k, text, status, usage in rows]
 
 
-def _pending(task: Prompts, _reason: str) -> list[tuple[int, Answer]]:
+def pending(task: Prompts, _reason: str) -> list[tuple[int, Answer]]:
+    """Return the answers of a task that got none."""
     return [(k, Answer("", Status.PENDING)) for k, _ in task]
 
 

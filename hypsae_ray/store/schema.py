@@ -41,6 +41,8 @@ class Status(IntEnum):
     """Each sentence that came repeats the prompt, names a group of texts, or says nothing of a text."""
     TRUE_OF_ALL = 12
     """By its labels the sentence is true of nearly every text, silent ones too: it tells nothing."""
+    NO_QUOTE = 13
+    """A reason came without a quote that stands in the text."""
 
 
 USABLE = (Status.OK, Status.CUT)

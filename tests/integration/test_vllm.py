@@ -12,8 +12,8 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Label, Llm, Replicas
 from hypsae_ray.errors import EngineDiedError
 from hypsae_ray.models.locate import locate
-from hypsae_ray.models.prompts.wording import NAMING_BEGUN
-from hypsae_ray.models.protocols import DEFAULT_LABEL, NamingPrompt, Sampling
+from hypsae_ray.models.prompts.wording import NAMING_BEGUN, REASON_BEGUN
+from hypsae_ray.models.protocols import DEFAULT_LABEL, NamingPrompt, ReasonPrompt, Sampling
 from hypsae_ray.models.vllm.model import NO_WORDS, YES_WORDS, VllmModel, single_tokens
 from hypsae_ray.store.schema import Status
 
@@ -148,12 +148,22 @@ def test_the_answer_is_begun_unless_the_model_is_to_think(model: VllmModel, toke
     prompts = [
         NamingPrompt(("a",), ("b",), sampling=Sampling(0, 8, thinking=thinks)) for thinks in (False, True)
     ]
-    begun, thinking = (tokenizer.decode(model._naming_ids(prompt)) for prompt in prompts)
+    begun, thinking = (tokenizer.decode(model._prompt_ids(prompt)) for prompt in prompts)
     assert begun.endswith(f"assistant\n{NAMING_BEGUN}")
     assert thinking.endswith("assistant\n")
     assert NAMING_BEGUN in thinking, "the form is asked for"
     assert NAMING_BEGUN not in begun.removesuffix(NAMING_BEGUN)
     assert all("\n" not in answer.text for answer in model.generate(prompts[:1] * 2))
+
+
+def test_a_reason_is_begun_too_and_may_have_several_lines(model: VllmModel, tokenizer):
+    prompts = [ReasonPrompt(text, QUESTIONS[0], label=False, sampling=Sampling(1.0, 40)) for text in TEXTS]
+    asked = [tokenizer.decode(model._prompt_ids(prompt)) for prompt in prompts]
+    assert all(text in prompt for text, prompt in zip(TEXTS, asked, strict=True))
+    assert all(prompt.endswith(f"assistant\n{REASON_BEGUN}") for prompt in asked)
+    answers = model.generate([*prompts, ReasonPrompt("w " * 3000, QUESTIONS[0], label=True)])
+    assert [answer.status == Status.TOO_LONG for answer in answers] == [False, False, False, True]
+    assert all(0 < answer.usage.generated <= 40 for answer in answers[:3])
 
 
 def test_seeded_prompts_longer_than_a_step_together(model: VllmModel):

@@ -12,6 +12,7 @@ from hypsae_ray.models.prompts.wording import (
     label_prompt,
     label_property,
     label_text,
+    reason_fingerprint,
     render_naming,
     template_fingerprint,
 )
@@ -183,11 +184,16 @@ WORDINGS = sorted(
 
 @pytest.mark.parametrize("changed", WORDINGS)
 def test_the_fingerprint_changes_with_the_wording(monkeypatch: pytest.MonkeyPatch, changed: str):
-    before, read = template_fingerprint(), wording._template
-    assert template_fingerprint() == before
+    """That of stages knows nothing of the wording of `hypsae explain`, and the other way round."""
+    own, other = template_fingerprint, reason_fingerprint
+    if changed.startswith("reason"):
+        own, other = other, own
+    before, same, read = own(), other(), wording._template
+    assert own() == before
     monkeypatch.setattr(
         wording,
         "_template",
         lambda name: Template(f"{name}, said otherwise") if name == changed else read(name),
     )
-    assert template_fingerprint() != before
+    assert own() != before
+    assert other() == same

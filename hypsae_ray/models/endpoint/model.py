@@ -32,8 +32,8 @@ from hypsae_ray.models.endpoint.client import Body, Client, Wait
 from hypsae_ray.models.endpoint.faults import FaultError, NoAnswerError, RefusalError
 from hypsae_ray.models.endpoint.thread import EndpointThread
 from hypsae_ray.models.prompts.label_prompts import pairs_in_order
-from hypsae_ray.models.prompts.wording import ANSWER_NOW, NAMING_BEGUN, label_prompt, render_naming
-from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
+from hypsae_ray.models.prompts.wording import ANSWER_NOW, begun_answer, label_prompt, render
+from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, Prompt
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.usage import Usage
 
@@ -60,7 +60,7 @@ class EndpointModel:
         """Close the connections and end the thread; no call is possible any more."""
         self._thread.close()
 
-    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+    def generate(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """Return one answer per prompt: OK, TRUNCATED, TOO_LONG, or FAILED if refused or empty.
 
         Raises:
@@ -70,16 +70,16 @@ class EndpointModel:
         answers = [Answer("", Status.FAILED)] * len(prompts)
 
         async def answer(k: int) -> None:
-            answers[k] = await self._name(prompts[k])
+            answers[k] = await self._write(prompts[k])
 
         took = Usage(seconds=self._thread.run(iter(range(len(prompts))), answer) / max(1, len(prompts)))
         return [replace(answer, usage=answer.usage + took) for answer in answers]
 
-    async def _name(self, prompt: NamingPrompt) -> Answer:
+    async def _write(self, prompt: Prompt) -> Answer:
         drawn, api = prompt.sampling, await self._client.api()
         begun = not drawn.thinking and await self._client.once("begun", self._continues)
-        messages = [turn("user", render_naming(prompt, begun=begun))]
-        messages += [turn("assistant", NAMING_BEGUN)] if begun else []
+        messages = [turn("user", render(prompt, begun=begun))]
+        messages += [turn("assistant", begun_answer(prompt))] if begun else []
         sampling = drawn.max_tokens, drawn.temperature, drawn.seed
         try:
             reply = await self._client.ask(

@@ -16,7 +16,7 @@ import numpy as np
 from hypsae_ray.config import Label
 from hypsae_ray.errors import ModelError, TransientError
 from hypsae_ray.models.prompts.wording import NULL_PROPERTY, NULL_TEXT
-from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, LanguageModel, NamingPrompt
+from hypsae_ray.models.protocols import DEFAULT_LABEL, Annotations, Answer, LanguageModel, Prompt
 from hypsae_ray.store.schema import UNANSWERED, Status
 
 # Least probability: the word of a server that gives none counts as 1 or 0, whose odds have no end.
@@ -34,7 +34,7 @@ class Guarded:
         """Return `versions`, `remark`, `thread_safe` or `close` of the model, if it has that."""
         return getattr(self.model, name)
 
-    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+    def generate(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """Return what the model writes."""
         return self.model.generate(prompts)
 

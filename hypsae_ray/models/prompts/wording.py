@@ -2,20 +2,20 @@
 
 The wording is in the *.txt files of this folder. A label prompt has four parts, each of which ends in a
 newline: instruction, text and property in either order, closing. Prompts that share their first parts share
-an engine's prefix cache. A naming prompt ends with the beginning of its answer, which a model continues where
-its engine can; `neurons.names` reads the answer.
+an engine's prefix cache. A prompt that is answered in prose ends with the beginning of the answer, which a
+model continues where its engine can; `neurons.names` and `labels.reasons` read the answer.
 
 A text may hold orders for the model that reads it, or lines that look like the end of the text and the next
 part. With `guard` each line of a text is quoted after "> ", so that none can be one of the prompt's own.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from string import Template
 
-from hypsae_ray.models.protocols import NamingPrompt
+from hypsae_ray.models.protocols import NamingPrompt, Prompt, ReasonPrompt
 
 _TEMPLATES = (
     "naming",
@@ -32,6 +32,8 @@ _TEMPLATES = (
     "null_text",
     "answer_now",
 )
+# Of what follows the stages of a run, and the hashes of their folders, know nothing.
+_REASON_TEMPLATES = ("reason", "reason_begun", "reason_no", "reason_refused", "reason_yes")
 
 
 @cache
@@ -42,6 +44,8 @@ def _template(name: str) -> Template:
 
 NAMING_BEGUN = _template("naming_begun").template.strip()
 """The beginning of an answer to a naming prompt, which a verb is to follow."""
+REASON_BEGUN = _template("reason_begun").template.strip()
+"""The beginning of an answer to the question for a reason."""
 LABEL_INSTRUCTION = _template("label_instruction").template
 """The first part of a label prompt, the same for all texts and questions."""
 LABEL_CLOSING = _template("label_closing").template
@@ -52,6 +56,30 @@ NULL_TEXT = _template("null_text").template.strip()
 """A text without orders, and without any property that one would ask for."""
 ANSWER_NOW = _template("answer_now").template.strip()
 """What asks for the label after a thought, on one line."""
+
+
+def render(prompt: Prompt, *, begun: bool = True) -> str:
+    """Return a prompt as prose; `begun`: the answer will be begun for the model with `begun_answer`."""
+    if isinstance(prompt, NamingPrompt):
+        return render_naming(prompt, begun=begun)
+    return render_reason(prompt)
+
+
+def begun_answer(prompt: Prompt) -> str:
+    """Return the beginning of the answer to a prompt."""
+    return NAMING_BEGUN if isinstance(prompt, NamingPrompt) else REASON_BEGUN
+
+
+def render_reason(prompt: ReasonPrompt) -> str:
+    """Return the question why a text was found to have a property or not, as prose; both are on one line."""
+    kind, finding = ("yes", "has this property") if prompt.label else ("no", "does not have this property")
+    asked = _template("reason").substitute(
+        text=_one_line(prompt.text),
+        question=_one_line(prompt.question),
+        finding=finding,
+        quote=_template(f"reason_{kind}").template.strip(),
+    )
+    return asked + (_template("reason_refused").substitute(refused=prompt.refused) if prompt.refused else "")
 
 
 def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
@@ -95,9 +123,18 @@ def label_property(question: str) -> str:
 
 
 def template_fingerprint() -> str:
-    """Return a hash of all prompt wording, hexadecimal, for the content hashes of stages."""
+    """Return a hash of the wording for names and labels, hexadecimal, for the content hashes of stages."""
+    return _fingerprint(_TEMPLATES)
+
+
+def reason_fingerprint() -> str:
+    """Return a hash of the wording for reasons, hexadecimal."""
+    return _fingerprint(_REASON_TEMPLATES)
+
+
+def _fingerprint(names: Iterable[str]) -> str:
     digest = hashlib.sha256()
-    for name in _TEMPLATES:
+    for name in names:
         digest.update(f"{name}\0{_template(name).template}\0".encode())
     return digest.hexdigest()
 

@@ -23,7 +23,7 @@ from hypsae_ray.models.precision import dtype_on_cpu
 from hypsae_ray.models.prompts import wording
 from hypsae_ray.models.prompts.label_prompts import LabelPrompts, Segment, chat, pairs_in_order
 from hypsae_ray.models.prompts.lengths import CPU_BLOCK
-from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt
+from hypsae_ray.models.protocols import DEFAULT_LABEL, WORDS_KEPT, Annotations, Answer, NamingPrompt, Prompt
 from hypsae_ray.models.remote_code import code_arguments, load_error
 from hypsae_ray.models.vllm.thread import EngineThread
 from hypsae_ray.store.schema import USABLE, Status
@@ -71,14 +71,14 @@ class VllmModel:
         """End the engine, and free its memory; no other method can be called afterwards."""
         self.engine.close()
 
-    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+    def generate(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """Return one answer per prompt; TOO_LONG if it leaves no room for max_tokens."""
-        ids = [self._naming_ids(prompt) for prompt in prompts]
+        ids = [self._prompt_ids(prompt) for prompt in prompts]
         fits = [len(i) + p.sampling.max_tokens <= self._max_len for i, p in zip(ids, prompts, strict=True)]
         sent = [k for k, fit in enumerate(fits) if fit]
         answers = [Answer("", Status.TOO_LONG)] * len(prompts)
         for group in pack(sent, [len(i) for i in ids], self._tokens_per_call):
-            params = [self._naming_params(prompts[k]) for k in group]
+            params = [_writing_params(prompts[k]) for k in group]
             outputs, _ = self.engine.run([ids[k] for k in group], params)
             for k, output in zip(group, outputs, strict=True):
                 answers[k] = _answer(output)
@@ -178,22 +178,24 @@ class VllmModel:
         else:
             found.p_yes[pair] = yes / (yes + no)
 
-    def _naming_ids(self, prompt: NamingPrompt) -> list[int]:
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
         """Return the question with its answer begun, unless the model is to think first."""
         thinking = prompt.sampling.thinking
-        asked = wording.render_naming(prompt, begun=not thinking)
-        begun = "" if thinking else wording.NAMING_BEGUN
+        asked = wording.render(prompt, begun=not thinking)
+        begun = "" if thinking else wording.begun_answer(prompt)
         text = chat(self._tokenizer, asked, thinking=thinking, begun=begun)
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _naming_params(self, prompt: NamingPrompt) -> Any:
-        drawn = prompt.sampling
-        return sampling_params(
-            max_tokens=drawn.max_tokens,
-            temperature=drawn.temperature,
-            seed=drawn.seed,
-            stop=None if drawn.thinking else ["\n"],  # a begun answer is one line
-        )
+
+def _writing_params(prompt: Prompt) -> Any:
+    drawn = prompt.sampling
+    is_line = isinstance(prompt, NamingPrompt) and not drawn.thinking  # of an answer that is begun
+    return sampling_params(
+        max_tokens=drawn.max_tokens,
+        temperature=drawn.temperature,
+        seed=drawn.seed,
+        stop=["\n"] if is_line else None,
+    )
 
 
 def label_params(yes: Sequence[int], no: Sequence[int]) -> Any:
