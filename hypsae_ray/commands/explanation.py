@@ -44,7 +44,7 @@ ASKED_AGAIN = (Status.NO_QUOTE, Status.UNPARSABLE)
 PROMPTS_PER_TASK = 4  # few: with a larger --n, most tasks are as before, and their answers there
 SAMPLING = Sampling(max_tokens=160)
 MISSING = {
-    "no_quote": "(refused: its quote does not stand in the text)",
+    "no_quote": "(refused: no quote that stands in the text came with it)",
     "unparsable": "(the answer has no reason, or no quote)",
     "truncated": "(the answer hit its token limit)",
     "too_long": "(the text does not fit into the model's context)",

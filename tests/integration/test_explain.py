@@ -79,7 +79,7 @@ def test_a_quote_that_is_not_in_the_text_is_asked_for_once_more_and_then_refused
     assert len(server.prompts) == 5
     told = capsys.readouterr()
     assert "2 of 3 labels explained" in told.err
-    assert "refused: its quote does not stand in the text" in told.out
+    assert "refused: no quote that stands in the text" in told.out
 
     assert cli.main(command) == 0
     assert len(server.prompts) == 5  # all answers were kept
