@@ -24,7 +24,7 @@ from hypsae_ray.cluster.session import Session
 from hypsae_ray.commands import runner
 from hypsae_ray.config import UNPLACED, Config, Embed, Llm, NamingOptions, Replicas, Select, TrainSae
 from hypsae_ray.config.loading import parse
-from hypsae_ray.data import arguments, columns, rows
+from hypsae_ray.data import arguments, columns, controls, rows
 from hypsae_ray.data.arguments import Rows, index_of
 from hypsae_ray.data.words import Cut, truncate_words
 from hypsae_ray.errors import InputError, RefusedTextError
@@ -34,6 +34,7 @@ from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Embedded, Embedder, LanguageModel
 from hypsae_ray.neurons import selection
 from hypsae_ray.neurons.corpus import Corpus
+from hypsae_ray.neurons.given import Given
 from hypsae_ray.sae import model as saes
 from hypsae_ray.sae.training import WorkerRows
 from hypsae_ray.stages import annotate as annotating
@@ -200,6 +201,10 @@ def generate_hypotheses(
     select: Select | None = None,
     options: NamingOptions | None = None,
     engines: Engines | None = None,
+    *,
+    covariates: pd.DataFrame | None = None,
+    fixed_effects: Sequence[Any] | np.ndarray | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Select the neurons that predict the target, and name them.
 
@@ -212,6 +217,10 @@ def generate_hypotheses(
         select: how neurons are selected; None: the defaults of the config.
         options: examples, wording, sampling; None: the defaults of the config.
         engines: a Session to keep the model loaded in.
+        covariates: (n, C) to hold fixed while neurons are selected; what is not all numbers becomes one
+            column per level but the most frequent one.
+        fixed_effects: (n,) groups within which neurons are compared; a row without one is a group of its own.
+        weights: (n,) above 0.
 
     Returns:
         The hypotheses table, best neuron first. `evaluate_hypotheses` takes thresholds from it.
@@ -226,10 +235,30 @@ def generate_hypotheses(
         raise InputError(f"target: it is {values[0]:g} on every row: nothing to predict")
     fired = _fired(activations, texts_rows)
     section, task = _checked("select", select or Select(), Select), rows.guess_task(values)
-    chosen = selection.select(fired, values, section, task)
+    if section.interactions and covariates is None:
+        raise InputError("select: interactions needs covariates")
+    known = _known(texts_rows, covariates, fixed_effects, weights) if section.given == "auto" else None
+    chosen = selection.select(fired, values, section, task, known)
     table = selecting.to_table(chosen, selecting.target_correlation(fired, values)).to_pandas()
     ranked = scoring.ranked(table, f"M={fired.shape[1]}", section.method)
     return _name(ranked, given, fired, llm, options or NamingOptions(), engines)
+
+
+def _known(texts_rows: Rows, covariates: Any, fixed_effects: Any, weights: Any) -> Given | None:
+    """Return what is held fixed, in the order of the texts; None where nothing is."""
+    if covariates is None and fixed_effects is None and weights is None:
+        return None
+    table = pd.DataFrame(index=range(texts_rows.n)) if covariates is None else covariates
+    encoded = controls.encode(arguments.table("covariates", table, "a DataFrame"))
+    place = None if covariates is None else index_of(covariates)
+    codes, each = None, None
+    if fixed_effects is not None:
+        read, _ = arguments.codes("fixed_effects", fixed_effects)
+        codes = texts_rows.take("fixed_effects", read, index_of(fixed_effects))
+    if weights is not None:
+        each = arguments.numbers("weights", weights, "a number above 0", lambda values: values > 0)
+        each = texts_rows.take("weights", each, index_of(weights))
+    return Given(texts_rows.take("covariates", encoded.values, place), encoded.names, each, codes)
 
 
 def annotate(

@@ -65,7 +65,7 @@ def select(
         options: method, number of neurons and the method's own settings.
         task: decides between the linear and the logistic lasso; the other methods do not look at it.
         given: what is held fixed; None: nothing. A custom function sees nothing of it. With fixed effects the
-            task must be a regression.
+            lasso is the linear one.
 
     Raises:
         ConfigError: the custom function cannot be imported, or returns something else than a number.
@@ -284,7 +284,7 @@ def _lasso_given(columns: sp.csc_matrix, target: Floats, n_select: int, task: Ta
     """Coefficients of what is left of the columns, of variance 1; what is given has no penalty."""
     left, n = Left.of(columns, given), columns.shape[0]
     spread = left.sizes / np.sqrt(n)
-    if task == "classification":
+    if task == "classification" and given.effects is None:
         scaled = sp.csc_matrix(columns @ sp.diags_array(1 / spread))
         weights = given.roots**2
         return _keep_largest(logistic_path_to(scaled, target, n_select, given.basis(), weights), n_select)

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 import hypsae_ray as hr
-from hypsae_ray.config import Llm, Replicas, TrainSae
+from hypsae_ray.config import Llm, Replicas, Select, TrainSae
 from hypsae_ray.errors import InputError
 
 HERE = Replicas(min=0, max=0)
@@ -169,9 +169,33 @@ def test_texts_and_target_are_matched_by_their_index():
     assert found["target_correlation"].abs().tolist() == pytest.approx([1, 1])
 
 
+def test_what_is_known_is_held_fixed_and_matched_by_its_index():
+    names = [f"t{i}" for i in range(80)]
+    texts, known = pd.Series(SOUP, index=names), np.tile([0.0, 1], 40)
+    fired = np.column_stack([FIRED[:, 0], known * (np.arange(80) % 3 > 0)])
+    target = 0.5 * fired[:, 0] + 2 * known + np.random.default_rng(0).normal(size=80) / 9
+    frame = pd.DataFrame({"new": np.where(known, "yes, new", "no")}, index=names)
+    given: dict[str, Any] = {"select": Select(n=1), "llm": KEYWORDS}
+    alone = hr.generate_hypotheses(texts, target, fired, **given)
+    assert alone["neuron_idx"].tolist() == [1]
+    for held in (
+        {"covariates": frame.sample(frac=1, random_state=0)},
+        {"fixed_effects": frame["new"].sample(frac=1, random_state=1), "weights": np.ones(80)},
+    ):
+        found = hr.generate_hypotheses(texts, target, fired, **given, **held)
+        assert found["neuron_idx"].tolist() == [0]
+    ignored = hr.generate_hypotheses(
+        texts, target, fired, KEYWORDS, Select(n=1, given="none"), covariates=frame
+    )
+    assert ignored["neuron_idx"].tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({"covariates": pd.DataFrame({"age": [1.0]})}, "covariates: 1 rows, but texts has 80"),
+        ({"weights": np.zeros(80)}, "weights: 80 of 80 values cannot be used"),
+        ({"select": Select(interactions=True)}, "select: interactions needs covariates"),
         ({"target": [None, *FIRED[1:, 0]]}, "target: 1 of 80 values cannot be used, the first at position 0"),
         (
             {"target": ["good"] * 80},
