@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hypsae_ray.config import Select
 from hypsae_ray.errors import ConfigError
+from hypsae_ray.neurons.given import Given
 from hypsae_ray.neurons.selection import select
 
 
@@ -98,21 +99,20 @@ def test_separation_score_of_pairs_by_hand():
     assert np.isnan(found.scores[1])
 
 
-@pytest.mark.parametrize("method", ["correlation", "separation_score", "lasso"])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("method", ["correlation", "separation_score", "lasso", "forward"])
 @pytest.mark.parametrize("task", ["regression", "classification"])
-def test_pairs_the_other_way_round_have_the_same_scores(method, task):
-    dense, target = draw()
-    other, _ = draw(seed=1)
-    pairs = sp.csr_matrix(dense - other[: len(dense)])
-    target = binary(target) if task == "classification" else target
+def test_pairs_the_other_way_round_have_the_same_scores(method, task, known):
+    (dense, target), (other, _), rng = draw(), draw(seed=1), np.random.default_rng(2)
+    pairs = sp.csr_matrix(dense - other)
+    target, mirror = (binary(target), 1 - binary(target)) if task == "classification" else (target, -target)
+    given = Given(rng.normal(size=(400, 2)), ("a", "b"), rng.uniform(0.5, 2, 400)) if known else None
     options = Select(method=method, n=4, n_top=40)
-    found = select(pairs, target, options, task)
-    swapped = select(
-        sp.csr_matrix(-pairs), 1 - target if task == "classification" else -target, options, task
-    )
+    found = select(pairs, target, options, task, given)
+    swapped = select(sp.csr_matrix(-pairs), mirror, options, task, given)
     assert len(found.neurons) == 4
     assert set(found.neurons) == set(swapped.neurons)
-    np.testing.assert_allclose(found.scores, swapped.scores, rtol=0.02, atol=1e-9)
+    np.testing.assert_allclose(found.scores, swapped.scores, rtol=1e-5, atol=1e-9)
     assert found.state.tolist() == swapped.state.tolist()
 
 
