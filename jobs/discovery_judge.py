@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from discovery import Truth, count_by_truth, matches, n_reached
 from discovery_systems import Draw, Rows
+from threadpoolctl import threadpool_limits
 
 import hypsae_ray
 from hypsae_ray.labels.read import to_labels
@@ -56,7 +57,7 @@ class Test:
 
     def judge(self, p_yes: np.ndarray, cuts: np.ndarray) -> Judged:
         """Test the labels that p_yes (n, H) has at cuts (H,); count what they are true of, if it is known."""
-        evaluation = self._evaluate(p_yes, cuts)
+        evaluation = self._evaluate(p_yes, cuts, {"embedding": self.rows.vectors})
         significant = evaluation.table["significant"].to_numpy(dtype=bool)
         columns = ["feature_prevalence", "separation_score", "regression_pval_adj", "significant"]
         numbers, sentences = self._numbers(evaluation), evaluation.table[columns]
@@ -76,19 +77,22 @@ class Test:
         """Return how well labels (n, H) predict the target, cross-fitted; NaN without any."""
         if not labels.shape[1]:
             return np.nan
-        return self._numbers(self._evaluate(labels, np.full(labels.shape[1], CUT)))[self.measure]
+        return self._numbers(self._evaluate(labels, np.full(labels.shape[1], CUT), {}))[self.measure]
 
-    def _evaluate(self, p_yes: np.ndarray, cuts: np.ndarray) -> hypsae_ray.Evaluation:
+    def _evaluate(
+        self, p_yes: np.ndarray, cuts: np.ndarray, features: dict[str, np.ndarray]
+    ) -> hypsae_ray.Evaluation:
         covariates = self.rows.frame[[*self.draw.covariates]] if self.draw.covariates else None
-        return hypsae_ray.evaluate_hypotheses(
-            p_yes,
-            self.rows.frame["target"].to_numpy(),
-            task=self.task,
-            covariates=covariates,
-            threshold=cuts,
-            alpha=ALPHA,
-            features={"embedding": self.rows.vectors},
-        )
+        with threadpool_limits(1):  # two threads wait for each other for minutes where others work too
+            return hypsae_ray.evaluate_hypotheses(
+                p_yes,
+                self.rows.frame["target"].to_numpy(),
+                task=self.task,
+                covariates=covariates,
+                threshold=cuts,
+                alpha=ALPHA,
+                features=features,
+            )
 
     def _numbers(self, evaluation: hypsae_ray.Evaluation) -> dict[str, float]:
         chain, name = evaluation.details.get("chain", pd.DataFrame()), self.measure
