@@ -2,8 +2,8 @@
 
 The steps, for notebooks (each is loaded when first used, so that `import hypsae_ray` stays instant):
 
-    embed, train_sae, load_sae, activations, top_texts, interpret_neurons, generate_hypotheses, annotate,
-    load_annotations, evaluate_hypotheses, forest_plot, run
+    embed, train_sae, load_sae, activations, stability, top_texts, interpret_neurons, generate_hypotheses,
+    annotate, load_annotations, evaluate_hypotheses, forest_plot, run
 
 and `Session`, which keeps models loaded over several calls. Where each is defined says `__init__.pyi`, for
 editors too. Their options are the models in `hypsae_ray.config`. Start reading at `hypsae_ray.pipeline`.

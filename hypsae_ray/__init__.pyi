@@ -7,6 +7,7 @@ from .api.steps import interpret_neurons as interpret_neurons
 from .api.steps import load_annotations as load_annotations
 from .api.steps import load_sae as load_sae
 from .api.steps import run as run
+from .api.steps import stability as stability
 from .api.steps import top_texts as top_texts
 from .api.steps import train_sae as train_sae
 from .cluster.session import Session as Session

@@ -33,6 +33,7 @@ from hypsae_ray.labels.retries import RetryingPool
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Embedded, Embedder, LanguageModel
 from hypsae_ray.neurons import selection
+from hypsae_ray.neurons import stability as stabilities
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.given import Given
 from hypsae_ray.sae import model as saes
@@ -85,7 +86,8 @@ def train_sae(
     Args:
         embeddings: training rows, an array, a DataFrame or a list of rows.
         val_embeddings: rows for early stopping; None: it looks at the training loss.
-        options: sizes and training; what of the sizes is left empty follows n. None: the defaults.
+        options: sizes and training; what of the sizes is left empty follows n. None: the defaults. `seeds`
+            is for runs: here one SAE is trained (see `stability`).
         engines: a Session.
 
     Raises:
@@ -117,6 +119,28 @@ def activations(
         InputError: the SAE has another d, or some rows are not finite.
     """
     return saes.activations(sae, arguments.vectors("embeddings", embeddings), batch_size)
+
+
+def stability(activations: sp.csr_matrix, others: Sequence[sp.csr_matrix]) -> np.ndarray:
+    """Return how well each neuron of an SAE is found again in others, (M,), 0 to 1; NaN if it never varies.
+
+    It is the highest correlation of its activations with those of any neuron of another SAE, on average over
+    the others: SAEs of the same embeddings with another `seed` in their options.
+
+    Args:
+        activations: (n, M), as `hypsae_ray.activations` returns them; any sparse or dense table will do.
+        others: (n, M) of each of the other SAEs, on the same texts.
+
+    Raises:
+        InputError: there are no others, or one has other rows.
+    """
+    mine, theirs = sp.csr_matrix(activations), [sp.csr_matrix(other) for other in others]
+    if not theirs:
+        raise InputError("others: it is empty; expected activations of at least one other SAE")
+    for number, other in enumerate(theirs):
+        if other.shape[0] != mine.shape[0]:
+            raise InputError(f"others[{number}]: {other.shape[0]} rows, but activations has {mine.shape[0]}")
+    return stabilities.stability(mine, theirs)
 
 
 def load_sae(path: str) -> saes.SparseAutoencoder:

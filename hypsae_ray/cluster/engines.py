@@ -1,6 +1,6 @@
 """What a stage computes with, and all it knows about it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hypsae_ray.config import Embed, Llm, TrainSae
@@ -8,6 +8,7 @@ from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
 
 if TYPE_CHECKING:
+    from hypsae_ray.sae.model import SparseAutoencoder
     from hypsae_ray.sae.training import LoadRows, OnEpoch, Trained
     from hypsae_ray.store.artifacts import Folder
 
@@ -38,6 +39,15 @@ class Engines(Protocol):
 
         Ray Train keeps snapshots to go on from in `snapshots`, which every node must be able to write; None:
         in a folder of this machine, which is enough for one node.
+        """
+        ...
+
+    def train_apart(
+        self, load: "LoadRows", options: "Sequence[TrainSae]"
+    ) -> "Iterator[tuple[int, SparseAutoencoder]]":
+        """Yield the seed of each of several trainings, and its SAE, as they end.
+
+        Each is trained by one process: this one, or a replica, `replicas.max` of them side by side.
         """
         ...
 

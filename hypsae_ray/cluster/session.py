@@ -4,8 +4,8 @@ import gc
 import logging
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from hypsae_ray.models.identity import pin
 from hypsae_ray.models.load import load_embedder, load_language_model
 from hypsae_ray.models.pool import LocalPool, Pool
 from hypsae_ray.models.protocols import Embedder, LanguageModel, Options
+from hypsae_ray.sae.collective import Collective
+from hypsae_ray.sae.model import SparseAutoencoder
 from hypsae_ray.sae.training import LoadRows, OnEpoch, Trained, train
 from hypsae_ray.store.artifacts import Folder
 
@@ -84,6 +86,15 @@ class Session:
         self.check([options])
         return train_distributed(load, options, on_epoch, snapshots, self._say)
 
+    def train_apart(
+        self, load: LoadRows, options: Sequence[TrainSae]
+    ) -> Iterator[tuple[int, SparseAutoencoder]]:
+        """Yield the seed of each of several trainings, and its SAE, as they end; see `Engines`."""
+        self.release()
+        if options:
+            with closing(self._open(_Trainer, options[0])) as pool:
+                yield from pool.map(partial(_train_apart, load), options)
+
     def publish(self, job: Mapping[str, str], counts: Mapping[str, Mapping[str, float]]) -> None:
         """Show what a labelling job has done in Ray's metrics, while a pool in Ray is open."""
         if self._pool is not None and not isinstance(self._pool, LocalPool):
@@ -102,7 +113,7 @@ class Session:
             self._pool, self._loaded = self._open(partial(load, pinned), options), (load, pinned)
         return self._pool
 
-    def _open(self, factory: Callable[[], Any], options: Embed | Llm) -> Any:
+    def _open(self, factory: Callable[[], Any], options: Options) -> Any:
         if options.replicas.max == 0:
             model = factory()
             if remark := getattr(model, "remark", ""):
@@ -167,6 +178,15 @@ class Session:
                 with suppress(KeyboardInterrupt):
                     ray.shutdown()
                 self._started_ray = False
+
+
+class _Trainer:
+    """What a pool holds that trains: each task brings its own options."""
+
+
+def _train_apart(load: LoadRows, _: _Trainer, options: TrainSae) -> tuple[int, SparseAutoencoder]:
+    device = torch.device("cuda" if options.replicas.gpus else "cpu")
+    return options.seed, train(*load(0, 1), options, Collective(device)).sae.cpu()
 
 
 def _handle_sigterm(handler: Any) -> None:

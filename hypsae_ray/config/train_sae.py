@@ -1,7 +1,7 @@
 """Section `train_sae`."""
 
 import math
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import model_validator
 
@@ -67,11 +67,26 @@ class TrainSae(Section):
     """Epochs without a lower validation loss after which training stops."""
     seed: Count = 0
     """Seed of the initial weights and of the order of rows."""
+    seeds: Positive = 1
+    """SAEs trained: by seed, seed + 1 and so on. Neurons are those of the first one; with more than one, a
+    column `stability` (0 to 1) says how well each is found again in the others (`neurons.stability`). It
+    takes as many times the training; with replicas, the others are trained side by side, one by each."""
     advanced: AdvancedSae = AdvancedSae()
     """Terms of the loss and details of training that rarely need another value."""
     replicas: Runtime[Replicas] = Replicas(min=0, max=0)
     """Workers of Ray Train; min and max 0: training runs in this process, on the CPU. With fewer than max,
     down to min, it begins, and goes on from a snapshot when nodes are lost."""
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides the neurons and what is known of them; one SAE is as before there were more."""
+        found = super().content()
+        return {name: value for name, value in found.items() if name != "seeds" or value > 1}
+
+    @property
+    def others(self) -> list[Self]:
+        """The options of the other SAEs, if several are trained."""
+        more = range(self.seed + 1, self.seed + self.seeds)
+        return [self.model_copy(update={"seed": seed, "seeds": 1}) for seed in more]
 
     def sized(self, n_texts: int) -> Self:
         """Return these options with the sizes that were left empty filled in, for so many training texts.

@@ -23,7 +23,7 @@ _COLUMNS = (
     "hypothesis_id", "target_class", "neuron_idx", "hypothesis", "feature_prevalence", "f1_fidelity_score",
     "separation_score", "separation_pval", "separation_pval_adj", "separation_test",
     "regression_coef", "regression_pval", "regression_pval_adj", "average_effect", *_ENDS,
-    "unique_r2", "redundancy_group", "significant", "note",
+    "unique_r2", "redundancy_group", "significant", "note", "stability",
 )  # fmt: skip
 
 

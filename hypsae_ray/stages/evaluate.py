@@ -22,6 +22,7 @@ from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.stats.evaluate import evaluate, name_classes, note_mask
 from hypsae_ray.stats.prediction.cross_fit import rows_that_fit
 from hypsae_ray.stats.sample import Sample
+from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.schema import COVARIATE
 from hypsae_ray.store.stage_tables import covariate_columns, in_order, read_activations
@@ -48,7 +49,8 @@ def run(work: Workspace) -> Outcome:
     if classes := facts.get("classes"):
         notes += absent_notes(classes, sample.target)
         result = name_classes(result, np.array(classes, dtype=object))
-    table = hypotheses[KEPT].rename(columns={"interpretation": "hypothesis"})
+    known = [*KEPT, *({schema.STABILITY.name} & set(hypotheses))]
+    table = hypotheses[known].rename(columns={"interpretation": "hypothesis"})
     table = table.merge(result.table, on="hypothesis_id", validate="one_to_many" if classes else "one_to_one")
     for name, one in {"evaluation": table, **result.details}.items():
         work.write(f"{name}.parquet", one)

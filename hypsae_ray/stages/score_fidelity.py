@@ -82,12 +82,8 @@ def run(work: Workspace) -> Outcome:
     selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
     chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
     hypotheses = choose(chosen, tried.candidates, tried.scored, work.config.label.unplaced)
-    of_classes = schema.TARGET_CLASS.name in hypotheses
-    work.write(
-        "hypotheses.parquet",
-        hypotheses,
-        schema.HYPOTHESES.append(schema.TARGET_CLASS) if of_classes else schema.HYPOTHESES,
-    )
+    more = [field for field in schema.OPTIONAL if field.name in hypotheses]
+    work.write("hypotheses.parquet", hypotheses, pa.schema([*schema.HYPOTHESES, *more]))
     unnamed = int(hypotheses["interpretation"].isna().sum())
     if tried.true_of_all:
         again = f"; {tried.asked_again} neurons had no other, and were asked about again"
@@ -198,8 +194,8 @@ def choose(
     best = [_best(candidates[candidates["neuron_idx"] == n], scored) for n in selection["neuron_idx"]]
     hypotheses = pd.concat([selection.reset_index(drop=True), pd.DataFrame(best)], axis=1)
     hypotheses.insert(0, "hypothesis_id", np.arange(len(hypotheses)))
-    of_classes = [name for name in (schema.TARGET_CLASS.name,) if name in hypotheses]
-    hypotheses = hypotheses.reindex(columns=[*schema.HYPOTHESES.names, *of_classes])
+    more = [field.name for field in schema.OPTIONAL if field.name in hypotheses]
+    hypotheses = hypotheses.reindex(columns=[*schema.HYPOTHESES.names, *more])
     return hypotheses.assign(threshold=hypotheses["threshold"].astype(float).fillna(unplaced))
 
 

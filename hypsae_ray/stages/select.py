@@ -15,6 +15,7 @@ from hypsae_ray.errors import StageError
 from hypsae_ray.neurons.classes import take_turns
 from hypsae_ray.neurons.given import Given
 from hypsae_ray.neurons.selection import Selection, select
+from hypsae_ray.stages.train_sae import STABILITY
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Outcome
@@ -48,6 +49,9 @@ def run(work: Workspace) -> Outcome:
     if about is not None:
         names = np.array(data["classes"], dtype=object)[about]
         table = table.append_column(schema.TARGET_CLASS, pa.array(names, pa.string()))
+    sae = work.inputs["train_sae"]
+    if sae.has(STABILITY):
+        table = table.append_column(schema.STABILITY, sae.read_table(STABILITY)[schema.STABILITY.name])
     work.out.write_table("selection.parquet", table)
     if dead or constant or len(chosen.neurons) < options.n:
         work.say(f"select: {len(chosen.neurons)} of {options.n} neurons selected; {useless}")

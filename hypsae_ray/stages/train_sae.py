@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
+from hypsae_ray.config import TrainSae
+from hypsae_ray.neurons.stability import stability
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store import schema
@@ -17,13 +19,16 @@ from hypsae_ray.store.artifacts import Folder, Outcome
 # torch is loaded where a function needs it, so that a run with nothing to do starts quickly
 if TYPE_CHECKING:
     from hypsae_ray.sae.model import SparseAutoencoder
-    from hypsae_ray.sae.training import WorkerRows
+    from hypsae_ray.sae.training import LoadRows, WorkerRows
 
-WEIGHTS, SHAPE = "sae.safetensors", "sae.json"
+WEIGHTS, SHAPE, STABILITY = "sae.safetensors", "sae.json", "stability.parquet"
 
 
 def run(work: Workspace) -> Outcome:
-    """Write weights, training history and sparse activations; facts: dim, sizes, epochs, losses, dead."""
+    """Write weights, training history and sparse activations; of several SAEs also stability.
+
+    Facts: dim, sizes, epochs, losses, dead neurons; of several SAEs how many, and the median stability.
+    """
     embeddings = work.inputs["embed"]
     n_texts = sum(embeddings.count_rows(name) for name in embeddings.names("train-", ".parquet"))
     options = work.config.train_sae.sized(n_texts)
@@ -36,6 +41,7 @@ def run(work: Workspace) -> Outcome:
     work.out.write_json("history.json", [dataclasses.asdict(epoch) for epoch in trained.history])
     names = embeddings.names(suffix=".parquet")
     total = sum(write_activations(trained.sae, embeddings, name, work.out) for name in names)
+    known = _write_stability(work, trained.sae, options, load) if options.seeds > 1 else {}
     best = trained.best
     facts = {
         "dim": trained.sae.dim,
@@ -44,8 +50,34 @@ def run(work: Workspace) -> Outcome:
         "best_epoch": best.epoch,
         "val_loss": best.val_loss,
         "dead_neurons": trained.history[-1].dead,
+        **known,
     }
     return Outcome(total, facts=facts)
+
+
+def _write_stability(
+    work: Workspace, sae: "SparseAutoencoder", options: TrainSae, load: "LoadRows"
+) -> dict[str, float]:
+    """Train the other SAEs, and write how well each neuron of `sae` is found again in them; return facts."""
+    embeddings, others = work.inputs["embed"], options.others
+    trained = work.track(work.engines.train_apart(load, others), len(others), "SAE")
+    found = {seed: _fired(other, embeddings) for seed, other in trained}
+    values = stability(
+        _fired(sae, embeddings), [found[seed] for seed in sorted(found)]
+    )  # they end in any order
+    table = pa.table({"neuron_idx": np.arange(len(values)), schema.STABILITY.name: values})
+    work.out.write_table(STABILITY, table)
+    median = float(np.nanmedian(values))
+    work.say(f"train_sae: {options.seeds} SAEs; half of the neurons have a stability above {median:.2f}")
+    return {"seeds": options.seeds, "median_stability": median}
+
+
+def _fired(sae: "SparseAutoencoder", embeddings: Folder) -> sp.csr_matrix:
+    """Return the activations on all training texts, (n, M), in the order in which they are stored."""
+    from hypsae_ray.sae import model as saes
+
+    tables = embeddings.tables("train-")
+    return sp.vstack([saes.activations(sae, to_vectors(table)) for table in tables], format="csr")
 
 
 def _load_rows(embeddings: Folder, rank: int, world: int) -> "tuple[WorkerRows, WorkerRows]":

@@ -142,6 +142,9 @@ FIDELITY = pa.schema(
 
 # Of several classes, in selection and hypotheses: the one that chose a neuron, or that its score is about.
 TARGET_CLASS = pa.field("target_class", TEXT)
+# Of several SAEs, in selection and hypotheses: how well a neuron is found again in the others, 0 to 1.
+STABILITY = pa.field("stability", FLOAT)
+OPTIONAL = (TARGET_CLASS, STABILITY)
 
 # Measures on the n texts that had no part in the choice of the sentence, where there are enough.
 HYPOTHESES = pa.schema(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hypsae_ray.cluster.session import Session
 from hypsae_ray.cluster.trainer import train_distributed
 from hypsae_ray.config import AdvancedSae, Replicas, TrainSae
 from hypsae_ray.errors import StageError
@@ -78,6 +79,18 @@ def test_two_workers_take_the_steps_of_one(batch_topk: bool, tmp_path: Path) -> 
     # What Ray leaves in the run folder, and reads back, holds no pickle.
     left = {file.name for file in tmp_path.rglob("*") if file.is_file()}
     assert left == {".validate_storage_marker", "checkpoint_manager_snapshot.json", "state.safetensors"}
+
+
+def test_several_saes_are_trained_side_by_side_as_they_are_one_by_one() -> None:
+    options = OPTIONS.model_copy(update={"seeds": 3, "seed": 5})
+    alone = [one.model_copy(update={"replicas": Replicas(min=0, max=0)}) for one in options.others]
+    with Session() as session:
+        there, here = (dict(session.train_apart(Load(), some)) for some in (options.others, alone))
+    assert sorted(there) == sorted(here) == [6, 7]
+    for seed, sae in here.items():
+        np.testing.assert_allclose(there[seed].decoder.detach(), sae.decoder.detach(), atol=1e-5)
+        first = train(*Load()(0, 1), options.model_copy(update={"seed": seed})).sae
+        np.testing.assert_array_equal(first.decoder.detach(), sae.decoder.detach())
 
 
 @pytest.mark.slow

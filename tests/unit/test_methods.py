@@ -253,6 +253,16 @@ def test_answers_that_were_no_finding_are_told():
     assert "anew" not in text()
 
 
+@pytest.mark.parametrize(
+    ("seeds", "others", "mean"), [(2, "1 other autoencoder", ""), (3, "2 other autoencoders", ", on average")]
+)
+def test_several_autoencoders_are_told(seeds: int, others: str, mean: str):
+    said = text(facts=with_facts(train_sae={"seeds": seeds, "median_stability": 0.61}))
+    assert f"of any neuron of {others}, trained from other seeds, on the training texts{mean} (median" in said
+    assert "over all neurons: 0.61)" in said
+    assert "stability" not in text()
+
+
 def test_what_stages_settled_for_themselves_is_told_as_they_settled_it():
     settings = config(train_sae={"max_epochs": 50}, label={"guard": True, "thinking": True})
     sizes = {"n_neurons": 64, "k": 4, "prefix_lengths": [16, 64]}
