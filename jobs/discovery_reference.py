@@ -49,12 +49,19 @@ class Reference:
 
     Sentences are scored one by one: an answer that it cannot read after three tries ends its scoring with a
     KeyError, and the fidelity of that sentence is unknown then.
+
+    Attributes:
+        draw, sizes, llm: as for ours.
+        method: of its `select_neurons`.
+        scored: whether sentences are scored; needless where each neuron has one.
+        kept: its answers.
     """
 
     draw: Draw
     sizes: Sizes
     llm: Llm
-    method: str  # of its `select_neurons`
+    method: str
+    scored: bool
     kept: Kept
 
     def found(self, rows: Mapping[str, Rows], server: Server) -> Found:
@@ -63,40 +70,49 @@ class Reference:
         Raises:
             TimeoutError: time is up.
         """
-        from hypothesaes.select_neurons import select_neurons
-
         frame = rows["train"].frame
         with redirect_stdout(sys.stderr):
             activations = self._activations(rows)
-            target, texts = frame["target"].to_numpy(dtype=float), frame["text"].tolist()
-            classes = bool(np.isin(target, (0, 1)).all())
-            neurons, _ = select_neurons(
-                activations, target, self.sizes.hypotheses, self.method, classification=classes
-            )
-            neurons = [int(neuron) for neuron in neurons]
-            key = f"{self.draw.folder.name} {self.llm.model} {self.llm.dtype} {self.method} {self.sizes}"
-            name = lambda _: [self._name(texts, activations, neurons, server)]  # noqa: E731
-            named = self.kept.get(key, ["names"], name)["names"]
-            scores = {
-                neuron: self.kept.get(
-                    f"{key} scores",
-                    [str(neuron)],
-                    lambda _, neuron=neuron: [
-                        self._score(texts, activations, neuron, named["found"][str(neuron)], server)
-                    ],
-                )[str(neuron)]
-                for neuron in neurons
-            }
+            neurons = self._select(activations, frame["target"].to_numpy(dtype=float))
+            named, scores = self._sentences(frame["text"].tolist(), activations, neurons, server)
         parts = [named, *scores.values()]
+        f1 = {neuron: dict.fromkeys(filter(None, named["found"][str(neuron)]), np.nan) for neuron in neurons}
+        f1 |= {neuron: scored["found"] for neuron, scored in scores.items()}
         return Found(
             system="reference",
             seed=self.draw.seed,
-            hypotheses=pd.DataFrame([_best(neuron, scores[neuron]["found"]) for neuron in neurons]),
+            hypotheses=pd.DataFrame([_best(neuron, f1[neuron]) for neuron in neurons]),
             firing=activations > 0,
             prompt=sum(part["prompt"] for part in parts),
             generated=sum(part["generated"] for part in parts),
-            seconds=sum(part["seconds"] for part in parts),
+            naming_s=named["seconds"],
+            scoring_s=sum(part["seconds"] for part in scores.values()),
         )
+
+    def _select(self, activations: np.ndarray, target: np.ndarray) -> list[int]:
+        from hypothesaes.select_neurons import select_neurons
+
+        classes = bool(np.isin(target, (0, 1)).all())
+        n = self.sizes.hypotheses
+        neurons, _ = select_neurons(activations, target, n, self.method, classification=classes)
+        return [int(neuron) for neuron in neurons]
+
+    def _sentences(
+        self, texts: list[str], activations: np.ndarray, neurons: list[int], server: Server
+    ) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+        """Return the sentences by neuron, and their F1 by neuron; each with what it took."""
+        key = f"{self.draw.folder.name} {self.llm.model} {self.llm.dtype} {self.method} {self.sizes}"
+        named = self.kept.get(key, ["names"], lambda _: [self._name(texts, activations, neurons, server)])
+        sentences = named["names"]["found"]
+
+        def score(asked: list[str]) -> list[dict[str, Any]]:
+            return [self._score(texts, activations, int(n), sentences[n], server) for n in asked]
+
+        scores = {
+            neuron: self.kept.get(f"{key} scores", [str(neuron)], score)[str(neuron)]
+            for neuron in (neurons if self.scored else ())
+        }
+        return named["names"], scores
 
     def _activations(self, rows: Mapping[str, Rows]) -> np.ndarray:
         """Train its SAE, or load the one that it kept; return activations of the training texts, (n, M)."""

@@ -92,7 +92,7 @@ class Found:
         hypotheses: neuron_idx, interpretation (None: none), threshold, f1_fidelity_score; a row for each.
         firing: (n, M) bool, which neuron fires on which training text.
         prompt, generated: tokens of naming and scoring.
-        seconds: of naming and scoring.
+        naming_s, scoring_s: seconds.
     """
 
     system: str
@@ -101,7 +101,8 @@ class Found:
     firing: np.ndarray
     prompt: int
     generated: int
-    seconds: float
+    naming_s: float
+    scoring_s: float
 
 
 def draw_planted(sizes: Sizes, seed: int, keep: Path) -> Draw:
@@ -222,20 +223,19 @@ SPLIT_FILES = {"train": "train", "holdout": "test"}
 
 
 def _of_run(name: str, seed: int, folders: Mapping[str, Folder]) -> Found:
-    done = [Manifest.load(folders[stage]) for stage in ("interpret", NAMED)]
-    manifests = [one for one in done if one is not None]
-    usage = [one.outcome.usage for one in manifests]
-    trained = Manifest.load(folders["train_sae"])
-    assert trained is not None, "the stage has been run"
+    named, scored, trained = (Manifest.load(folders[stage]) for stage in ("interpret", NAMED, "train_sae"))
+    assert named is not None and scored is not None and trained is not None, "these stages have been run"
+    usage = named.outcome.usage + scored.outcome.usage
     _, fired = read_activations(folders["train_sae"], "train", trained.outcome.facts["n_neurons"])
     return Found(
         system=name,
         seed=seed,
         hypotheses=folders[NAMED].read_table("hypotheses.parquet").to_pandas(),
         firing=fired.toarray() > 0,
-        prompt=sum(one.prompt for one in usage),
-        generated=sum(one.generated for one in usage),
-        seconds=sum(one.seconds for one in manifests),
+        prompt=usage.prompt,
+        generated=usage.generated,
+        naming_s=named.seconds,
+        scoring_s=scored.seconds,
     )
 
 
