@@ -42,7 +42,7 @@ class Data(Section):
     val: Runtime[str | None] = None
     """File, glob or folder for early stopping; null: split off `train` by hash of the text."""
     val_fraction: Fraction = 0.1
-    """Share of the training texts that is split off when `val` is null."""
+    """Share of the training texts that is split off when `val` is null; pairs go by group if one is named."""
     overlap: Literal["drop", "error", "keep"] = "drop"
     """Holdout rows whose text, a near copy of it, or group is in the training data. drop: they go to
     rejected.parquet with the reason. error: they end the run before any work. keep: they are only counted."""

@@ -75,11 +75,13 @@ class Dataset:
     def _split_of(self, texts: pd.DataFrame, source: str) -> np.ndarray:
         """Return the split of each row, (n,)."""
         splits = np.full(len(texts), source, dtype=object)
+        owners = rows.text_ids(texts["group"].where(texts["group"].notna(), rows.contents(texts)))
         if source == "train" and "val" not in self.files:
-            splits[rows.in_validation(texts["text_id"].tolist(), self.options.val_fraction)] = "val"
+            # Pairs of one group share texts, which would train what they validate.
+            ids = owners if len(self.options.text_columns) > 1 else texts["text_id"].tolist()
+            splits[rows.in_validation(ids, self.options.val_fraction)] = "val"
         if source == "train" and self.options.holdout_fraction is not None:
-            owner = texts["group"].where(texts["group"].notna(), rows.contents(texts))
-            splits[rows.in_holdout(rows.text_ids(owner), self.options.holdout_fraction)] = "holdout"
+            splits[rows.in_holdout(owners, self.options.holdout_fraction)] = "holdout"
         return splits
 
 

@@ -54,8 +54,7 @@ def run(work: Workspace) -> Outcome:
     table = table.merge(result.table, on="hypothesis_id", validate="one_to_many" if classes else "one_to_one")
     for name, one in {"evaluation": table, **result.details}.items():
         work.write(f"{name}.parquet", one)
-    pairs = work.config.data.rule == "difference"
-    notes += [*result.notes, *(shared_notes if pairs else repeat_notes)(rows["text_id"])]
+    notes += [*result.notes, *_repeat_notes(rows, sample.groups, work.config.data)]
     return Outcome(len(hypotheses), facts={"metrics": dict(result.metrics), "notes": notes})
 
 
@@ -68,6 +67,12 @@ def repeat_notes(text_ids: pd.Series) -> list[str]:
     return [f"{counts}: rows with one text are not independent evidence"]
 
 
+def _repeat_notes(rows: pd.DataFrame, groups: Ints | None, data: Data) -> list[str]:
+    if data.rule == "difference":
+        return shared_notes(rows["text_id"], groups)
+    return repeat_notes(rows["text_id"])
+
+
 def absent_notes(classes: Sequence[str], codes: np.ndarray) -> list[str]:
     """Return a note if classes have no row of codes (n,) in the holdout."""
     absent = [name for code, name in enumerate(classes) if not (codes == code).any()]
@@ -76,10 +81,14 @@ def absent_notes(classes: Sequence[str], codes: np.ndarray) -> list[str]:
     return [f"not tested, as no annotated row of the holdout is of the class: {', '.join(absent)}"]
 
 
-def shared_notes(linked: pd.Series) -> list[str]:
-    """Return a note if many pairs have a text in common; `linked` is what `linked_pairs` returned."""
+def shared_notes(linked: pd.Series, groups: Ints | None = None) -> list[str]:
+    """Return a note if many pairs have a text in common, and groups (n,) do not say so.
+
+    `linked` (n,) is what `linked_pairs` returned.
+    """
     sets = linked.nunique()
-    if not few_texts(len(linked), sets):
+    known = groups is not None and bool((pd.Series(groups).groupby(linked.to_numpy()).nunique() == 1).all())
+    if known or not few_texts(len(linked), sets):
         return []
     counts = f"of {len(linked)} pairs only {sets} sets have no text in common"
     return [f"{counts}: pairs that share a text are not independent evidence; data.group can say so"]

@@ -199,6 +199,19 @@ def test_a_pair_is_split_and_left_out_whole(store, capsys: pytest.CaptureFixture
     assert rows == {name: set(mirrored.split(name)["row_id"]) for name in rows}
 
 
+def test_pairs_of_one_group_are_split_together(store):
+    """Three texts a group in three pairs: no text that trains validates or tests."""
+    triples = reviews(450)["text"].to_numpy().reshape(150, 3)
+    pairs = [pair for one, two, three in triples for pair in ((one, two), (one, three), (three, two))]
+    table = pd.DataFrame(pairs, columns=["a", "b"]).assign(y=np.arange(450) % 2, g=np.arange(450) // 3)
+    stored = store(table, text_a="a", text_b="b", group="g", holdout_fraction=0.3, val_fraction=0.2)
+    parts = {name: stored.split(name) for name in ("train", "val", "holdout")}
+    assert all(len(part) > 60 for part in parts.values())
+    assert sum(part["text"].nunique() for part in parts.values()) == 450
+    assert len(set().union(*(part["text"] for part in parts.values()))) == 450
+    assert stored.facts["rejected"] == 0
+
+
 def test_codes_are_no_target_of_pairs(store, tmp_path: Path):
     train, holdout = paired(40, 0), paired(40, 1)
     with pytest.raises(InputError, match=r"train\.jsonl: column 'y': its values are 1 and 2, a code"):

@@ -99,6 +99,8 @@ def test_pairs_with_texts_in_common_are_linked():
         "evidence; data.group can say so"
     ]
     assert shared_notes(pd.Series(range(50))) == []
+    assert shared_notes(pd.Series(codes), np.array([7, 8, 7, 9, 8])) == []
+    assert len(shared_notes(pd.Series(codes), np.array([7, 8, 9, 9, 8]))) == 1  # one set, two groups
 
 
 def test_a_pair_is_the_same_in_either_order():
