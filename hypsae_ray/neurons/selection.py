@@ -141,11 +141,11 @@ def _score_given(
     left, residual = Left.of(columns, given), given.residual(target)
     scores, turns_with = np.full(columns.shape[1], np.nan), np.full(columns.shape[1], "", dtype=object)
     usable = np.flatnonzero(~np.isnan(left.sizes))
-    if not len(usable) or (residual**2).sum() <= NOTHING * (target**2).sum():
+    if not len(usable) or (residual**2).mean() <= NOTHING * target.var():
         return scores, turns_with
     if options.method in ("correlation", "forward"):
         scores = left.correlations(residual)
-        if options.interactions:
+        if options.interactions and given.names:  # none where each covariate is the same in all rows
             turning, which = interactions(columns, left, given, residual)
             stronger = np.abs(turning) > np.abs(scores)
             scores = np.where(stronger, turning, scores)

@@ -153,6 +153,14 @@ def test_an_effect_that_turns_with_a_covariate_is_found_and_named():
     assert found.scores[2] == pytest.approx(expected)
 
 
+def test_with_covariates_of_one_level_nothing_turns():
+    dense, target, _ = draw()
+    nothing = Given(np.zeros((N, 0)))
+    found = chosen(dense, target, nothing, n=3, interactions=True)
+    assert found.neurons.tolist() == chosen(dense, target, None, n=3).neurons.tolist()
+    assert set(found.turns_with) == {""}
+
+
 def test_a_neuron_that_covariates_explain_has_no_score():
     dense, target, everything = draw()
     copy = np.column_stack([dense, everything.covariates[:, 1]])
@@ -169,6 +177,12 @@ def test_a_target_that_covariates_explain_selects_nothing():
     given = Given(everything.covariates, everything.names)
     found = chosen(dense, 3 + everything.covariates @ np.array([1.0, 2]), given, n=3)
     assert found.neurons.tolist() == []
+
+
+def test_where_the_target_begins_does_not_matter():
+    dense, target, everything = draw()
+    near, far = (chosen(dense, target + start, everything, n=3) for start in (0, 1e7))
+    np.testing.assert_allclose(far.scores, near.scores, atol=1e-6)
 
 
 def test_collinear_covariates_count_once():
