@@ -25,6 +25,7 @@ NO_QUOTE = frozenset({"", "none", "n/a", "no quote"})
 _PART = re.compile(r"(?:^|\n|(?<=[.!?\"”])\s)[\s*_#>•\d.)(-]*(reason|quote)[*_ ]*[:=][*_ ]*", re.IGNORECASE)
 _MARKS = "\"“”„‟«»'‘’‚‛`´′″"
 _MARK = re.compile(rf"[{_MARKS}]+")
+_MARKED = re.compile(r"[\"“](.+)[\"”]")
 _BEGINS_WITH = REASON_BEGUN.partition(":")[0].lower()
 _BEFORE, _AFTER = rf"(?<![^\W{UNSPACED}])", rf"(?![^\W{UNSPACED}])"  # no part of a longer word
 
@@ -97,15 +98,20 @@ def read_reason(raw: str) -> tuple[str, str | None]:
     ends = [name.start() for name in names[1:]] + [len(answer)]
     parts: dict[str, str] = {}
     for name, end in zip(names, ends, strict=True):
-        parts.setdefault(name[1].lower(), " ".join(answer[name.end() : end].split()))
-    reason = parts.get("reason", "").strip("*_ ")
+        parts.setdefault(name[1].lower(), answer[name.end() : end].strip())
+    reason = " ".join(parts.get("reason", "").split()).strip("*_ ")
     is_begun = reason != REASON_BEGUN.partition(": ")[2]  # and more
     return reason * is_begun, (_bare(parts["quote"]) if "quote" in parts else None)
 
 
 def _bare(quote: str) -> str:
-    """Return a quote without marks around it; "" where it says that there is none."""
-    inner = quote.strip(f"{_MARKS}*_ ")
+    """Return the first line of a quote, without marks around it; "" where it says that there is none.
+
+    What follows is about the quote; the text was shown to the model on one line.
+    """
+    line = quote.partition("\n")[0]
+    marked = _MARKED.match(line)
+    inner = (marked[1] if marked else line).strip(f"{_MARKS}*_ ")
     return "" if inner.lower().rstrip(".") in NO_QUOTE else inner
 
 

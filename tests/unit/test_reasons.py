@@ -54,6 +54,8 @@ def test_a_quote_in_a_script_without_spaces_may_begin_anywhere():
         ('1. Reason: It was cold. Quote: "was cold"', "It was cold.", "was cold"),
         ("<think>Quote: all</think>Reason: Cold.\n- QUOTE: was cold", "Cold.", "was cold"),
         ("Reason: Cold.\nQuote: was cold\nReason: no\nQuote: other", "Cold.", "was cold"),
+        ('Reason: Cold.\nQuote: "was cold" is what it says', "Cold.", "was cold"),
+        ("Reason: Cold.\nQuote: was cold.\nThe text does not hold: icy.", "Cold.", "was cold."),
         ("Reason: It praises the food.\nQuote: None.", "It praises the food.", ""),
         ("Reason: It praises the food.", "It praises the food.", None),
     ],
