@@ -26,7 +26,6 @@ _PART = re.compile(r"(?:^|\n|(?<=[.!?\"”])\s)[\s*_#>•\d.)(-]*(reason|quote)[
 _MARKS = "\"“”„‟«»'‘’‚‛`´′″"
 _MARK = re.compile(rf"[{_MARKS}]+")
 _MARKED = re.compile(r"[\"“](.+)[\"”]")
-_BEGINS_WITH = REASON_BEGUN.partition(":")[0].lower()
 _BEFORE, _AFTER = rf"(?<![^\W{UNSPACED}])", rf"(?![^\W{UNSPACED}])"  # no part of a longer word
 
 
@@ -91,17 +90,16 @@ def read_reason(raw: str) -> tuple[str, str | None]:
     >>> read_reason('**Reason:** The staff was slow.\n- Quote: "we waited an hour"')
     ('The staff was slow.', 'we waited an hour')
     """
-    answer = without_thinking(raw)
-    if _BEGINS_WITH not in {name[1].lower() for name in _PART.finditer(answer)}:
-        answer = f"{REASON_BEGUN}\n{answer}"
+    answer = without_thinking(raw).lstrip()
+    if not _PART.match(answer):
+        answer = REASON_BEGUN + answer
     names = list(_PART.finditer(answer))
     ends = [name.start() for name in names[1:]] + [len(answer)]
     parts: dict[str, str] = {}
     for name, end in zip(names, ends, strict=True):
         parts.setdefault(name[1].lower(), answer[name.end() : end].strip())
     reason = " ".join(parts.get("reason", "").split()).strip("*_ ")
-    is_begun = reason != REASON_BEGUN.partition(": ")[2]  # and more
-    return reason * is_begun, (_bare(parts["quote"]) if "quote" in parts else None)
+    return reason, (_bare(parts["quote"]) if "quote" in parts else None)
 
 
 def _bare(quote: str) -> str:

@@ -49,7 +49,7 @@ def test_a_quote_in_a_script_without_spaces_may_begin_anywhere():
     ("raw", "reason", "quote"),
     [
         ("Reason: It was cold.\nQuote: was cold", "It was cold.", "was cold"),
-        (" says it was cold.\n\nQuote: “was cold”", "The text says it was cold.", "was cold"),
+        (' was cold. "\n\nReason: It was cold.', "It was cold.", "was cold."),
         ("**Quote**: 'was cold'\n**Reason**: It was\ncold.", "It was cold.", "was cold"),
         ('1. Reason: It was cold. Quote: "was cold"', "It was cold.", "was cold"),
         ("<think>Quote: all</think>Reason: Cold.\n- QUOTE: was cold", "Cold.", "was cold"),
@@ -117,7 +117,7 @@ def test_the_prompt_holds_text_property_label_and_what_was_refused():
     assert "\nProperty: is red\n" in asked
     assert "does not have this property" in asked and "it is red" in asked
     assert "does not" not in render(ReasonPrompt("a", "is red", label=True))
-    assert begun_answer(prompt).endswith("The text")
+    assert begun_answer(prompt) == 'Quote: "'
 
 
 def test_keywords_quote_the_words_that_they_found():
