@@ -56,7 +56,7 @@ EMBED, TRAIN_SAE, LLM, NAMER = map(attrgetter, ("embed", "train_sae", "llm", "in
 TRAINED = ("data", "train_sae")
 SELECTED = (*TRAINED, "select")
 NAMED = (*SELECTED, "interpret")
-TESTED = (*SELECTED, "embed_holdout", "score_fidelity", "annotate")
+TESTED = (*TRAINED, "embed_holdout", "score_fidelity", "annotate")
 STAGES = (
     Stage("data", data.run, (), fingerprints.reading),
     Stage("embed", embed.run, ("data",), fingerprints.embedding, EMBED, texts_only=True, unit="texts"),

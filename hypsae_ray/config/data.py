@@ -63,6 +63,10 @@ class Data(Section):
     target: str
     """Column of the number that hypotheses predict; of pairs 1 where the first text was chosen, else 0, or a
     difference, first minus second; of multiclass the class, a name or a number."""
+    target_means: tuple[str, ...] = ()
+    """Sentences that say the target in other words, as a hypothesis would ("expresses a positive experience",
+    "expresses a negative experience"). A sentence close to one of them teaches nothing: another one of its
+    neuron is taken where there is one, else it is tested, and marked."""
     id: str | None = None
     """Column of a unique id per row; null: rows are numbered in the order of the files."""
     group: str | None = None
@@ -141,6 +145,7 @@ class Data(Section):
     def content(self) -> dict[str, Any]:
         """Return what decides the rows; without pairs as before there were any: hashes stay."""
         content = super().content()
+        del content["target_means"]  # it decides no row
         if self.text_a is None:
             del content["text_a"], content["text_b"]
         return content

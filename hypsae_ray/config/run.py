@@ -69,9 +69,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         n_neurons = self.train_sae.given_neurons or SAE_SIZES[0][1].n_neurons
-        if self.select.n > n_neurons:
+        if (named := self.select.n + self.select.spare) > n_neurons:
+            what = "select.n + select.spare" if self.select.spare else "select.n"
             raise ValueError(
-                f"select.n ({self.select.n}) is above train_sae.n_neurons ({n_neurons}): "
+                f"{what} ({named}) is above train_sae.n_neurons ({n_neurons}): "
                 "more neurons selected than exist"
             )
         namer = self.interpreter
@@ -93,6 +94,10 @@ class Config(Section):
     def _check_vectors(self) -> None:
         if self.embed.engine != "column":
             return
+        if self.data.target_means:
+            raise ValueError(
+                "data.target_means needs a model in embed: vectors of the data say nothing of sentences"
+            )
         if self.embed.files is None:
             data = self.data
             used = {*data.text_columns, data.target, data.id, data.group, *data.covariates}

@@ -4,17 +4,20 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from hypsae_ray.config.types import Positive, Section
+from hypsae_ray.config.types import Count, Positive, Section
 
 
 class Select(Section):
     """Which neurons become hypotheses."""
 
-    method: Literal["correlation", "forward", "separation_score", "lasso", "custom"] = "correlation"
-    """How neurons are ranked against the target. forward: by correlation, too, but one after another, each by
-    what it adds to those before it, so that neurons that say the same take one place."""
+    method: Literal["correlation", "forward", "separation_score", "lasso", "custom"] = "forward"
+    """How neurons are ranked against the target. forward: by correlation, but one after another, each by what
+    it adds to those before it, so that neurons that say the same take one place. correlation: each alone."""
     n: Positive = 20
     """Neurons selected; fewer only if fewer neurons are alive, which is reported."""
+    spare: Count = 0
+    """Neurons that are named in addition. Of all that have a usable sentence, up to `n` are tested: those
+    whose labels are expected to explain most of the target together (`neurons.choice`)."""
     n_top: Positive = 100
     """separation_score: top-firing rows that are compared with the silent rows; of pairs, rows whose
     first text fires most ahead of the second, compared with those where it is most behind."""
@@ -30,14 +33,15 @@ class Select(Section):
     effect. What is tested in the end are effects that do not turn."""
 
     def content(self) -> dict[str, Any]:
-        """Return what decides the results; hashes of configs from before `given` stay.
+        """Return what decides the results; hashes of configs from before some fields stay.
 
         What is given stands in the fingerprint of the stage.
         """
         content = super().content()
         content.pop("given")
-        if not self.interactions:
-            content.pop("interactions")
+        for name in ("interactions", "spare"):
+            if not content[name]:
+                content.pop(name)
         return content
 
     @model_validator(mode="after")

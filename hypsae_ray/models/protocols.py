@@ -47,6 +47,8 @@ class NamingPrompt:
         instructions: what the user states about the texts.
         sampling: how the answer is drawn.
         broad: whether what all say in their own words is asked for; else which topic they share.
+        words: terms that are frequent in texts that make the neuron fire and rare in others, of more texts
+            than are shown.
     """
 
     positives: tuple[str, ...]
@@ -54,6 +56,7 @@ class NamingPrompt:
     instructions: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     broad: bool = True
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from hypsae_ray.stats.prediction.cross_fit import rows_that_fit
 from hypsae_ray.stats.sample import Sample
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
-from hypsae_ray.store.schema import COVARIATE
+from hypsae_ray.store.schema import COVARIATE, Status
 from hypsae_ray.store.stage_tables import covariate_columns, in_order, read_activations
 
 KEPT = ["hypothesis_id", "neuron_idx", "interpretation", "f1_fidelity_score", "f1_ci_low", "f1_ci_high"]
@@ -54,6 +54,7 @@ def run(work: Workspace) -> Outcome:
     table = table.merge(result.table, on="hypothesis_id", validate="one_to_many" if classes else "one_to_one")
     for name, one in {"evaluation": table, **result.details}.items():
         work.write(f"{name}.parquet", one)
+    notes += restating_notes(hypotheses)
     notes += [*result.notes, *_repeat_notes(rows, sample.groups, work.config.data)]
     return Outcome(len(hypotheses), facts={"metrics": dict(result.metrics), "notes": notes})
 
@@ -79,6 +80,16 @@ def absent_notes(classes: Sequence[str], codes: np.ndarray) -> list[str]:
     if not absent:
         return []
     return [f"not tested, as no annotated row of the holdout is of the class: {', '.join(absent)}"]
+
+
+def restating_notes(hypotheses: pd.DataFrame) -> list[str]:
+    """Return a note if hypotheses say the target in other words."""
+    restating = hypotheses.loc[hypotheses["status"] == Status.RESTATES.name.lower(), "hypothesis_id"]
+    if restating.empty:
+        return []
+    which = "hypothesis" if len(restating) == 1 else "hypotheses"
+    numbers = ", ".join(map(str, restating))
+    return [f"{which} {numbers} say the target in other words (data.target_means)"]
 
 
 def shared_notes(linked: pd.Series, groups: Ints | None = None) -> list[str]:
@@ -193,10 +204,8 @@ def _sources(
         ends = np.append(starts, len(labelled))
         whole = int((ends[1:] <= len(vectors)).sum())  # documents of which every chunk was read
         vectors = combine_vectors(vectors[: ends[whole]], ends[:whole], rule)
-    selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
-    selected = selection.dropna(subset="rank").sort_values("rank")["neuron_idx"].to_numpy()
     active = fired[: len(vectors)]
-    features = {"embedding": vectors, "neurons": active, "selected neurons": active[:, selected]}
+    features = {"embedding": vectors, "neurons": active, "selected neurons": active[:, neurons]}
     pairs, grouped = rule == "difference", work.config.data.group is not None
     return {
         "features": features,

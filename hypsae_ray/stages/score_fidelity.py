@@ -7,6 +7,7 @@ again, from other texts and with other seeds. No candidate is scored on texts th
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,13 @@ from hypsae_ray.config import UNPLACED, AdvancedInterpret, NamingOptions
 from hypsae_ray.data.words import Cut
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
-from hypsae_ray.models.protocols import LanguageModel
+from hypsae_ray.models.protocols import Embedder, LanguageModel
+from hypsae_ray.neurons.choice import choose_hypotheses, firing_correlations
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.fidelity import best_candidate
+from hypsae_ray.neurons.restating import ORDINARY, restate_target
 from hypsae_ray.stages import fingerprints, interpret, trials
+from hypsae_ray.stages.select import read_training
 from hypsae_ray.stages.trials import Scored
 from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
 from hypsae_ray.store import schema
@@ -76,12 +80,16 @@ def run(work: Workspace) -> Outcome:
     """Write the fidelity of every candidate, and one hypothesis per selected neuron, named or not."""
     candidates = work.inputs["interpret"].read_table("candidates.parquet").to_pandas()
     tried = score_until_informative(candidates, _setting(work))
+    if work.config.data.target_means:
+        tried = replace(tried, candidates=_mark_restating(tried.candidates, work))
     work.out.write_table("fidelity.parquet", to_table(tried.scored))
     work.write("candidates.parquet", tried.candidates, schema.CANDIDATES)
     shape = work.facts("train_sae")
     selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
     chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
     hypotheses = choose(chosen, tried.candidates, tried.scored, work.config.label.unplaced)
+    if work.config.select.spare:
+        hypotheses = _tested(hypotheses, work)
     more = [field for field in schema.OPTIONAL if field.name in hypotheses]
     work.write("hypotheses.parquet", hypotheses, pa.schema([*schema.HYPOTHESES, *more]))
     unnamed = int(hypotheses["interpretation"].isna().sum())
@@ -101,6 +109,42 @@ def run(work: Workspace) -> Outcome:
         "cut": Cut.at_words(tried.texts.values(), work.config.score_fidelity.max_words).facts(),
     }
     return Outcome(len(tried.scored), tried.usage, facts=facts)
+
+
+def _mark_restating(candidates: pd.DataFrame, work: Workspace) -> pd.DataFrame:
+    """Return candidates; those that say the target in other words have the status that says so."""
+    named = candidates["status"] == Status.OK
+    parts = [candidates.loc[named, "interpretation"], work.config.data.target_means, ORDINARY]
+    [vectors] = work.engines.embedder(work.config.embed).map(_vectors, [list(chain.from_iterable(parts))])
+    restating = named.copy()
+    restating[named] = restate_target(*np.split(vectors, np.cumsum([len(part) for part in parts])[:-1]))
+    work.say(f"score_fidelity: {restating.sum()} of {named.sum()} candidates say the target in other words")
+    return candidates.assign(status=candidates["status"].mask(restating, int(Status.RESTATES)))
+
+
+def _vectors(model: Embedder, sentences: list[str]) -> np.ndarray:
+    return model.embed(sentences).vectors
+
+
+def _tested(hypotheses: pd.DataFrame, work: Workspace) -> pd.DataFrame:
+    """Return those of the named neurons that are tested, the first chosen first; see `neurons.choice`."""
+    named = hypotheses[hypotheses["status"] == "ok"].reset_index(drop=True)
+    if named.empty:
+        return hypotheses.head(work.config.select.n)
+    fired, target, given, _ = read_training(work)
+    if work.facts("data")["task"] == "multiclass":  # each class against the rest
+        targets = (target[:, None] == np.unique(target)).astype(np.float64)
+    else:
+        targets = target[:, None]
+    if given is not None:
+        targets = np.column_stack([given.residual(one) for one in targets.T])
+    with_target, between = firing_correlations(fired[:, named["neuron_idx"].to_numpy()], targets)
+    fidelity = named["phi_corpus"].fillna(0).clip(0, 1).to_numpy()
+    sentences = named["interpretation"].tolist()
+    tested = choose_hypotheses(fidelity, with_target, between, sentences, work.config.select.n)
+    others = f"{len(hypotheses) - len(named)} have no usable sentence, {len(named) - len(tested)} add least"
+    work.say(f"score_fidelity: {len(tested)} of {len(hypotheses)} named neurons are tested; {others}")
+    return named.iloc[tested].assign(hypothesis_id=np.arange(len(tested)))
 
 
 def _setting(work: Workspace) -> Setting:
@@ -188,7 +232,8 @@ def choose(
 ) -> pd.DataFrame:
     """Return one hypothesis per row of `selection`: the sentence that won, with its `reporting` measures.
 
-    A neuron none of whose sentences could be scored keeps the first usable one; a neuron with no usable
+    A neuron none of whose sentences could be scored keeps the first usable one. One all of whose sentences
+    say the target in other words keeps the best of them, with a status that says so; one with no usable
     sentence keeps none, and a status that says why. `unplaced` is the threshold where none could be placed.
     """
     best = [_best(candidates[candidates["neuron_idx"] == n], scored) for n in selection["neuron_idx"]]
@@ -200,7 +245,8 @@ def choose(
 
 
 def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, object]:
-    named = candidates[candidates["status"] == Status.OK]
+    status = Status.OK if (candidates["status"] == Status.OK).any() else Status.RESTATES
+    named = candidates[candidates["status"] == status]
     if named.empty:
         statuses = [Status(int(code)) for code in candidates["status"]] or [Status.NO_EXAMPLES]
         why = Status.TRUE_OF_ALL if Status.TRUE_OF_ALL in statuses else statuses[0]
@@ -214,7 +260,12 @@ def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, objec
     sentence = named.loc[named["candidate"] == best.candidate, "interpretation"].iloc[0]
     measures = best.reporting.columns()
     measures["f1_fidelity_score"] = measures.pop("f1")
-    return {"interpretation": sentence, "status": "ok", "threshold": best.threshold, **measures}
+    return {
+        "interpretation": sentence,
+        "status": status.name.lower(),
+        "threshold": best.threshold,
+        **measures,
+    }
 
 
 def ranked(selection: pd.DataFrame, source_sae: str, method: str) -> pd.DataFrame:

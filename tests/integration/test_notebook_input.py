@@ -195,7 +195,10 @@ def test_what_is_known_is_held_fixed_and_matched_by_its_index():
     [
         ({"covariates": pd.DataFrame({"age": [1.0]})}, "covariates: 1 rows, but texts has 80"),
         ({"weights": np.zeros(80)}, "weights: 80 of 80 values cannot be used"),
-        ({"select": Select(interactions=True)}, "select: interactions needs covariates"),
+        (
+            {"select": Select(method="correlation", interactions=True)},
+            "select: interactions needs covariates",
+        ),
         ({"target": [None, *FIRED[1:, 0]]}, "target: 1 of 80 values cannot be used, the first at position 0"),
         (
             {"target": ["good"] * 80},

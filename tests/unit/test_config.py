@@ -62,7 +62,7 @@ def test_defaults_are_filled_in():
         ({"select": {"n": 65}}, "config", "more neurons selected than exist"),
         ({"select": {"method": "custom"}}, "select", "go together"),
         ({"select": {"method": "lasso", "interactions": True}}, "select", "needs method correlation"),
-        ({"select": {"interactions": True}}, "config", "needs data.covariates"),
+        ({"select": {"method": "correlation", "interactions": True}}, "config", "needs data.covariates"),
         ({"llm": {"replicas": {"min": 3, "max": 2}}}, "llm.replicas", "max (2) is below min (3)"),
         ({"interpret": {"advanced": {"percentiles": [90, 80]}}}, "interpret.advanced", "must ascend"),
         ({"embed": {"advanced": {"component": "mlp"}}}, "embed", "mlp needs a layer"),

@@ -67,7 +67,7 @@ def parts(given: Given) -> list[Given]:
 
 def chosen(dense: np.ndarray, target: np.ndarray, given: Given | None, **options) -> Selection:
     task = options.pop("task", "regression")
-    return select(sp.csr_matrix(dense), target, Select(**options), task, given)
+    return select(sp.csr_matrix(dense), target, Select(**{"method": "correlation"} | options), task, given)
 
 
 @pytest.mark.parametrize("part", range(4))

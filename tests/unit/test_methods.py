@@ -104,7 +104,7 @@ def test_an_ordinary_run_is_described_from_its_data_to_its_software():
         "Matryoshka top-k sparse autoencoder with 256 neurons, k = 8 active per text and the prefix lengths "
         "32 and 256",
         "7 neurons never fired",
-        "The 20 neurons that rank highest by the size of their correlation with the target",
+        "The 20 neurons that rank highest by what each adds to those before it (forward selection",
         "Qwen/Qwen3-8B (revision abc123) in vLLM at temperature 0",
         "3 candidate sentences were written",
         "1 neuron got no usable sentence",

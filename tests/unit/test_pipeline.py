@@ -65,7 +65,7 @@ def test_embedding_fewer_holdout_rows_leaves_the_sentences_alone(tree: dict, tmp
     [
         ({"evaluate": {"covariates": False}}, True),
         ({"select": {"given": "none"}}, True),
-        ({"select": {"interactions": True}}, True),
+        ({"select": {"method": "correlation", "interactions": True}}, True),
         (
             {"select": {"method": "custom", "function": "operator:add"}, "evaluate": {"covariates": False}},
             False,

@@ -113,6 +113,23 @@ def test_a_candidate_that_repeats_the_prompt_is_asked_for_again_otherwise_and_no
     assert [prompt.broad for prompt in model.asked] == [True, False, True][:tries]
 
 
+def test_a_prompt_names_words_of_more_texts_than_it_shows():
+    texts = {i: f"{'storm' if i % 2 else 'sun'} in town {i}" for i in range(400)}
+    fired = sp.csc_matrix(np.arange(400)[:, None] % 2 * 1.0)
+    options = Interpret(n_candidates=1, n_examples=8, words=True)
+    (ask,) = interpret.plan(Corpus(np.arange(400), fired), [0], options)
+    assert (len(ask.positives), len(ask.negatives)) == (100, 100)
+    prompt = interpret.to_prompt(ask, texts, options)
+    assert prompt.positives == tuple(texts[i] for i in ask.positives[:4])
+    assert prompt.negatives == tuple(texts[i] for i in ask.negatives[:4])
+    assert prompt.words[0] == "storm"
+    assert "sun" not in prompt.words
+    unaided = interpret.plan(Corpus(np.arange(400), fired), [0], options.model_copy(update={"words": False}))
+    assert unaided[0].positives == ask.positives[:4]
+    few = interpret.to_prompt(interpret.plan(CORPUS, [0], options)[0], TEXTS, options)
+    assert few.words == (), "of ten texts, words are frequent by chance"
+
+
 def test_candidates_take_turns_with_the_two_questions():
     asks = interpret.plan(CORPUS, [0, 2], OPTIONS)
     assert [interpret.to_prompt(ask, TEXTS, OPTIONS).broad for ask in asks] == [True, False] * 2
@@ -122,7 +139,7 @@ def test_candidates_take_turns_with_the_two_questions():
 
 def test_candidates_see_different_texts_and_fidelity_sees_none_of_them(candidates: pd.DataFrame):
     mine = candidates[candidates["neuron_idx"] == 0]
-    first, second = (set(rows) for rows in mine["positives"])
+    first, second = (set(rows[:4]) for rows in mine["positives"])  # those that are shown: half of 8
     assert first.isdisjoint(second)
     (trial,) = [t for t in trials.plan(CORPUS, candidates, ScoreFidelity()) if t.neuron_idx == 0]
     shown = {i for column in ("positives", "negatives") for rows in mine[column] for i in rows}
@@ -207,6 +224,21 @@ def test_each_hypothesis_is_labelled_at_the_threshold_of_its_own_sentence():
     assert unnamed == 0.5
     labels = to_labels(np.array([[0.3, 0.3], [0.1, 0.6]]), table["threshold"].to_numpy())
     assert labels.tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_sentence_that_restates_the_target_is_taken_only_where_there_is_no_other():
+    fires = np.array([True] * 8 + [False] * 8)
+    trial = trials.Trial(0, (0, 1), ("a", "b"), tuple(range(16)), fires, 0.1)
+    other = trials.Trial(1, (0,), ("c",), tuple(range(16)), fires, 0.1)
+    right, wrong = np.where(fires, 0.9, 0.1), np.where(np.arange(16) % 3 == 0, 0.9, 0.2)
+    scored = trials.score_trial(trial, np.column_stack([right, wrong]), ScoreFidelity(), HALF)
+    scored += trials.score_trial(other, right[:, None], ScoreFidelity(), HALF)
+    named = [(0, 0, "a", Status.RESTATES), (0, 1, "b", Status.OK), (1, 0, "c", Status.RESTATES)]
+    candidates = pd.DataFrame(named, columns=["neuron_idx", "candidate", "interpretation", "status"])
+    table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [0, 1]}), candidates, scored)
+    assert table["interpretation"].tolist() == ["b", "c"]
+    assert table["status"].tolist() == ["ok", "restates"]
+    assert table["f1_fidelity_score"].iloc[1] == 1
 
 
 @dataclass

@@ -32,6 +32,8 @@ _TEMPLATES = (
     "null_text",
     "answer_now",
 )
+# Part of a naming prompt where its config says so, which is part of the hash then.
+_WORDS_TEMPLATE = "naming_words"
 # Of what follows the stages of a run, and the hashes of their folders, know nothing.
 _REASON_TEMPLATES = ("reason", "reason_begun", "reason_no", "reason_refused", "reason_yes")
 
@@ -89,9 +91,10 @@ def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
         prompt: the texts, what the user states about them, and which of the two questions is asked.
         begun: the answer will be begun for the model with `NAMING_BEGUN`; else it is asked to begin it so.
     """
-    instructions = prompt.instructions.strip()
+    words = ", ".join(f'"{word}"' for word in prompt.words)
+    counted = _template(_WORDS_TEMPLATE).substitute(words=words).strip() if words else ""
     asked = _template("naming").substitute(
-        instructions=f"{instructions}\n\n" if instructions else "",
+        instructions="".join(f"{part}\n\n" for part in (prompt.instructions.strip(), counted) if part),
         positives=_numbered(prompt.positives),
         negatives=_numbered(prompt.negatives),
         question=_template("naming_broad" if prompt.broad else "naming_topic").template.strip(),
@@ -101,7 +104,8 @@ def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
 
 def naming_words() -> str:
     """Return all wording of naming, without texts and instructions."""
-    return "".join(render_naming(NamingPrompt(("",), ("",), broad=b), begun=False) for b in (True, False))
+    prompts = (NamingPrompt(("",), ("",), broad=broad, words=("",)) for broad in (True, False))
+    return "".join(render_naming(prompt, begun=False) for prompt in prompts)
 
 
 def label_prompt(text: str, question: str, *, text_first: bool = True, guard: bool = False) -> str:
@@ -125,6 +129,11 @@ def label_property(question: str) -> str:
 def template_fingerprint() -> str:
     """Return a hash of the wording for names and labels, hexadecimal, for the content hashes of stages."""
     return _fingerprint(_TEMPLATES)
+
+
+def words_fingerprint() -> str:
+    """Return a hash of the wording that shows words in a naming prompt, hexadecimal."""
+    return _fingerprint([_WORDS_TEMPLATE])
 
 
 def reason_fingerprint() -> str:
