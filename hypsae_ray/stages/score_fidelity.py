@@ -12,6 +12,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import scipy.sparse as sp
 
 from hypsae_ray.config import UNPLACED, AdvancedInterpret, NamingOptions
 from hypsae_ray.data.words import Cut
@@ -127,10 +128,6 @@ def _vectors(model: Embedder, sentences: list[str]) -> np.ndarray:
 
 
 def _tested(hypotheses: pd.DataFrame, work: Workspace) -> pd.DataFrame:
-    """Return those of the named neurons that are tested, the first chosen first; see `neurons.choice`."""
-    named = hypotheses[hypotheses["status"] == "ok"].reset_index(drop=True)
-    if named.empty:
-        return hypotheses.head(work.config.select.n)
     fired, target, given, _ = read_training(work)
     if work.facts("data")["task"] == "multiclass":  # each class against the rest
         targets = (target[:, None] == np.unique(target)).astype(np.float64)
@@ -138,13 +135,34 @@ def _tested(hypotheses: pd.DataFrame, work: Workspace) -> pd.DataFrame:
         targets = target[:, None]
     if given is not None:
         targets = np.column_stack([given.residual(one) for one in targets.T])
-    with_target, between = firing_correlations(fired[:, named["neuron_idx"].to_numpy()], targets)
+    tested = choose_tested(hypotheses, fired, targets, work.config.select.n)
+    unusable = int((hypotheses["status"] != "ok").sum())
+    work.say(
+        f"score_fidelity: {len(tested)} of {len(hypotheses)} named neurons are tested; {unusable} have no "
+        f"usable sentence of their own, {len(hypotheses) - unusable - len(tested)} would add least"
+    )
+    return tested
+
+
+def choose_tested(
+    hypotheses: pd.DataFrame, fired: sp.csr_matrix, targets: np.ndarray, n: int
+) -> pd.DataFrame:
+    """Return up to n of the hypotheses, those that are expected to explain most together (`neurons.choice`).
+
+    Args:
+        hypotheses: the table of more than n, of which those whose status is ok are chosen from. Where there
+            are none, the first n are kept.
+        fired: (rows, M) activations on training rows.
+        targets: (rows, T) of these.
+        n: hypotheses at the most.
+    """
+    named = hypotheses[hypotheses["status"] == "ok"].reset_index(drop=True)
+    if named.empty:
+        return hypotheses.head(n)
+    with_targets, between = firing_correlations(fired[:, named["neuron_idx"].to_numpy()], targets)
     fidelity = named["phi_corpus"].fillna(0).clip(0, 1).to_numpy()
-    sentences = named["interpretation"].tolist()
-    tested = choose_hypotheses(fidelity, with_target, between, sentences, work.config.select.n)
-    others = f"{len(hypotheses) - len(named)} have no usable sentence, {len(named) - len(tested)} add least"
-    work.say(f"score_fidelity: {len(tested)} of {len(hypotheses)} named neurons are tested; {others}")
-    return named.iloc[tested].assign(hypothesis_id=np.arange(len(tested)))
+    chosen = choose_hypotheses(fidelity, with_targets, between, named["interpretation"].tolist(), n)
+    return named.iloc[chosen].reset_index(drop=True).assign(hypothesis_id=np.arange(len(chosen)))
 
 
 def _setting(work: Workspace) -> Setting:

@@ -389,7 +389,7 @@ def test_a_run_without_a_neuron_to_select_says_so(demo_tree: dict, tmp_path: Pat
     assert cli.main(["run", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]) == 1
     said = capsys.readouterr().err
     assert "60 holdout rows are not new (same text: 60): kept" in said
-    assert "select: none of 32 neurons can be selected by correlation" in said
+    assert "select: none of 32 neurons can be selected by forward" in said
 
 
 def test_inspect_shows_neurons(finished: runner.Run, capsys: pytest.CaptureFixture):

@@ -50,7 +50,8 @@ def test_neurons_that_say_the_same_take_one_place():
     first, second, third = (rng.random((3, N)) < 0.3).astype(float)
     target = 3 * first + 2 * second + third + rng.normal(size=N)
     dense = np.column_stack([first, first, first + 0.1 * rng.random(N) * first, second, third])
-    by_correlation = select(sp.csr_matrix(dense), target, Select(n=3), "regression").neurons
+    alone = Select(method="correlation", n=3)
+    by_correlation = select(sp.csr_matrix(dense), target, alone, "regression").neurons
     assert set(by_correlation.tolist()) == {0, 1, 2}
     found = select(sp.csr_matrix(dense), target, Select(method="forward", n=3), "regression").neurons
     assert {3, 4} < set(found.tolist())
