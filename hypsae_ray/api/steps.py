@@ -262,15 +262,10 @@ def generate_hypotheses(
     if section.interactions and covariates is None:
         raise InputError("select: interactions needs covariates")
     known = _known(texts_rows, covariates, fixed_effects, weights) if section.given == "auto" else None
-    named = section.model_copy(update={"n": section.n + section.spare})
-    chosen = selection.select(fired, values, named, task, known)
+    chosen = selection.select(fired, values, section, task, known)
     table = selecting.to_table(chosen, selecting.target_correlation(fired, values)).to_pandas()
     ranked = scoring.ranked(table, f"M={fired.shape[1]}", section.method)
-    hypotheses = _name(ranked, given, fired, llm, options or NamingOptions(), engines)
-    if not section.spare:
-        return hypotheses
-    left = values if known is None else known.residual(values)
-    return scoring.choose_tested(hypotheses, fired, left[:, None], section.n)
+    return _name(ranked, given, fired, llm, options or NamingOptions(), engines)
 
 
 def _known(texts_rows: Rows, covariates: Any, fixed_effects: Any, weights: Any) -> Given | None:

@@ -1,6 +1,6 @@
 """Section `interpret`."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -37,10 +37,6 @@ class Interpret(Section):
     """Sentences written per neuron, each from other positive texts where there are enough."""
     n_examples: Examples = 20
     """Texts in each prompt, half of them positive; keywords, with no context to fill, read at least 200."""
-    words: bool = False
-    """Show an LLM, in addition, words that are frequent in firing texts and rare in silent ones, counted in
-    up to 100 of each kind: what a few texts have in common by chance is not among them. A small model may
-    name these words and no more (`jobs/README.md`)."""
     max_words: Positive = 256
     """Texts are cut after this many words; each character of a script without spaces (Chinese, Japanese,
     Thai) is one. How many were cut is reported."""
@@ -61,14 +57,5 @@ class Interpret(Section):
 
     def read_by(self, llm: Llm) -> Self:
         """Return these options with the number of examples that this model reads."""
-        if llm.engine != "keywords":
-            return self
-        read = {"n_examples": max(self.n_examples, KEYWORD_EXAMPLES), "words": False}
-        return self.model_copy(update=read)
-
-    def content(self) -> dict[str, Any]:
-        """Return what decides the names; without words as before there were any: hashes stay."""
-        content = super().content()
-        if not self.words:
-            del content["words"]
-        return content
+        least = KEYWORD_EXAMPLES if llm.engine == "keywords" else 0
+        return self.model_copy(update={"n_examples": max(self.n_examples, least)})

@@ -69,10 +69,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         n_neurons = self.train_sae.given_neurons or SAE_SIZES[0][1].n_neurons
-        if (named := self.select.n + self.select.spare) > n_neurons:
-            what = "select.n + select.spare" if self.select.spare else "select.n"
+        if self.select.n > n_neurons:
             raise ValueError(
-                f"{what} ({named}) is above train_sae.n_neurons ({n_neurons}): "
+                f"select.n ({self.select.n}) is above train_sae.n_neurons ({n_neurons}): "
                 "more neurons selected than exist"
             )
         namer = self.interpreter
@@ -95,9 +94,7 @@ class Config(Section):
         if self.embed.engine != "column":
             return
         if self.data.target_means:
-            raise ValueError(
-                "data.target_means needs a model in embed: vectors of the data say nothing of sentences"
-            )
+            raise ValueError("data.target_means needs a model in embed, to compare sentences by")
         if self.embed.files is None:
             data = self.data
             used = {*data.text_columns, data.target, data.id, data.group, *data.covariates}

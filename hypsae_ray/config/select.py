@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from hypsae_ray.config.types import Count, Positive, Section
+from hypsae_ray.config.types import Positive, Section
 
 
 class Select(Section):
@@ -15,9 +15,6 @@ class Select(Section):
     it adds to those before it, so that neurons that say the same take one place. correlation: each alone."""
     n: Positive = 20
     """Neurons selected; fewer only if fewer neurons are alive, which is reported."""
-    spare: Count = 0
-    """Neurons that are named in addition. Of all that have a usable sentence, up to `n` are tested: those
-    whose labels are expected to explain most of the target together (`neurons.choice`)."""
     n_top: Positive = 100
     """separation_score: top-firing rows that are compared with the silent rows; of pairs, rows whose
     first text fires most ahead of the second, compared with those where it is most behind."""
@@ -33,15 +30,14 @@ class Select(Section):
     effect. What is tested in the end are effects that do not turn."""
 
     def content(self) -> dict[str, Any]:
-        """Return what decides the results; hashes of configs from before some fields stay.
+        """Return what decides the results; hashes of configs from before `given` stay.
 
         What is given stands in the fingerprint of the stage.
         """
         content = super().content()
         content.pop("given")
-        for name in ("interactions", "spare"):
-            if not content[name]:
-                content.pop(name)
+        if not self.interactions:
+            content.pop("interactions")
         return content
 
     @model_validator(mode="after")

@@ -77,20 +77,17 @@ class Keywords:
 
 
 def _name(prompt: NamingPrompt) -> Answer:
-    terms = telling_terms(prompt.positives, prompt.negatives)
-    return Answer(_sentence(terms), Status.OK) if terms else Answer("", Status.FAILED)
-
-
-def telling_terms(positives: Sequence[str], negatives: Sequence[str]) -> list[str]:
-    """Return up to 6 words or pairs of words that together tell positive texts from negative ones."""
-    texts = [*positives, *negatives]
+    texts = [*prompt.positives, *prompt.negatives]
     vectorizer = CountVectorizer(stop_words="english", ngram_range=(1, 2))
     try:
         counts = cast(sp.csr_matrix, vectorizer.fit_transform(texts)).tocsc()
     except ValueError:  # scikit-learn's only sign that the texts hold no term at all
-        return []
-    chosen = _telling(counts, np.arange(len(texts)) < len(positives))
-    return [str(term) for term in vectorizer.get_feature_names_out()[chosen]]
+        return Answer("", Status.FAILED)
+    positive = np.arange(len(texts)) < len(prompt.positives)
+    chosen = _telling(counts, positive)
+    if not chosen:
+        return Answer("", Status.FAILED)
+    return Answer(_sentence([str(term) for term in vectorizer.get_feature_names_out()[chosen]]), Status.OK)
 
 
 def _explain(prompt: ReasonPrompt) -> Answer:

@@ -47,8 +47,6 @@ class NamingPrompt:
         instructions: what the user states about the texts.
         sampling: how the answer is drawn.
         broad: whether what all say in their own words is asked for; else which topic they share.
-        words: terms that are frequent in texts that make the neuron fire and rare in others, of more texts
-            than are shown.
     """
 
     positives: tuple[str, ...]
@@ -56,7 +54,6 @@ class NamingPrompt:
     instructions: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     broad: bool = True
-    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,6 @@ class Fidelity:
         n: texts with a label.
         precision_corpus: precision where firing texts are as rare as in the corpus.
         f1_corpus, f1_corpus_ci: F1 there; its bootstrap interval.
-        phi_corpus: correlation of label and firing there (phi coefficient of two binary variables), with half
-            a yes and half a no added to each kind of text: without errors in few texts it is below 1.
     """
 
     f1: float = math.nan
@@ -62,7 +60,6 @@ class Fidelity:
     precision_corpus: float = math.nan
     f1_corpus: float = math.nan
     f1_corpus_ci: Interval = Interval()
-    phi_corpus: float = math.nan
 
     def columns(self) -> dict[str, float]:
         """Return the measures by the names of schema.MEASURES and f1; an interval is two columns."""
@@ -118,23 +115,7 @@ def score_fidelity(
         precision_corpus=_precision(tp * per_tp, fp * per_fp),
         f1_corpus=_f1(tp * per_tp, fp * per_fp, prevalence),
         f1_corpus_ci=Interval(*percentile_interval(_f1(many_tp * per_tp, many_fp * per_fp, prevalence))),
-        phi_corpus=phi((tp + 0.5) / (firing + 1), (fp + 0.5) / (silent + 1), prevalence)
-        if silent
-        else math.nan,
     )
-
-
-def phi(recall: float, false_positives: float, prevalence: float) -> float:
-    """Return the correlation of labels with firing in the corpus, both binary: -1 to 1.
-
-    Args:
-        recall: share of the firing texts that are labelled yes, above 0 and below 1.
-        false_positives: the same of the silent texts.
-        prevalence: share of texts that fire, in 0 to 1.
-    """
-    labelled = prevalence * recall + (1 - prevalence) * false_positives
-    spread = math.sqrt(prevalence * (1 - prevalence) / (labelled * (1 - labelled)))
-    return (recall - false_positives) * spread
 
 
 def is_true_of_all(fires: Mask, p_yes: npt.NDArray[np.floating], threshold: float, *, placed: bool) -> bool:

@@ -4,17 +4,13 @@ At most half of the firing and half of the silent rows may be shown to the autho
 neuron with few firing rows can still be scored on rows its author never saw.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from hypsae_ray.config import Interpret, ScoreFidelity
 from hypsae_ray.data.arrays import Floats, Ints
-
-KINDS = ("positives", "negatives")
-COUNTED = 100
-"""Rows of each kind that words are counted in, at the most."""
 
 
 @dataclass(frozen=True)
@@ -53,30 +49,6 @@ def naming_examples(activation: Floats, options: Interpret, rng: np.random.Gener
         (_deal(pool, c, n_candidates, half), _deal(quiet, c, n_candidates, half)) for c in range(n_candidates)
     ]
     return [Examples(_by_strength(activation, rows), others) for rows, others in hands]
-
-
-def counted_examples(activation: Floats, shown: Sequence[Examples], rng: np.random.Generator) -> Examples:
-    """Choose further rows, which no candidate is shown, to count words in, in addition to those that are.
-
-    Args:
-        activation: (n,) of one neuron, one value per distinct text.
-        shown: to each candidate.
-        rng: decides which rows.
-
-    Returns:
-        Up to COUNTED of each kind, with those that are shown, drawn from all; half of a kind is left unread.
-    """
-    firing = activation > 0
-    positives, negatives = (np.concatenate([getattr(one, kind) for one in shown]) for kind in KINDS)
-    return Examples(
-        _draw_unseen(np.flatnonzero(firing), positives, rng),
-        _draw_unseen(np.flatnonzero(~firing), negatives, rng),
-    )
-
-
-def _draw_unseen(rows: Ints, seen: Ints, rng: np.random.Generator) -> Ints:
-    left = np.setdiff1d(rows, seen)
-    return rng.permutation(left)[: max(0, min(COUNTED, len(rows) // 2) - len(np.unique(seen)))]
 
 
 def fidelity_examples(

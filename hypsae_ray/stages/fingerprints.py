@@ -10,7 +10,7 @@ from hypsae_ray.config import AnnotateJob, Config, Label, Llm
 from hypsae_ray.data.files import DataFile, find_files
 from hypsae_ray.data.own_vectors import find_vector_files
 from hypsae_ray.models.identity import content_of, pin
-from hypsae_ray.models.prompts.wording import template_fingerprint, words_fingerprint
+from hypsae_ray.models.prompts.wording import template_fingerprint
 from hypsae_ray.run_log import LOG
 from hypsae_ray.store.artifacts import Folder
 
@@ -51,8 +51,7 @@ def selecting(config: Config) -> dict[str, Any]:
 
 def naming(config: Config) -> dict[str, Any]:
     """Return what decides the sentences of given neurons."""
-    words = {"words": words_fingerprint()} if config.naming.words else {}
-    return {**config.naming.content(), **words, **_asking(config.interpreter)}
+    return {**config.naming.content(), **_asking(config.interpreter)}
 
 
 def scoring(config: Config) -> dict[str, Any]:

@@ -19,12 +19,11 @@ from hypsae_ray.config import Interpret
 from hypsae_ray.data.words import Cut, truncate_words
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.labels.work import count_statuses
-from hypsae_ray.models.keywords import telling_terms
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Prompt, Sampling
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.names import parse_name, says_something
-from hypsae_ray.neurons.sampling import KINDS, Examples, counted_examples, naming_examples
+from hypsae_ray.neurons.sampling import naming_examples
 from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Outcome
@@ -33,18 +32,13 @@ from hypsae_ray.store.usage import Usage
 
 PROMPTS_PER_TASK = 32
 TRIES = 3  # of a candidate
-NO_EXAMPLES = Examples(np.array([], dtype=np.int64), np.array([], dtype=np.int64))
-ENOUGH_TO_COUNT = 20  # firing texts: in fewer, words are frequent by chance
 ASKED_AGAIN = (Status.NO_FINDING, Status.UNPARSABLE, Status.TRUNCATED)
 Prompts = list[tuple[int, Prompt]]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One candidate to be written: for which neuron, and from which texts (row ids).
-
-    Those that are shown come first; in the others words are counted.
-    """
+    """One candidate to be written: for which neuron, and from which texts (row ids)."""
 
     neuron_idx: int
     candidate: int
@@ -75,8 +69,7 @@ def run(work: Workspace) -> Outcome:
     texts = read_texts_by_id(work, {i for ask in asks for i in (*ask.positives, *ask.negatives)})
     candidates, usage = write_candidates(open_namer(work), asks, texts, options, work.track)
     work.write("candidates.parquet", candidates, schema.CANDIDATES)
-    half = options.n_examples // 2
-    shown = [min(half, len(ask.positives)) + min(half, len(ask.negatives)) for ask in asks if ask.possible]
+    shown = [len(ask.positives) + len(ask.negatives) for ask in asks if ask.possible]
     if unusable := int(candidates["status"].isin(ASKED_AGAIN).sum()):
         work.say(f"interpret: {unusable} of {len(candidates)} candidates are no finding after {TRIES} tries")
     facts = {
@@ -100,12 +93,10 @@ def plan(corpus: Corpus, neurons: Sequence[int], options: Interpret) -> list[Ask
     """Choose the texts for each candidate of each neuron, seeded for each neuron on its own."""
     asks = []
     for neuron in neurons:
-        rng, activation = np.random.default_rng([options.seed, neuron]), corpus.activation(neuron)
-        hands = naming_examples(activation, options, rng)
-        more = counted_examples(activation, hands, rng) if options.words else NO_EXAMPLES
-        for c, shown in enumerate(hands):
-            read = (np.concatenate([getattr(part, kind) for part in (shown, more)]) for kind in KINDS)
-            asks.append(Ask(neuron, c, *(tuple(corpus.row_ids[rows].tolist()) for rows in read)))
+        rng = np.random.default_rng([options.seed, neuron])
+        for c, examples in enumerate(naming_examples(corpus.activation(neuron), options, rng)):
+            shown = (corpus.row_ids[rows].tolist() for rows in (examples.positives, examples.negatives))
+            asks.append(Ask(neuron, c, *map(tuple, shown)))
     return asks
 
 
@@ -146,22 +137,17 @@ def to_prompt(ask: Ask, texts: Mapping[int, str], options: Interpret, attempt: i
     entropy = np.random.SeedSequence([options.seed, ask.neuron_idx, ask.candidate, attempt])
     seed, rng = int(entropy.generate_state(1)[0]), np.random.default_rng(entropy)
 
-    def read(rows: tuple[int, ...]) -> tuple[str, ...]:
-        return tuple(truncate_words(texts[row], options.max_words) for row in rows)
-
     def shown(rows: tuple[int, ...]) -> tuple[str, ...]:
-        rows = rows[: options.n_examples // 2]
         greedy_again = attempt and not options.temperature  # else the prefix cache may hold the prompt
-        return read(tuple(rng.permutation(rows)) if greedy_again else rows)
+        order = rng.permutation(len(rows)) if greedy_again else range(len(rows))
+        return tuple(truncate_words(texts[rows[i]], options.max_words) for i in order)
 
-    count = options.words and len(ask.positives) >= ENOUGH_TO_COUNT
     return NamingPrompt(
         positives=shown(ask.positives),
         negatives=shown(ask.negatives),
         instructions=options.instructions,
         sampling=Sampling(options.temperature, options.max_tokens, seed % 2**31, options.thinking),
         broad=(ask.candidate + attempt) % 2 == 0,
-        words=tuple(telling_terms(read(ask.positives), read(ask.negatives))) if count else (),
     )
 
 

@@ -12,19 +12,16 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import scipy.sparse as sp
 
 from hypsae_ray.config import UNPLACED, AdvancedInterpret, NamingOptions
 from hypsae_ray.data.words import Cut
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Embedder, LanguageModel
-from hypsae_ray.neurons.choice import choose_hypotheses, firing_correlations
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.neurons.fidelity import best_candidate
 from hypsae_ray.neurons.restating import ORDINARY, restate_target
 from hypsae_ray.stages import fingerprints, interpret, trials
-from hypsae_ray.stages.select import read_training
 from hypsae_ray.stages.trials import Scored
 from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
 from hypsae_ray.store import schema
@@ -89,8 +86,6 @@ def run(work: Workspace) -> Outcome:
     selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
     chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
     hypotheses = choose(chosen, tried.candidates, tried.scored, work.config.label.unplaced)
-    if work.config.select.spare:
-        hypotheses = _tested(hypotheses, work)
     more = [field for field in schema.OPTIONAL if field.name in hypotheses]
     work.write("hypotheses.parquet", hypotheses, pa.schema([*schema.HYPOTHESES, *more]))
     unnamed = int(hypotheses["interpretation"].isna().sum())
@@ -125,44 +120,6 @@ def _mark_restating(candidates: pd.DataFrame, work: Workspace) -> pd.DataFrame:
 
 def _vectors(model: Embedder, sentences: list[str]) -> np.ndarray:
     return model.embed(sentences).vectors
-
-
-def _tested(hypotheses: pd.DataFrame, work: Workspace) -> pd.DataFrame:
-    fired, target, given, _ = read_training(work)
-    if work.facts("data")["task"] == "multiclass":  # each class against the rest
-        targets = (target[:, None] == np.unique(target)).astype(np.float64)
-    else:
-        targets = target[:, None]
-    if given is not None:
-        targets = np.column_stack([given.residual(one) for one in targets.T])
-    tested = choose_tested(hypotheses, fired, targets, work.config.select.n)
-    unusable = int((hypotheses["status"] != "ok").sum())
-    work.say(
-        f"score_fidelity: {len(tested)} of {len(hypotheses)} named neurons are tested; {unusable} have no "
-        f"usable sentence of their own, {len(hypotheses) - unusable - len(tested)} would add least"
-    )
-    return tested
-
-
-def choose_tested(
-    hypotheses: pd.DataFrame, fired: sp.csr_matrix, targets: np.ndarray, n: int
-) -> pd.DataFrame:
-    """Return up to n of the hypotheses, those that are expected to explain most together (`neurons.choice`).
-
-    Args:
-        hypotheses: the table of more than n, of which those whose status is ok are chosen from. Where there
-            are none, the first n are kept.
-        fired: (rows, M) activations on training rows.
-        targets: (rows, T) of these.
-        n: hypotheses at the most.
-    """
-    named = hypotheses[hypotheses["status"] == "ok"].reset_index(drop=True)
-    if named.empty:
-        return hypotheses.head(n)
-    with_targets, between = firing_correlations(fired[:, named["neuron_idx"].to_numpy()], targets)
-    fidelity = named["phi_corpus"].fillna(0).clip(0, 1).to_numpy()
-    chosen = choose_hypotheses(fidelity, with_targets, between, named["interpretation"].tolist(), n)
-    return named.iloc[chosen].reset_index(drop=True).assign(hypothesis_id=np.arange(len(chosen)))
 
 
 def _setting(work: Workspace) -> Setting:

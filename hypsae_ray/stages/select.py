@@ -24,10 +24,18 @@ from hypsae_ray.store.stage_tables import covariate_columns, read_activations, r
 
 def run(work: Workspace) -> Outcome:
     """Write one row per neuron, ranked or not; facts: neurons selected, dead, constant."""
-    fired, target, given, prevalence = read_training(work)
-    data, options = work.facts("data"), work.config.select
-    named = options.model_copy(update={"n": options.n + options.spare})
-    chosen, about = choose(fired, target, named, data["task"], given)
+    n_neurons = work.facts("train_sae")["n_neurons"]
+    row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
+    target = read_column(work.inputs["data"], "train", "target").loc[row_ids].to_numpy()
+    options = work.config.select
+    prevalence = fired.getnnz(axis=0) / len(target)
+    given = _given(work, row_ids)
+    if (rule := work.config.data.rule) is not None:  # each document counts once, as in the tests
+        starts = starts_of(documents_of(row_ids))
+        fired, target = combine_activations(fired, starts, rule), target[starts]
+        given = None if given is None else given.rows(starts)
+    data = work.facts("data")
+    chosen, about = choose(fired, target, options, data["task"], given)
     chosen = replace(chosen, prevalence=prevalence)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     useless = f"{dead} are dead and {constant} constant"
@@ -45,27 +53,10 @@ def run(work: Workspace) -> Outcome:
     if sae.has(STABILITY):
         table = table.append_column(schema.STABILITY, sae.read_table(STABILITY)[schema.STABILITY.name])
     work.out.write_table("selection.parquet", table)
-    if dead or constant or len(chosen.neurons) < named.n:
-        work.say(f"select: {len(chosen.neurons)} of {named.n} neurons selected; {useless}")
+    if dead or constant or len(chosen.neurons) < options.n:
+        work.say(f"select: {len(chosen.neurons)} of {options.n} neurons selected; {useless}")
     facts = {"selected": len(chosen.neurons), "dead": dead, "constant": constant}
     return Outcome(len(chosen.neurons), facts=facts)
-
-
-def read_training(work: Workspace) -> tuple[sp.csr_matrix, np.ndarray, Given | None, np.ndarray]:
-    """Return activations (n, M) and target (n,) of training rows, what is held fixed, and prevalence (M,).
-
-    Rows are texts, their documents or pairs: each document counts once, as in the tests. Prevalence is the
-    share of texts on which a neuron fires.
-    """
-    n_neurons = work.facts("train_sae")["n_neurons"]
-    row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
-    target = read_column(work.inputs["data"], "train", "target").loc[row_ids].to_numpy()
-    given, prevalence = _given(work, row_ids), fired.getnnz(axis=0) / len(target)
-    if (rule := work.config.data.rule) is None:
-        return fired, target, given, prevalence
-    starts = starts_of(documents_of(row_ids))
-    given = None if given is None else given.rows(starts)
-    return combine_activations(fired, starts, rule), target[starts], given, prevalence
 
 
 def _given(work: Workspace, row_ids: np.ndarray) -> Given | None:

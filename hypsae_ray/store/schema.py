@@ -104,8 +104,8 @@ SELECTION = pa.schema(
     ]
 )
 
-# The texts that were read, or are to be read, for a neuron: row_ids of training texts, those shown first, and
-# others that words were counted in. tries: how often it was asked for; 0: there was nothing to ask about.
+# The texts that were shown, or are to be shown, for a neuron: row_ids of training texts. tries: how often it
+# was asked for; 0: there was nothing to ask about.
 CANDIDATES = pa.schema(
     [
         ("neuron_idx", INT),
@@ -127,7 +127,6 @@ MEASURES = pa.schema(
         ("correlation", FLOAT),
         ("n", INT),
         *_floats("precision_corpus", "f1_corpus", "f1_corpus_ci_low", "f1_corpus_ci_high"),
-        ("phi_corpus", FLOAT),
     ]
 )
 

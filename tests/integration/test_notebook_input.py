@@ -159,15 +159,6 @@ def test_rows_that_do_not_match_are_refused(change: dict, told: str):
     assert told in refusal(evaluate, **change)
 
 
-def test_of_spare_neurons_those_are_returned_that_are_expected_to_explain_most():
-    """The target is the firing of one neuron, and the other fires where it does not: either explains it."""
-    given, select = (SOUP, FIRED[:, 0], sp.csr_matrix(FIRED), KEYWORDS), Select(method="correlation", n=1)
-    found = hr.generate_hypotheses(*given, select.model_copy(update={"spare": 1}))
-    each = hr.generate_hypotheses(*given, select.model_copy(update={"n": 2}))
-    best = each.loc[each["phi_corpus"].idxmax()]
-    assert found[["hypothesis_id", "neuron_idx"]].to_numpy().tolist() == [[0, best["neuron_idx"]]]
-
-
 def test_texts_and_target_are_matched_by_their_index():
     names = [f"t{i}" for i in range(80)]
     texts, target = pd.Series(SOUP, index=names), pd.Series(FIRED[:, 0], index=names)

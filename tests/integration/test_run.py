@@ -184,21 +184,6 @@ def test_another_selection_reruns_selection_and_what_follows(
     np.testing.assert_allclose(shown["regression_coef"], finished.evaluation["regression_coef"])
 
 
-def test_of_neurons_and_spare_ones_those_are_tested_that_are_expected_to_explain_most(
-    finished: runner.Run, demo_config: config.Config
-):
-    select = demo_config.select.model_copy(update={"spare": 3})
-    changed = demo_config.model_copy(update={"select": select})
-    run = runner.run(changed, finished.out.path, until="score_fidelity")
-    assert computed(run) == ["select", "interpret", "score_fidelity"]
-    folder = run.records[-1].step.folder
-    assert folder.read_table("candidates.parquet").to_pandas()["neuron_idx"].nunique() == select.n + 3
-    hypotheses = folder.read_table("hypotheses.parquet").to_pandas()
-    assert hypotheses["hypothesis_id"].tolist() == list(range(select.n))
-    assert set(hypotheses["status"]) == {"ok"}
-    assert hypotheses["interpretation"].is_unique
-
-
 def test_a_sentence_that_says_the_target_in_other_words_is_marked(
     finished: runner.Run, demo_config: config.Config
 ):

@@ -61,6 +61,14 @@ def test_defaults_are_filled_in():
         ({"train_sae": {"n_neurons": 16, "k": 8, "advanced": {"multi_k": 4}}}, "train_sae", "multi_k (4)"),
         ({"select": {"n": 65}}, "config", "more neurons selected than exist"),
         ({"select": {"method": "custom"}}, "select", "go together"),
+        (
+            {
+                "data": {**MINIMAL["data"], "target_means": ["is positive"]},
+                "embed": {"engine": "column", "column": "v"},
+            },
+            "config",
+            "data.target_means needs a model in embed",
+        ),
         ({"select": {"method": "lasso", "interactions": True}}, "select", "needs method correlation"),
         ({"select": {"method": "correlation", "interactions": True}}, "config", "needs data.covariates"),
         ({"llm": {"replicas": {"min": 3, "max": 2}}}, "llm.replicas", "max (2) is below min (3)"),

@@ -15,7 +15,6 @@ from hypsae_ray.models.prompts.wording import (
     reason_fingerprint,
     render_naming,
     template_fingerprint,
-    words_fingerprint,
 )
 from hypsae_ray.models.protocols import NamingPrompt
 from hypsae_ray.neurons.names import parse_name
@@ -176,17 +175,6 @@ def test_texts_are_cut_after_n_words_and_short_ones_not_at_all():
     assert truncate_words("", 1) == ""
 
 
-def test_a_naming_prompt_names_words_after_what_the_user_states():
-    prompt = NamingPrompt(("a",), ("b",), "These are reviews.", words=("wait", "slow service"))
-    lines = render_naming(prompt).splitlines()
-    stated = lines.index("These are reviews.")
-    assert (
-        lines[stated + 2] == 'Words that are frequent in group A and rare in group B: "wait", "slow service".'
-    )
-    assert lines.index("Group A:") == stated + 4
-    assert "frequent" not in render_naming(NamingPrompt(("a",), ("b",), "These are reviews."))
-
-
 WORDINGS = sorted(
     path.name.removesuffix(".txt")
     for path in resources.files("hypsae_ray.models.prompts").iterdir()
@@ -200,8 +188,6 @@ def test_the_fingerprint_changes_with_the_wording(monkeypatch: pytest.MonkeyPatc
     own, other = template_fingerprint, reason_fingerprint
     if changed.startswith("reason"):
         own, other = other, own
-    elif changed == "naming_words":  # which are in a prompt only where the config says so
-        own, other = words_fingerprint, template_fingerprint
     before, same, read = own(), other(), wording._template
     assert own() == before
     monkeypatch.setattr(

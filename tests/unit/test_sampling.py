@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hypsae_ray.config import AdvancedInterpret, Interpret, ScoreFidelity
-from hypsae_ray.neurons.sampling import counted_examples, fidelity_examples, naming_examples
+from hypsae_ray.neurons.sampling import fidelity_examples, naming_examples
 
 
 def activation(n_firing: int, n_silent: int, seed: int = 0) -> np.ndarray:
@@ -84,25 +84,6 @@ def test_percentile_draws_from_its_bin_only_and_by_seed():
         np.testing.assert_array_equal(a.positives, b.positives)
         np.testing.assert_array_equal(a.negatives, b.negatives)
     assert set(first[0].positives.tolist()) != set(other[0].positives.tolist())
-
-
-def test_words_are_counted_in_other_rows_than_are_shown_up_to_half_of_each_kind():
-    values = activation(100, 1000)
-    shown = naming_examples(values, Interpret(n_candidates=3, n_examples=20), rng())
-    more = counted_examples(values, shown, rng())
-    assert (values[more.positives] > 0).all() and (values[more.negatives] == 0).all()
-    seen = {int(row) for one in shown for row in np.concatenate([one.positives, one.negatives])}
-    read = np.concatenate([more.positives, more.negatives]).tolist()
-    assert not seen & set(read)
-    # 30 of each kind are shown: 20 more are half of the 100 firing rows, and 70 more are 100 silent ones.
-    assert (len(more.positives), len(more.negatives)) == (20, 70)
-    assert values[more.positives].min() < 50, "of all firing rows, not of the strongest"
-
-
-def test_no_words_are_counted_where_half_of_the_rows_are_shown():
-    values = activation(16, 300)
-    shown = naming_examples(values, Interpret(n_candidates=3, n_examples=20), rng())
-    assert len(counted_examples(values, shown, rng()).positives) == 0
 
 
 def test_fidelity_uses_no_seen_row_and_is_balanced():

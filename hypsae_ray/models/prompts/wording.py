@@ -32,8 +32,6 @@ _TEMPLATES = (
     "null_text",
     "answer_now",
 )
-# Part of a naming prompt where its config says so, which is part of the hash then.
-_WORDS_TEMPLATE = "naming_words"
 # Of what follows the stages of a run, and the hashes of their folders, know nothing.
 _REASON_TEMPLATES = ("reason", "reason_begun", "reason_no", "reason_refused", "reason_yes")
 
@@ -91,10 +89,9 @@ def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
         prompt: the texts, what the user states about them, and which of the two questions is asked.
         begun: the answer will be begun for the model with `NAMING_BEGUN`; else it is asked to begin it so.
     """
-    words = ", ".join(f'"{word}"' for word in prompt.words)
-    counted = _template(_WORDS_TEMPLATE).substitute(words=words).strip() if words else ""
+    instructions = prompt.instructions.strip()
     asked = _template("naming").substitute(
-        instructions="".join(f"{part}\n\n" for part in (prompt.instructions.strip(), counted) if part),
+        instructions=f"{instructions}\n\n" if instructions else "",
         positives=_numbered(prompt.positives),
         negatives=_numbered(prompt.negatives),
         question=_template("naming_broad" if prompt.broad else "naming_topic").template.strip(),
@@ -104,8 +101,7 @@ def render_naming(prompt: NamingPrompt, *, begun: bool = True) -> str:
 
 def naming_words() -> str:
     """Return all wording of naming, without texts and instructions."""
-    prompts = (NamingPrompt(("",), ("",), broad=broad, words=("",)) for broad in (True, False))
-    return "".join(render_naming(prompt, begun=False) for prompt in prompts)
+    return "".join(render_naming(NamingPrompt(("",), ("",), broad=b), begun=False) for b in (True, False))
 
 
 def label_prompt(text: str, question: str, *, text_first: bool = True, guard: bool = False) -> str:
@@ -129,11 +125,6 @@ def label_property(question: str) -> str:
 def template_fingerprint() -> str:
     """Return a hash of the wording for names and labels, hexadecimal, for the content hashes of stages."""
     return _fingerprint(_TEMPLATES)
-
-
-def words_fingerprint() -> str:
-    """Return a hash of the wording that shows words in a naming prompt, hexadecimal."""
-    return _fingerprint([_WORDS_TEMPLATE])
 
 
 def reason_fingerprint() -> str:
