@@ -2,14 +2,14 @@
 
     python jobs/bench_select.py --rows 20000 --neurons 1024 --k 16 --select 20
     python jobs/bench_select.py --rows 114000 --neurons 4096 --k 32 --systems ours   # full size, no rivals
-    python jobs/bench_select.py --truth --seeds 20     # what is found of planted effects beside covariates
+    python jobs/bench_select.py --truth --seeds 20     # what is found of planted effects next to covariates
     python jobs/bench_select.py --copies --seeds 20    # what is found where several neurons say the same
 
 Activations are sparse: --k neurons fire in a row, some much more often than others, and the target is made
 from 30 of them. `bisection` is how we chose by logistic lasso before: liblinear at one penalty after another.
 hypothesaes takes activations as a dense table.
 
---truth plants effects beside two covariates with effects of their own: neurons with an effect, neurons whose
+--truth plants effects next to two covariates with effects of their own: neurons with an effect, neurons whose
 effect the covariate hides, neurons that follow the covariate and have none, and, with --turning, neurons
 whose effect has the sign of the covariate. As many neurons are selected as have an effect, and counted by
 kind.

@@ -1,10 +1,10 @@
 """`hypsae explain`: reasons and quotes for the labels of one hypothesis, written into the run folder.
 
 1. Choose holdout texts, the doubtful ones first (`labels.reasons`).
-2. Ask a model for a quote, and why each one has its label. The label stays, and is told: asked whether 12
-   texts have a property that 6 have, with quote and reason, a model of 1.5B weights said yes to 10 and to 2
-   nothing. Told a wrong yes, it made up both of its quotes; told a wrong no, it quoted what shows the
-   property.
+2. Ask a model for a quote, and why each one has its label. The prompt states the label, which stays as it is:
+   asked whether 12 texts have a property that 6 have, with quote and reason, a model of 1.5B weights said yes
+   to 10 and nothing to 2. With a wrong yes in the prompt it made up both of its quotes; with a wrong no it
+   quoted what shows the property.
 3. A quote that does not stand in the text is refused, and the model asked once more; then the row has no
    reason, and a status.
 

@@ -20,7 +20,7 @@ NOTHING = 1e-9
 
 @dataclass(frozen=True)
 class Given:
-    """What is known of n rows beside their texts.
+    """What is known of n rows in addition to their texts.
 
     Attributes:
         covariates: (n, C) finite; C may be 0.

@@ -28,8 +28,8 @@ ORDINARY = (
 """Sentences that restate no target that one would have."""
 RESTATES = 0.25
 """Share of the way from ordinary sentences to the meaning itself. Of 18 sentences that say nothing but stars,
-15 are there with all-MiniLM-L6-v2, and none of 20 that name a thing; with its first 4, 2 and 1 layers, models
-of another scale, 16, 10 and 11, and 2, 1 and 1 of the others."""
+15 are there with all-MiniLM-L6-v2, and none of 20 that name a thing (tests/integration/test_embedder.py).
+With its first 4, 2 and 1 layers, models of another scale, 16, 10 and 11 are, and 2, 1 and 1 of the others."""
 
 
 def restate_target(

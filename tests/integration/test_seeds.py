@@ -1,4 +1,4 @@
-"""A run of the demo with two SAEs: stability beside neurons and hypotheses."""
+"""A run of the demo with two SAEs: stability of neurons and hypotheses."""
 
 import copy
 import shutil
