@@ -10,6 +10,9 @@ Of a global batch of n rows x, with prefix reconstructions x_hat_p and P prefixe
    e_hat is made by the aux_k dead neurons with the largest scores: they learn what the others miss (Gao et
    al. 2024, arXiv 2406.04093). The term is left out while no neuron is dead.
 
+Early in training (`training.trained_k`) the minimised term 1 is of a reconstruction with more than k neurons
+per row. What is reported, counted as firing and compared between epochs is always that with k.
+
 The denominators do not depend on the weights being trained, so each worker can divide its own sums by the
 global denominator: the shares add up to the loss, and their gradients to its gradient.
 
@@ -38,7 +41,7 @@ class Loss:
 
     Attributes:
         total: () this worker's share of terms 1 to 3, with gradients.
-        main: () this worker's share of term 1.
+        main: () this worker's share of term 1, with the SAE's own k.
         silent: (M,) int64, steps since each neuron last fired, this batch included.
         smallest: () smallest activation kept in the whole batch; only with batch top-k.
     """
@@ -65,13 +68,14 @@ class Objective:
     variance: Tensor
     collective: Collective
 
-    def __call__(self, sae: SparseAutoencoder, x: Tensor, silent: Tensor) -> Loss:
+    def __call__(self, sae: SparseAutoencoder, x: Tensor, silent: Tensor, k: int | None = None) -> Loss:
         """Return the loss of a batch, of which `x` (n, d) are this worker's rows, none if another has some.
 
-        `silent` (M,) int64 are the steps since each neuron last fired, before this batch.
+        `silent` (M,) int64 are the steps since each neuron last fired, before this batch. `k` are the neurons
+        per row in the term 1 that is minimised; None: the SAE's own.
         """
         scores = sae.scores(x)
-        firing, smallest = self._fire(sae, x, scores)
+        firing, smallest = self._fire(sae, x, scores, sae.k)
         errors = sae.errors(x, firing)
         missed = errors[-1].detach()
         spread, left, fired = moments(x - self.center), moments(missed), firing.counts()
@@ -79,14 +83,19 @@ class Objective:
         unit = normalizer(spread, self.variance)
         silent = torch.where(fired > 0, 0, silent + 1)
         main = squares(errors).mean() / unit
-        total = main + self._multi(sae, x, scores) / unit
+        total = main
+        if k is not None and k != sae.k:
+            total = squares(sae.errors(x, self._fire(sae, x, scores, k)[0])).mean() / unit
+        total = total + self._multi(sae, x, scores) / unit
         total = total + self._aux(sae, x, scores, missed, silent) / normalizer(left, left[1] / left[0])
         return Loss(total, main.detach(), silent, smallest)
 
-    def _fire(self, sae: SparseAutoencoder, x: Tensor, scores: Tensor) -> tuple[Firing, Tensor | None]:
+    def _fire(
+        self, sae: SparseAutoencoder, x: Tensor, scores: Tensor, k: int
+    ) -> tuple[Firing, Tensor | None]:
         if not sae.batch_topk:
-            return sae.fire(x, scores, largest(scores, sae.k)), None
-        smallest = batch_floor(scores, sae.k, self.collective)
+            return sae.fire(x, scores, largest(scores, k)), None
+        smallest = batch_floor(scores, k, self.collective)
         return sae.fire(x, scores, above(scores, smallest, strict=False)), smallest
 
     def _multi(self, sae: SparseAutoencoder, x: Tensor, scores: Tensor) -> Tensor:

@@ -4,13 +4,15 @@
    perm[b B : (b + 1) B], wherever they are; the last, shorter batch is used too.
 2. Worker r of W holds rows r, r + W, r + 2W, ... in memory. It computes its share of the batch's loss and
    gradient; shares are summed over workers (`sae.losses`), so W workers take the step that one would.
-3. Adam, on the gradient without the part along each decoder row, clipped; then decoder rows go back to
+3. The first M steps train more than k neurons per row, a number that falls to k (`trained_k`).
+4. Adam, on the gradient without the part along each decoder row, clipped; then decoder rows go back to
    length 1 (Bricken et al. 2023, "Towards Monosemanticity").
-4. After each epoch the loss on validation rows decides: `patience` epochs without a lower one end training,
+5. After each epoch the loss on validation rows decides: `patience` epochs without a lower one end training,
    and the weights of the best epoch are restored. Without validation rows, the training loss decides.
 
-The order of rows depends on (seed, epoch) alone, so training that resumes from a snapshot takes the steps of
-one that never stopped, whatever the number of workers then.
+The order of rows depends on (seed, epoch) alone, and the number of a step follows from the epochs in a
+snapshot, so training that resumes from one takes the steps of one that never stopped, whatever the number of
+workers then.
 """
 
 import math
@@ -161,7 +163,7 @@ class _Run:
         self.val = _on_device(val, collective) if val is not None and val.total > 0 else None
         self.objective = _objective(self.rows, own.total, options, collective)
         self.sae = _start(self.rows, own.total, options, collective)
-        self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=options.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=options.step_size, fused=True)
         self.silent = torch.zeros(options.shape.n_neurons, dtype=torch.int64, device=collective.device)
         self.history: list[Epoch] = []
         self.best_weights: dict[str, Tensor] = {}
@@ -217,13 +219,15 @@ class _Run:
     def _pass(self, number: int) -> float:
         """Take every batch of an epoch once; return the mean main loss."""
         loss = torch.zeros((), dtype=torch.float64, device=self.collective.device)
-        for batch in permutation(self.total, self.options.seed, number).split(self.options.batch_size):
-            loss += self._step(self.rows[_own(batch, self.collective)]) * len(batch)
+        batches = permutation(self.total, self.options.seed, number).split(self.options.batch_size)
+        for step, batch in enumerate(batches, number * len(batches)):
+            x = self.rows[_own(batch, self.collective)]
+            loss += self._step(x, trained_k(step, self.options)) * len(batch)
         return float(loss) / self.total
 
-    def _step(self, x: Tensor) -> Tensor:
-        """Move the weights by one batch; return its main loss ()."""
-        loss = self.objective(self.sae, x, self.silent)
+    def _step(self, x: Tensor, k: int) -> Tensor:
+        """Move the weights by one batch, with k neurons per row; return its main loss ()."""
+        loss = self.objective(self.sae, x, self.silent, k)
         self.silent = loss.silent
         self.optimizer.zero_grad()
         loss.total.backward()
@@ -256,6 +260,21 @@ def _to_epochs(history: Tensor) -> list[Epoch]:
         Epoch(int(number), train_loss, None if math.isnan(val_loss) else val_loss, int(dead), seconds)
         for number, train_loss, val_loss, dead, seconds in history.tolist()
     ]
+
+
+def trained_k(step: int, options: TrainSae) -> int:
+    """Return how many neurons per row are trained in step 0, 1, ...: first_k x k at first, k from step M on.
+
+    With k from the start, the neurons that fire early take rows that others would be better for, and few of
+    the others have a gradient. More per row sort out first who stands for what.
+
+    >>> options = TrainSae(n_neurons=64, k=4)
+    >>> [trained_k(step, options) for step in (0, 16, 32, 48, 64, 500)]
+    [12, 10, 8, 6, 4, 4]
+    """
+    n_neurons, k, _ = options.shape
+    left = max(0.0, 1 - step / n_neurons)
+    return min(k + round((options.advanced.first_k - 1) * k * left), n_neurons)
 
 
 def permutation(total: int, seed: int, draw: int) -> Tensor:

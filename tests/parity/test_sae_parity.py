@@ -86,3 +86,22 @@ def test_aux_term(tmp_path: Path) -> None:
     assert float(loss.total.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
     assert torch.equal(loss.silent, reference.steps_since_activation)
     assert int((loss.silent > 20).sum()) > 0
+
+
+def test_early_steps_minimise_the_term_of_more_neurons_and_report_that_of_k(tmp_path: Path) -> None:
+    reference, ours = pair(tmp_path, prefix_lengths=[10, M])
+    x = rows(64, seed=1)
+    losses = []
+    for k in (3 * K, K):
+        reference.k_active_neurons = k
+        reference.train().zero_grad()
+        losses.append(reference.compute_loss(x, *reference(x), aux_coef=0.0, multi_coef=0.0))
+    losses[0].backward()
+    config = objective(x, (10, M))
+    early = config(ours, x, torch.zeros(M, dtype=torch.int64), 3 * K)
+    early.total.backward()
+    assert [float(early.total.detach()), float(early.main)] == pytest.approx(
+        [float(loss.detach()) for loss in losses], rel=1e-5
+    )
+    torch.testing.assert_close(ours.encoder.grad, reference.encoder.weight.grad, rtol=1e-3, atol=1e-6)
+    assert torch.equal(early.silent, config(ours, x, torch.zeros(M, dtype=torch.int64)).silent)

@@ -308,7 +308,14 @@ def test_fields_that_moved_or_have_another_name_leave_the_hashes_of_earlier_fold
         "dead_after": 256,
         "batch_size": 512,
     }
-    sae |= {"learning_rate": 5e-4, "max_epochs": 200, "patience": 5, "clip_norm": 1.0, "seed": 0}
+    sae |= {
+        "learning_rate": None,
+        "first_k": 3,
+        "max_epochs": 200,
+        "patience": 5,
+        "clip_norm": 1.0,
+        "seed": 0,
+    }
     assert config.TrainSae().content() == sae
     tests = {"alpha": 0.1, "correction": "bonferroni", "errors": "auto", "covariates": True, "folds": 5}
     tests |= {"absorb_group": False, "n_bootstrap": 1000, "n_permutations": 999, "seed": 0}

@@ -67,6 +67,22 @@ def test_activations_are_the_sparse_form_of_the_definition(batch_topk: bool, bat
     assert all((np.diff(fired[i].indices) > 0).all() for i in range(40))
 
 
+@pytest.mark.parametrize("shape", [(40, 12), (40, 400), (1, 12), (0, 12)])
+@pytest.mark.parametrize("k", [1, 3, 12])
+def test_the_largest_scores(shape: tuple[int, int], k: int) -> None:
+    scores = random_rows(*shape)
+    columns = np.sort(np.argsort(-scores.numpy(), axis=1)[:, :k], axis=1)
+    expected = (columns + np.arange(shape[0])[:, None] * shape[1]).ravel()
+    np.testing.assert_array_equal(saes.largest(scores, k), expected)
+
+
+def test_of_equal_scores_no_more_than_k_are_taken() -> None:
+    scores = torch.tensor([[1.0, 2.0, 2.0, 2.0], [4.0, 3.0, 2.0, 1.0]])
+    flat = saes.largest(scores, 2)
+    assert set(flat[:2].tolist()) < {1, 2, 3} and flat[2:].tolist() == [4, 5]
+    assert len(saes.largest(torch.zeros(5, 4), 3)) == 15
+
+
 def test_activations_of_float16_and_of_nothing() -> None:
     sae, x = random_sae(), random_rows().half()
     expected = saes.activations(sae, x.float().numpy())

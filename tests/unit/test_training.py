@@ -226,6 +226,7 @@ def test_resumed_training_is_the_training_that_was_not_stopped() -> None:
     whole = run(x, config, val, on_epoch=keep)
     resumed = run(x, config, val, resume=snapshots[1])
     assert losses(resumed) == losses(whole)
+    assert config.shape.n_neurons > 2 * 7  # so the snapshot is of the steps that train more than k
     assert resumed.history[:2] == whole.history[:2]  # to the last bit of the seconds
     assert torch.equal(resumed.sae.decoder, whole.sae.decoder)
 
