@@ -63,7 +63,8 @@ class TrainSae(Section):
     batch_size: Positive = 512
     """Texts per step over all workers together (the global batch)."""
     learning_rate: PositiveAmount | None = None
-    """Step size of Adam; null: 0.05 / sqrt(n_neurons), 0.0063 with 64 neurons and 0.0016 with 1024."""
+    """Step size of Adam; null: 0.05 / sqrt(n_neurons), 0.0063 with 64 neurons and 0.0016 with 1024; with
+    batches under 512 less, by the root of their share of 512."""
     max_epochs: Positive = 200
     """Passes over the training texts at the most."""
     patience: Positive = 5
@@ -118,13 +119,15 @@ class TrainSae(Section):
     def step_size(self) -> float:
         """learning_rate with the default filled in.
 
-        That the best one falls with the root of the number of neurons is from Gao et al. 2024 (arXiv
-        2406.04093, figure 3). The factor is of planted data and of reviews with 64 and 256 neurons.
+        It goes by 1 / sqrt(neurons) (Gao et al. 2024, arXiv 2406.04093, figure 3) and sqrt(batch) (Malladi et
+        al. 2022, arXiv 2205.10330). The factor is of planted data and of reviews with 64 and 256 neurons;
+        batches above 512 were not tried.
 
-        >>> TrainSae(n_neurons=400, k=8).step_size
-        0.0025
+        >>> [round(TrainSae(n_neurons=400, k=8, batch_size=size).step_size, 5) for size in (128, 512)]
+        [0.00125, 0.0025]
         """
-        return 0.05 / math.sqrt(self.shape.n_neurons) if self.learning_rate is None else self.learning_rate
+        share = min(1.0, self.batch_size / 512)
+        return self.learning_rate or 0.05 * math.sqrt(share / self.shape.n_neurons)
 
     @property
     def n_aux(self) -> int:
