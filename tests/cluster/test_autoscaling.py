@@ -157,8 +157,8 @@ def test_gpu_nodes_come_with_the_queue_and_go_with_it(
         watch = Watch(address, tmp_path / "out", Log(say))
         with started(job(tmp_path, server.url), tmp_path / "log", here) as driver:
             grow_and_shrink(driver, server, watch)
-    # The fake provider answers nothing while it starts a node. A round of v1 that falls into that time counts the
-    # node neither as running nor as launched, starts one more, and ends it a round later: 5 of 3 were seen.
+    # The fake provider answers nothing while it starts a node. A round of v1 that falls into that time counts
+    # the node neither as running nor as launched, starts one more, and ends it later: 5 of 3 were seen.
     if version == "1":
         assert max(seen.nodes for seen in watch.seen) == MOST
     assert max(seen.replicas for seen in watch.seen) == MOST
