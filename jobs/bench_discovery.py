@@ -27,6 +27,7 @@ reference with t intervals over seeds, and one JSON line.
 import argparse
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -149,7 +150,7 @@ def run(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
     with Session() as session:
         for own, its in zip(variants, found, strict=True):
             its += [own[0].keywords(session)] if BASELINE in options.systems else []
-            its += [one.found(session) for one in own if OURS in options.systems]
+            its += [one.found(session) for one in own if one.name in options.systems]
         annotator = Annotator(session, llm, labels)
         measured = [
             _measure(test, one, annotator, options.oracles)
@@ -277,7 +278,7 @@ def _variants(options: argparse.Namespace) -> dict[str, dict[str, str]]:
     found = {OURS: common}
     for given in options.ours:
         name, _, settings = given.partition(":")
-        found[name] = common | dict(_setting(one) for one in settings.split(",") if one)
+        found[name] = common | dict(_setting(one) for one in re.split(r",(?=[\w.]+=)", settings) if one)
     return found
 
 
@@ -304,7 +305,9 @@ def _options() -> argparse.Namespace:
     add("--target", default="target", help="column of the target, in a file")
     add("--covariates", nargs="*", default=[], help="columns to hold fixed, in a file")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    add("--systems", nargs="+", choices=[OURS, REFERENCE, BASELINE], default=[OURS, REFERENCE, BASELINE])
+    add(
+        "--systems", nargs="+", help=f"{REFERENCE}, {BASELINE}, {OURS} and its variants by name; default: all"
+    )
     add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="for every variant of ours")
     add("--ours", nargs="*", default=[], metavar="NAME:FIELD=VALUE,...", help="further variants of ours")
     add("--reference-select", choices=["correlation", "separation_score", "lasso"], default="correlation")
@@ -322,7 +325,12 @@ def _options() -> argparse.Namespace:
     add("--scoring-examples", type=int, default=20)
     add("--oracles", action="store_true", help="label the descriptions of concepts, too")
     add("--minutes", type=float, default=600)
-    return parser.parse_args()
+    options = parser.parse_args()
+    known = [REFERENCE, BASELINE, *_variants(options)]
+    options.systems = options.systems or known
+    if unknown := set(options.systems) - set(known):
+        parser.error(f"--systems {', '.join(sorted(unknown))}: there are {', '.join(known)}")
+    return options
 
 
 if __name__ == "__main__":

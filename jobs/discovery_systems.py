@@ -16,6 +16,7 @@ from hypsae_ray import pipeline
 from hypsae_ray.cluster.session import Session
 from hypsae_ray.config import Config, Llm, Replicas, loading
 from hypsae_ray.console import Console
+from hypsae_ray.data.chunks import Rule, by_document
 from hypsae_ray.data.files import find_files, read_frames
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.embed import to_vectors
@@ -197,11 +198,14 @@ class Ours:
 
     def found(self, session: Session) -> Found:
         """Name and score; seconds are those of the first time that a stage was run."""
-        return _of_run(self.name, self.draw.seed, self.run(session, NAMED))
+        return self._found(self.name, self.run(session, NAMED))
 
     def keywords(self, session: Session) -> Found:
         """Return what the keyword chain of the same run finds."""
-        return _of_run(pipeline.BASELINE, self.draw.seed, self.run(session, NAMED, pipeline.BASELINE))
+        return self._found(pipeline.BASELINE, self.run(session, NAMED, pipeline.BASELINE))
+
+    def _found(self, name: str, folders: Mapping[str, Folder]) -> Found:
+        return _of_run(name, self.draw.seed, folders, self._config.data.rule)
 
 
 def _config(draw: Draw, sizes: Sizes, llm: Llm) -> dict[str, Any]:
@@ -222,11 +226,13 @@ def _config(draw: Draw, sizes: Sizes, llm: Llm) -> dict[str, Any]:
 SPLIT_FILES = {"train": "train", "holdout": "test"}
 
 
-def _of_run(name: str, seed: int, folders: Mapping[str, Folder]) -> Found:
+def _of_run(name: str, seed: int, folders: Mapping[str, Folder], rule: Rule | None) -> Found:
     named, scored, trained = (Manifest.load(folders[stage]) for stage in ("interpret", NAMED, "train_sae"))
     assert named is not None and scored is not None and trained is not None, "these stages have been run"
     usage = named.outcome.usage + scored.outcome.usage
-    _, fired = read_activations(folders["train_sae"], "train", trained.outcome.facts["n_neurons"])
+    row_ids, fired = read_activations(folders["train_sae"], "train", trained.outcome.facts["n_neurons"])
+    if rule is not None:
+        _, fired = by_document(row_ids, fired, rule)
     return Found(
         system=name,
         seed=seed,

@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 
 from hypsae_ray.cluster.engines import Engines
-from hypsae_ray.config import Llm
+from hypsae_ray.config import Data, Llm
 from hypsae_ray.config.loading import with_llm
 from hypsae_ray.console import Console
+from hypsae_ray.data.chunks import by_document
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.labels.read import StoredLabels
@@ -119,7 +120,7 @@ def plan(path: str, hypothesis: int, n: int, overrides: Mapping[str, str], *, se
     hypotheses = stages["score_fidelity"].read_table("hypotheses.parquet").to_pandas()
     if hypothesis not in hypotheses.index:
         raise ConfigError(f"--hypothesis {hypothesis}: they run from 0 to {len(hypotheses) - 1}")
-    labelled = _labelled(stages, hypotheses.loc[hypothesis])
+    labelled = _labelled(stages, hypotheses.loc[hypothesis], config.data)
     if labelled["p_yes"].isna().all():
         raise InputError(
             f"{path}: hypothesis {hypothesis} has no usable label, so there is nothing to explain"
@@ -131,14 +132,16 @@ def plan(path: str, hypothesis: int, n: int, overrides: Mapping[str, str], *, se
     return Audit(run.folder, config.llm, hypothesis, sentence, pairs.assign(text=read))
 
 
-def _labelled(stages: Mapping[str, Folder], hypothesis: "pd.Series[Any]") -> pd.DataFrame:
+def _labelled(stages: Mapping[str, Folder], hypothesis: "pd.Series[Any]", data: Data) -> pd.DataFrame:
     """Return p_yes, threshold, activation, text_id and source_id of every annotated text, by row_id."""
     column, neuron = int(hypothesis["hypothesis_id"]), int(hypothesis["neuron_idx"])
     threshold = float(hypothesis["threshold"])
     labels = StoredLabels(stages["annotate"], threshold).tables()
     p_yes = pd.concat([pd.Series(p_yes[:, column], index=rows) for rows, p_yes in labels])
     n_neurons = int(stages["train_sae"].read_json(SHAPE)["n_neurons"])
-    row_ids, fired = read_activations(stages["embed_holdout"], "holdout", n_neurons)
+    row_ids, fired = read_activations(stages["embed_holdout"], data.embedded_holdout, n_neurons)
+    if data.embedded_holdout != "holdout":  # documents are labelled whole, and embedded in chunks
+        row_ids, fired = by_document(row_ids, fired, "any")
     known = {name: read_column(stages["data"], "holdout", name) for name in ("text_id", "source_id")}
     known["activation"] = pd.Series(fired[:, [neuron]].toarray().ravel(), index=row_ids)
     by_row = {name: column.loc[p_yes.index] for name, column in known.items()}

@@ -8,16 +8,22 @@ from hypsae_ray.config.types import Count, Delimiter, Encoding, Fraction, Positi
 
 
 class Chunk(Section):
-    """Documents in chunks of words: chunks are embedded, named and labelled, documents are tested."""
+    """Documents in chunks of words or sentences: chunks are embedded and named, documents are tested."""
 
     words: Positive = 150
-    """Words in a chunk; each character of a script without spaces (Chinese, Japanese, Thai) is one. 150 of
-    English are about 200 tokens: a model that reads 256 sees each chunk to its end."""
+    """Words in a chunk at the most; each character of a script without spaces (Chinese, Japanese, Thai) is
+    one. 150 of English are about 200 tokens: a model that reads 256 sees each chunk to its end."""
     overlap: Count = 15
-    """Words that a chunk shares with the one before it."""
-    labels: Literal["any", "mean", "max"] = "any"
-    """How labels of chunks become one of the document. any: 1 if a chunk of it has 1. mean: the share of its
-    chunks with label 1 enters the joint model. max: the highest p_yes of its chunks does."""
+    """Words that a chunk shares with the one before it, where a text or sentence has more than `words`."""
+    sentences: Positive | None = None
+    """Sentences in a chunk; null: it is as long as `words` allows. Neurons of single sentences are about one
+    thing each, those of whole texts about a mixture."""
+    language: str = "en"
+    """Code of the language whose abbreviations do not end a sentence (en, de, zh)."""
+    labels: Literal["any", "mean", "max", "whole"] = "any"
+    """What is labelled. whole: the documents of the holdout as they are, which are embedded in chunks. Else
+    their chunks, and labels become one of the document. any: 1 if a chunk of it has 1. mean: the share of
+    its chunks with label 1 enters the joint model. max: the highest p_yes of its chunks does."""
 
     @model_validator(mode="after")
     def _advances(self) -> Self:
@@ -140,7 +146,14 @@ class Data(Section):
         """How results of texts become one of their row, a document or a pair; None: a row is one text."""
         if len(self.text_columns) > 1:
             return "difference"
-        return self.chunk.labels if self.chunk else None
+        if self.chunk is None:
+            return None
+        return "any" if self.chunk.labels == "whole" else self.chunk.labels
+
+    @property
+    def embedded_holdout(self) -> Literal["holdout", "holdout_chunks"]:
+        """The split whose tables have the holdout as it is embedded: as it is labelled, or in chunks."""
+        return "holdout_chunks" if self.chunk and self.chunk.labels == "whole" else "holdout"
 
     def content(self) -> dict[str, Any]:
         """Return what decides the rows; without pairs as before there were any: hashes stay."""

@@ -1,4 +1,4 @@
-"""Documents of several texts: long ones cut into chunks of words, and pairs; results combined by document.
+"""Documents of several texts: those cut into chunks, and pairs; results combined by document.
 
 The row id of a text is row of its document x CHUNKS + position of the text in it. So every table of texts
 says which rows are one document, and ascends by document. A pair is a document of two texts, which are
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
+from sentencex import segment  # pyrefly: ignore[missing-module-attribute]  # it is compiled
 
 from hypsae_ray.config import Chunk, Data
 from hypsae_ray.data.arrays import Floats, Ints
@@ -43,6 +44,30 @@ def split_text(text: str, words: int, overlap: int) -> list[str]:
     ]
 
 
+def split_document(text: str, chunk: Chunk) -> list[str]:
+    """Return the chunks of a text: of so many sentences each, or of words alone; see `split_text`.
+
+    >>> split_document("We met Dr. Lee.  He was late!  It ends well.", Chunk(sentences=2))
+    ['We met Dr. Lee. He was late!', 'It ends well.']
+    """
+    if chunk.sentences is None:
+        return split_text(text, chunk.words, chunk.overlap)
+    found = [sentence for part in segment(chunk.language, text) if (sentence := part.strip())]
+    runs = (found[first : first + chunk.sentences] for first in range(0, len(found), chunk.sentences))
+    return [part for run in runs for part in split_text(" ".join(run), chunk.words, chunk.overlap)]
+
+
+def describe_chunks(chunk: Chunk) -> str:
+    """Return how long chunks are.
+
+    >>> describe_chunks(Chunk()), describe_chunks(Chunk(sentences=1))
+    ('150 words', '1 sentence')
+    """
+    if chunk.sentences is None:
+        return f"{chunk.words} words"
+    return f"{chunk.sentences} sentence{'s' * (chunk.sentences > 1)}"
+
+
 def chunk_ids(documents: Ints, positions: Ints) -> Ints:
     """Return the row id of each chunk, (n,), of the row of its document and its position in it, from 0.
 
@@ -50,13 +75,18 @@ def chunk_ids(documents: Ints, positions: Ints) -> Ints:
         InputError: a document has more than CHUNKS chunks.
     """
     if len(positions) and positions.max() >= CHUNKS:
-        raise InputError(f"a text has more than {CHUNKS:,} chunks: raise data.chunk.words")
+        raise InputError(f"a text has more than {CHUNKS:,} chunks: make them longer in data.chunk")
     return documents * CHUNKS + positions
 
 
 def documents_of(row_ids: Ints) -> Ints:
     """Return the row of the document of each chunk, (n,)."""
     return row_ids // CHUNKS
+
+
+def rows_of_documents(row_ids: Ints, labelled: Ints) -> Ints:
+    """Return the positions in row ids (n,), ascending, of all chunks of the documents of labelled rows."""
+    return np.flatnonzero(np.isin(documents_of(row_ids), documents_of(labelled)))
 
 
 def starts_of(documents: Ints) -> Ints:
@@ -115,6 +145,12 @@ def combine_activations(fired: sp.csr_matrix, starts: Ints, rule: Rule) -> sp.cs
     return sp.csr_matrix((cells.data[order][last], (document[last], neuron[last])), shape=shape)
 
 
+def by_document(row_ids: Ints, fired: sp.csr_matrix, rule: Rule) -> tuple[Ints, sp.csr_matrix]:
+    """Return the row id of the first text of each document (D,), and its activations (D, M)."""
+    starts = starts_of(documents_of(row_ids))
+    return row_ids[starts], combine_activations(fired, starts, rule)
+
+
 def combine_vectors(vectors: npt.NDArray[np.float32], starts: Ints, rule: Rule) -> npt.NDArray[np.float32]:
     """Return the mean vector of the chunks (n, d) of each document, (D, d); of a pair the difference."""
     if rule == "difference":
@@ -128,18 +164,28 @@ def _means(n: int, starts: Ints) -> sp.csr_matrix:
     return sp.csr_matrix((weights, np.arange(n), ends), shape=(len(starts), n))
 
 
-def split_texts(texts: Sequence[str], words: int, overlap: int) -> tuple[list[str], Ints]:
+def split_texts(texts: Sequence[str], chunk: Chunk) -> tuple[list[str], Ints]:
     """Return the chunks of all texts, one after another, and the position of the text of each, (n,)."""
-    chunks = [split_text(text, words, overlap) for text in texts]
+    chunks = [split_document(text, chunk) for text in texts]
     lengths = [len(found) for found in chunks]
     return [chunk for found in chunks for chunk in found], np.repeat(np.arange(len(texts)), lengths)
 
 
-def to_texts(documents: pd.DataFrame, options: Data) -> pd.DataFrame:
-    """Return a row per text of each document of `rows.Rows`: its chunks, the two of a pair, or itself."""
+def to_texts(documents: pd.DataFrame, options: Data, split: str) -> dict[str, pd.DataFrame]:
+    """Return a row per text of each document of `rows.Rows`: its chunks, the two of a pair, or itself.
+
+    They are by split, `split` or `Data.embedded_holdout`: documents that are labelled whole are in both, the
+    first time as they are, with the row id of their first chunk.
+    """
     if "text_b" in documents:
-        return to_singles(documents)
-    return documents if options.chunk is None else to_chunks(documents, options.chunk)
+        return {split: to_singles(documents)}
+    if options.chunk is None:
+        return {split: documents}
+    chunks = to_chunks(documents, options.chunk)
+    if split != "holdout" or options.embedded_holdout == split:
+        return {split: chunks}
+    ids = chunk_ids(documents["row_id"].to_numpy(), np.zeros(len(documents), dtype=np.int64))
+    return {split: documents.assign(row_id=ids), options.embedded_holdout: chunks}
 
 
 def to_singles(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -153,6 +199,6 @@ def to_singles(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def to_chunks(documents: pd.DataFrame, chunk: Chunk) -> pd.DataFrame:
     """Return a row per chunk of each document of `schema.texts`, with all else that its row has."""
-    texts, of = split_texts(documents["text"].tolist(), chunk.words, chunk.overlap)
+    texts, of = split_texts(documents["text"].tolist(), chunk)
     ids = chunk_ids(documents["row_id"].to_numpy()[of], np.arange(len(of)) - np.searchsorted(of, of))
     return documents.iloc[of].assign(row_id=ids, text=texts, text_id=text_ids(texts))

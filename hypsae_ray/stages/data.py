@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from hypsae_ray.config import Data
 from hypsae_ray.data import rows
-from hypsae_ray.data.chunks import to_texts
+from hypsae_ray.data.chunks import describe_chunks, to_texts
 from hypsae_ray.data.dataset import (
     SPLITS,
     Dataset,
@@ -83,9 +83,11 @@ def run(work: Workspace) -> Outcome:
     known = compared.reasons if options.overlap == "drop" else {}
     dataset = every.without("holdout", known)
     written = _write(dataset, work.out, own)
+    embedded = {**written, "holdout": written[options.embedded_holdout]}
+    sizes = {split: embedded[split] for split in SPLITS}
     if options.chunk is not None:
-        chunks = ", ".join(f"{split} {counts[split]} in {n}" for split, n in written.items())
-        work.say(f"data: documents in chunks of {options.chunk.words} words: {chunks}")
+        chunks = ", ".join(f"{split} {counts[split]} in {n}" for split, n in sizes.items())
+        work.say(f"data: documents in chunks of {describe_chunks(options.chunk)}: {chunks}")
     for note in levels.notes():
         work.say(f"data: {note}")
     facts = {
@@ -93,13 +95,13 @@ def run(work: Workspace) -> Outcome:
         "classes": list(levels.classes),
         "category_notes": levels.notes(),
         "rows": counts,
-        "chunks": {} if options.rule is None else written,
+        "chunks": {} if options.rule is None else sizes,
         "distinct_texts": dict(compared.distinct_texts),
         "overlap": _overlap(compared, options, work),
         "rejected": _write_rejected([*bad.items(), ("holdout", known)], work),
         "possible_groups": _write_possible_groups(dataset, work.out),
     }
-    return Outcome(sum(written.values()), facts=facts)
+    return Outcome(sum(written[split] for split in SPLITS), facts=facts)
 
 
 @dataclass
@@ -309,10 +311,12 @@ def _overlap(compared: Comparison, options: Data, work: Workspace) -> dict[str, 
 
 def _write(dataset: Dataset, out: Folder, own: OwnVectors | None) -> dict[str, int]:
     """Write all good rows, with their own vectors where there are any, or their texts; return how many."""
-    writers = {split: _Writer(out, split, dataset, own) for split in SPLITS}
+    splits = dict.fromkeys((*SPLITS, dataset.options.embedded_holdout))
+    writers = {split: _Writer(out, split, dataset, own) for split in splits}
     for part in dataset.read(SPLITS, own.columns if own else ()):
         vectors = {} if own is None else {VECTOR: list(own.of(part, dataset))}
-        writers[part.split].add(to_texts(part.texts.assign(**vectors), dataset.options))
+        for split, texts in to_texts(part.texts.assign(**vectors), dataset.options, part.split).items():
+            writers[split].add(texts)
     return {split: writer.close() for split, writer in writers.items()}
 
 

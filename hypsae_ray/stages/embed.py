@@ -25,7 +25,7 @@ from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
 
 OWN = "own-"  # before the name of a file of texts: the vectors that the user has for them
-SPLITS = ("train-", "val-", "holdout-")
+SPLITS = ("train-", "val-", "holdout-", "holdout_chunks-")
 CUT_ADVICE = (
     "the rest is not seen: split the texts with data.chunk: {words: 150}, fewer where chunks are "
     "cut, or take a model that reads more, or embed.long_texts: mean_of_chunks"

@@ -13,7 +13,15 @@ from scipy.sparse.csgraph import connected_components
 
 from hypsae_ray.config import Config, Data
 from hypsae_ray.data.arrays import Ints, codes_of
-from hypsae_ray.data.chunks import Rule, combine_activations, combine_vectors, documents_of, starts_of
+from hypsae_ray.data.chunks import (
+    Rule,
+    combine_activations,
+    combine_vectors,
+    describe_chunks,
+    documents_of,
+    rows_of_documents,
+    starts_of,
+)
 from hypsae_ray.data.rows import few_texts
 from hypsae_ray.errors import StageError
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
@@ -147,8 +155,11 @@ def document_notes(texts: StoredLabels, data: Data) -> list[str]:
         return [
             f"tests are on {n} pairs: a label is that of the first text minus that of the second{lacking}"
         ]
+    if data.embedded_holdout != "holdout":
+        of = describe_chunks(data.chunk)
+        return [f"neurons are of chunks of {of}; labels and tests are of {n} whole documents"]
     lacking = f"; {of_documents} documents are missing, as chunks have none" if missing else ""
-    sizes = f"{n} documents in {texts.shape[0]} chunks of {data.chunk.words} words"
+    sizes = f"{n} documents in {texts.shape[0]} chunks of {describe_chunks(data.chunk)}"
     return [f"tests are on {sizes}, their labels combined by {data.rule}{lacking}"]
 
 
@@ -195,10 +206,13 @@ def _sources(
     `labelled` are ids of the annotated rows: of the texts of the tested rows, where these have several.
     """
     out, n_neurons = work.inputs["embed_holdout"], work.facts("train_sae")["n_neurons"]
-    row_ids, fired = read_activations(out, "holdout", n_neurons)
+    split, rule = work.config.data.embedded_holdout, work.config.data.rule
+    row_ids, fired = read_activations(out, split, n_neurons)
+    if rule is not None:  # all texts of the documents, which may be labelled whole
+        labelled = row_ids[rows_of_documents(row_ids, labelled)]
     fired = in_order(fired, np.searchsorted(row_ids, labelled))
-    vectors = _read_vectors(out, labelled)
-    if (rule := work.config.data.rule) is not None:
+    vectors = _read_vectors(out, split, labelled)
+    if rule is not None:
         starts = starts_of(documents_of(labelled))
         fired = combine_activations(fired, starts, rule)
         ends = np.append(starts, len(labelled))
@@ -215,9 +229,9 @@ def _sources(
     }
 
 
-def _read_vectors(folder: Folder, row_ids: np.ndarray) -> np.ndarray:
+def _read_vectors(folder: Folder, split: str, row_ids: np.ndarray) -> np.ndarray:
     """Return the embeddings of the first rows (m, d) float32, as many as fit memory."""
-    names = folder.names("holdout-", ".parquet")
+    names = folder.names(f"{split}-", ".parquet")
     dim = folder.read_table(names[0])["embedding"].type.list_size
     first = row_ids[: rows_that_fit(dim)]
     vectors = np.zeros((len(first), dim), dtype=np.float32)

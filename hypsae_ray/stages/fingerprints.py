@@ -124,7 +124,7 @@ def training_texts(config: Config) -> dict[str, Any]:
         return {name: value for name, value in data.items() if name not in ("overlap", "near_copy")}
     split_by = ("holdout_fraction", "group") if config.data.holdout is None else ()
     split_by = split_by or (("group",) if config.data.rule == "difference" else ())
-    chunk = data["chunk"] and {name: data["chunk"][name] for name in ("words", "overlap")}
+    chunk = data["chunk"] and {name: of for name, of in data["chunk"].items() if name != "labels"}
     columns = ("text", "text_a", "text_b", "encoding", "delimiter", "val_fraction", "shard_rows", *split_by)
     return {**{name: data[name] for name in columns if name in data}, "chunk": chunk}
 

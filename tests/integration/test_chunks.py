@@ -1,4 +1,4 @@
-"""Documents of 3,000 words of which what matters stands after word 1,200."""
+"""Documents of 3,000 words with what matters after word 1,200, and reviews that are read by the sentence."""
 
 from pathlib import Path
 
@@ -107,3 +107,41 @@ def test_errors_are_those_of_documents(documents: Path, chunked: runner.Run):
     assert kept.any()
     assert table["regression_coef"][kept].tolist() == pytest.approx(by_hand.params[1:].tolist())
     assert table["regression_se"][kept].tolist() == pytest.approx(by_hand.bse[1:].tolist())
+
+
+@pytest.fixture(scope="module")
+def by_sentence(tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
+    """A run that reads reviews of four short ones by the sentence, and labels 60 of them whole."""
+    known, rng = grammar.read(), np.random.default_rng(1)
+    rows = []
+    for number in range(300):
+        has = rng.random(len(known.names)) < 0.2
+        parts = [grammar.write_text(known, has & (rng.random(len(has)) < 0.7), rng) for _ in range(2)]
+        score = 2.0 * has[0] - 1.0 * has[1] + rng.normal()
+        rows.append({"id": f"d{number}", "text": " ".join(parts), "score": score})
+    folder = tmp_path_factory.mktemp("by_sentence")
+    pd.DataFrame(rows).to_json(folder / "reviews.jsonl", orient="records", lines=True)
+    settings = tree(folder / "reviews.jsonl", chunk={"sentences": 1, "labels": "whole"})
+    return run(settings | {"annotate": {"max_rows": 60}}, folder / "out")
+
+
+def test_sentences_are_embedded_and_whole_reviews_labelled(by_sentence: runner.Run):
+    data, embedded = folder_of(by_sentence, "data"), folder_of(by_sentence, "embed_holdout")
+    whole, sentences = (data.read_tables(f"{name}-").to_pandas() for name in ("holdout", "holdout_chunks"))
+    documents = sentences["row_id"] // PLACES_OF_CHUNKS
+    joined = sentences["text"].groupby(documents.to_numpy()).agg(" ".join)
+    assert joined.str.split().tolist() == whole["text"].str.split().tolist()
+    assert len(sentences) > 2 * len(whole)
+    p_yes = hypsae_ray.load_annotations(folder_of(by_sentence, "annotate").path)
+    assert len(p_yes) == by_sentence.chains["main"].metrics["n"] == 60
+    vectors = embedded.read_tables("holdout_chunks-")["row_id"].to_numpy()
+    labelled = p_yes.index.to_numpy() // PLACES_OF_CHUNKS
+    assert sorted(vectors) == sorted(sentences["row_id"][documents.isin(labelled)])
+    methods = by_sentence.out.read_bytes("methods.txt").decode()
+    assert "split into chunks of 1 sentence" in methods
+    assert "documents of the holdout were labelled whole" in methods
+
+
+def test_the_selected_neurons_predict_whole_reviews(by_sentence: runner.Run):
+    found = by_sentence.chains["main"].details["chain"].set_index("features")["r2"]
+    assert found["selected neurons"] > 0.2

@@ -12,11 +12,14 @@ from scipy.stats import binom
 from hypsae_ray.config import Chunk, Data
 from hypsae_ray.data.chunks import (
     CHUNKS,
+    by_document,
     chunk_ids,
     combine_activations,
     combine_labels,
     combine_vectors,
     documents_of,
+    rows_of_documents,
+    split_document,
     split_text,
     split_texts,
     starts_of,
@@ -67,8 +70,41 @@ def test_no_word_is_lost_and_each_chunk_adds_some():
 
 
 def test_texts_know_their_chunks():
-    chunks, position = split_texts(["a b c", "d", "e f"], 2, 0)
+    chunks, position = split_texts(["a b c", "d", "e f"], Chunk(words=2, overlap=0))
     assert (chunks, position.tolist()) == (["a b", "c", "d", "e f"], [0, 0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "chunk", "chunks"),
+    [
+        ("It rained. We left!\n\nOK", Chunk(sentences=1), ["It rained.", "We left!", "OK"]),
+        ("It rained. We left!\n\nOK", Chunk(sentences=2), ["It rained. We left!", "OK"]),
+        ("We paid 3.5 to Mr. Hill. Fine.", Chunk(sentences=1), ["We paid 3.5 to Mr. Hill.", "Fine."]),
+        ("a b c d eat. We go.", Chunk(sentences=1, words=3, overlap=1), ["a b c", "c d eat.", "We go."]),
+        ("今日は。元気ですか？はい", Chunk(sentences=1), ["今日は。", "元気ですか？", "はい"]),
+        ("Das ist z.B. gut. Ja.", Chunk(sentences=1, language="de"), ["Das ist z.B. gut.", "Ja."]),
+        ("no end", Chunk(sentences=3, language="xx"), ["no end"]),
+    ],
+)  # fmt: skip
+def test_sentences(text, chunk, chunks):
+    assert split_document(text, chunk) == chunks
+
+
+def test_documents_that_are_labelled_whole_are_there_twice():
+    documents = pd.DataFrame(
+        {"row_id": [3, 8], "text": ["We ate. They left.", "Good."], "target": [0.5, 2.0]}
+    )
+    options = Data(train="t", holdout="h", target="y", chunk=Chunk(sentences=1, labels="whole"))
+    trained = to_texts(documents, options, "train")
+    assert list(trained) == ["train"]
+    assert trained["train"]["text"].tolist() == ["We ate.", "They left.", "Good."]
+    held_out = to_texts(documents, options, "holdout")
+    whole, chunks = held_out["holdout"], held_out["holdout_chunks"]
+    assert whole["text"].tolist() == ["We ate. They left.", "Good."]
+    assert whole["row_id"].tolist() == [3 * CHUNKS, 8 * CHUNKS]
+    assert chunks["row_id"].tolist() == [3 * CHUNKS, 3 * CHUNKS + 1, 8 * CHUNKS]
+    assert chunks["target"].tolist() == [0.5, 0.5, 2.0]
+    assert rows_of_documents(chunks["row_id"].to_numpy(), whole["row_id"].to_numpy()[:1]).tolist() == [0, 1]
 
 
 def test_a_chunk_has_all_that_its_document_has():
@@ -136,7 +172,8 @@ def test_a_pair_becomes_its_two_texts():
         },
         index=[10, 20],
     )
-    texts = to_texts(pairs, Data(train="t", holdout="h", text_a="a", text_b="b", target="y"))
+    options = Data(train="t", holdout="h", text_a="a", text_b="b", target="y")
+    texts = to_texts(pairs, options, "holdout")["holdout"]
     assert texts["text"].tolist() == ["a", "b", "c", "a"]
     assert texts["target"].tolist() == [1, 1, 0, 0]
     assert texts["group"].tolist() == ["x", "x", "y", "y"]
@@ -150,6 +187,9 @@ def test_activations_and_vectors_of_documents():
     starts = np.array([0, 2, 3])
     assert combine_activations(fired, starts, "any").toarray().tolist() == [[3, 2, 0], [0, 0, 0], [0, 4, 0]]
     assert combine_activations(fired, starts, "mean").toarray().tolist() == [[2, 1, 0], [0, 0, 0], [0, 4, 0]]
+    rows, by_row = by_document(np.array([5, 5, 7, 9]) * CHUNKS + [0, 1, 0, 0], fired, "max")
+    assert rows.tolist() == [5 * CHUNKS, 7 * CHUNKS, 9 * CHUNKS]
+    assert by_row.toarray().tolist() == [[3, 2, 0], [0, 0, 0], [0, 4, 0]]
     vectors = np.array([[1, 3], [3, 5], [0, 1], [2, 2]], dtype=np.float32)
     assert combine_vectors(vectors, starts, "mean").tolist() == [[2, 4], [0, 1], [2, 2]]
 
