@@ -15,6 +15,7 @@ ROWS_READ = 100_000  # by which columns are guessed; the others are only counted
 HOLDOUT_FRACTION = 0.3
 ROWS_PER_HYPOTHESIS, MIN_HYPOTHESES = 15, 5  # of the holdout: the joint model has a coefficient for each
 LONG_WORDS = 300  # of the median text: the default model reads 256 tokens, and not what follows
+FEW_WORDS = 25  # of the median text: up to there it is one or two sentences
 GROUP_ADVICE = "these values repeat: take it in if rows that share one belong together"
 
 
@@ -64,15 +65,15 @@ def compose(path: str, found: Guess, n_rows: int, whole: bool) -> str:
     """Return the text of a config for data with such columns; `whole`: all rows were looked at."""
     of_holdout, val_fraction = HOLDOUT_FRACTION, Data.model_fields["val_fraction"].default
     usable = n_rows - found.bad_rows
-    chunk = Chunk() if found.words > LONG_WORDS else None
-    pieces = 1 if chunk is None else found.words / (chunk.words - chunk.overlap)
-    shape = TrainSae().sized(int(usable * pieces * (1 - of_holdout) * (1 - val_fraction))).shape
-    long = f"texts have some {found.words:,.0f} words: chunks are embedded and labelled, whole texts tested"
+    chunk, why = _chunk(found.words)
+    pieces = found.words / (chunk["words"] - chunk["overlap"]) if "words" in chunk else 1
+    n_trained = int(usable * pieces * (1 - of_holdout) * (1 - val_fraction))
+    shape = TrainSae().sized(n_trained, "sentences" in chunk).shape
     data = [
         ("train", path, ""),
         ("holdout_fraction", of_holdout, "for the tests, read by nothing else; or holdout: FILE"),
         ("text", found.text, ""),
-        ("chunk", chunk and {"words": chunk.words, "overlap": chunk.overlap}, long),
+        ("chunk", chunk or None, why),
         ("target", found.target, _others("other numbers", found.other_targets)),
         ("decimal", found.decimal, ""),
         ("task", "count" if found.counts else None, "a Poisson model of rates; regression: of differences"),
@@ -91,6 +92,19 @@ def compose(path: str, found: Guess, n_rows: int, whole: bool) -> str:
         "llm: {engine: keywords}  # no LLM, terms in place of sentences; {model: NAME} names one",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _chunk(words: float) -> tuple[dict[str, Any], str]:
+    """Return the fields of `data.chunk` for texts of so many words, none where they stay whole, and why."""
+    if words > LONG_WORDS:
+        given = Chunk().model_dump(include={"words", "overlap"})
+        return (
+            given,
+            f"texts have some {words:,.0f} words: chunks are embedded and labelled, whole texts tested",
+        )
+    if words > FEW_WORDS:
+        return {"sentences": 1, "labels": "whole"}, "neurons are of sentences; whole texts are labelled"
+    return {}, ""
 
 
 def _few_hypotheses(n_holdout: int) -> list[str]:

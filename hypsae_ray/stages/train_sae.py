@@ -10,6 +10,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from hypsae_ray.config import TrainSae
+from hypsae_ray.data.chunks import documents_of
 from hypsae_ray.neurons.stability import stability
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
@@ -30,8 +31,7 @@ def run(work: Workspace) -> Outcome:
     Facts: dim, sizes, epochs, losses, dead neurons; of several SAEs how many, and the median stability.
     """
     embeddings = work.inputs["embed"]
-    n_texts = sum(embeddings.count_rows(name) for name in embeddings.names("train-", ".parquet"))
-    options = work.config.train_sae.sized(n_texts)
+    options = _sized(work)
     snapshots = work.out.sub("snapshots")
     epochs = work.track(itertools.count(), work.config.train_sae.max_epochs, "epoch")
     load = partial(_load_rows, embeddings)
@@ -53,6 +53,18 @@ def run(work: Workspace) -> Outcome:
         **known,
     }
     return Outcome(total, facts=facts)
+
+
+def _sized(work: Workspace) -> TrainSae:
+    """Return the options with sizes by the number of texts; of sentences by that of their documents."""
+    chunk, embeddings = work.config.data.chunk, work.inputs["embed"]
+    of_sentences = chunk is not None and chunk.sentences is not None
+    if not of_sentences:
+        n_texts = sum(embeddings.count_rows(name) for name in embeddings.names("train-", ".parquet"))
+    else:
+        row_ids = [table["row_id"].to_numpy() for table in embeddings.tables("train-", ["row_id"])]
+        n_texts = len(np.unique(documents_of(np.concatenate(row_ids))))
+    return work.config.train_sae.sized(n_texts, of_sentences)
 
 
 def _write_stability(

@@ -33,7 +33,8 @@ def test_a_written_config_runs_as_it_is(survey: Path, capsys: pytest.CaptureFixt
     written = loading.load("survey.yaml")
     assert (written.data.text, written.data.target, written.data.decimal) == ("Kommentar", "Größe", ",")
     assert (written.data.on_bad_rows, written.llm.engine) == ("drop", "keywords")
-    assert tuple(written.train_sae.shape) == (64, 4, (16, 64))
+    assert (written.data.chunk.sentences, written.data.chunk.labels) == (1, "whole")
+    assert tuple(written.train_sae.shape) == (64, 3, (16, 64))
     quick = ["--embed.replicas", "{min: 0, max: 0}", "--llm.replicas", "{min: 0, max: 0}"]
     quick += [
         "--embed.max_tokens",
@@ -125,7 +126,10 @@ def test_what_cannot_be_used_is_one_line(survey: Path, capsys, arguments: list[s
     assert not list(survey.glob("**/*.yaml"))
 
 
-@pytest.mark.parametrize(("words", "chunk", "n_neurons"), [(250, None, 64), (3000, Chunk(), 256)])
+@pytest.mark.parametrize(
+    ("words", "chunk", "n_neurons"),
+    [(20, None, 64), (250, Chunk(sentences=1, labels="whole"), 64), (3000, Chunk(), 256)],
+)
 def test_long_texts_are_split_into_chunks(tmp_path: Path, words: int, chunk: Chunk | None, n_neurons: int):
     rng = np.random.default_rng(0)
     rows = [

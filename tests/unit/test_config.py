@@ -20,6 +20,8 @@ def test_sizes_left_empty_follow_the_number_of_training_texts():
     small, middle, large = (64, 4, (16, 64)), (256, 8, (32, 256)), (1024, 8, (128, 1024))
     assert sizes == [small, small, middle, middle, large]
     assert tuple(config.TrainSae(n_neurons=100).sized(50_000).shape) == (100, 8, (100,))
+    assert tuple(config.TrainSae().sized(10_000, of_sentences=True).shape) == (256, 3, (32, 256))
+    assert config.TrainSae(n_neurons=12, k=5).sized(300, of_sentences=True).k == 5
     assert tuple(config.TrainSae(n_neurons=12, k=2, prefix_lengths=(3, 12)).sized(50_000).shape) == (
         12,
         2,
