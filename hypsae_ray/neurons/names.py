@@ -14,6 +14,9 @@ _MAX_NAME_WORDS = 50
 _REPEATED_WORDS = 5
 """So many words in a row that also stand in the prompt are a repetition."""
 
+_COPIED_WORDS = 6
+"""So many words in a row that also stand in one text are a copy of it; five are common by chance."""
+
 _THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _THINKING_END = re.compile(r".*</(think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
 _BULLET = re.compile(r"([-–—•*#>]+|\(?\d{1,2}[.):])\s+|[-–—•](?=[\"“'`A-Za-z])")
@@ -111,10 +114,21 @@ def says_something(name: str, instructions: str = "") -> bool:
     return bool(own - {_stem(word) for word in known})
 
 
-def _repeats(words: Sequence[str], source: Sequence[str]) -> bool:
-    """Whether words has a run of words of `source`."""
-    runs = {tuple(source[i : i + _REPEATED_WORDS]) for i in range(len(source) - _REPEATED_WORDS + 1)}
-    return any(tuple(words[i : i + _REPEATED_WORDS]) in runs for i in range(len(words)))
+def copies_a_text(name: str, texts: Sequence[str]) -> bool:
+    """Whether a sentence has six words in a row from one text, and from no other: it is about that one.
+
+    >>> texts = ["We were given a box of chocolates.", "There were roses on the bed."]
+    >>> [copies_a_text(name, texts) for name in ("were given a box of chocolates", "mentions a box of gifts")]
+    [True, False]
+    """
+    words = _words(name)
+    return sum(_repeats(words, _words(text), _COPIED_WORDS) for text in set(texts)) == 1
+
+
+def _repeats(words: Sequence[str], source: Sequence[str], n: int = _REPEATED_WORDS) -> bool:
+    """Whether words has a run of n words of `source`."""
+    runs = {tuple(source[i : i + n]) for i in range(len(source) - n + 1)}
+    return any(tuple(words[i : i + n]) in runs for i in range(len(words)))
 
 
 def _words(text: str) -> list[str]:

@@ -3,14 +3,14 @@
 Candidates take turns with two questions: what do all texts say, each in its own words, and which topic do
 they share? The first finds moods, the second subjects (jobs/README.md). The first is asked about the texts
 that fire most, the second about a draw of others, which are less alike (`AdvancedInterpret`); fidelity
-decides. A candidate that is no finding (`neurons.names.says_something`) is asked for again, from the same
-texts with the other question and another seed. What a model wrote is kept as it comes, a file per task, so
-that a run that is stopped asks only for the rest.
+decides. A candidate that is no finding (`neurons.names.says_something`), or copies one of its texts, is asked
+for again, from the same texts with the other question and another seed; a copy stays if nothing better comes.
+What a model wrote is kept as it comes, a file per task, so that a run that is stopped asks only for the rest.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from hypsae_ray.labels.work import count_statuses
 from hypsae_ray.models.pool import Pool
 from hypsae_ray.models.protocols import Answer, LanguageModel, NamingPrompt, Prompt, Sampling
 from hypsae_ray.neurons.corpus import Corpus
-from hypsae_ray.neurons.names import parse_name, says_something
+from hypsae_ray.neurons.names import copies_a_text, parse_name, says_something
 from hypsae_ray.neurons.sampling import naming_examples
 from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
 from hypsae_ray.store import schema
@@ -116,13 +116,25 @@ def write_candidates(
     found = [Candidate(None, Status.NO_EXAMPLES)] * len(asks)
     left, usage = [k for k, ask in enumerate(asks) if ask.possible], Usage()
     for attempt in range(TRIES):
-        prompts: Prompts = [(k, to_prompt(asks[k], texts, options, attempt)) for k in left]
-        for k, answer in _ask(pool, prompts, track):
-            found[k] = Candidate(*read_answer(answer, options.instructions), attempt + 1)
+        prompts = {k: to_prompt(asks[k], texts, options, attempt) for k in left}
+        for k, answer in _ask(pool, list(prompts.items()), track):
+            now = Candidate(*read_answer(answer, options.instructions), attempt + 1)
+            found[k] = replace(_better(now, found[k]), tries=attempt + 1)
             usage += answer.usage
-        left = [k for k in left if found[k].status in ASKED_AGAIN]
+        left = [k for k in left if _to_improve(found[k], prompts[k])]
     rows = [vars(ask) | vars(candidate) for ask, candidate in zip(asks, found, strict=True)]
     return pd.DataFrame(rows, columns=schema.CANDIDATES.names), usage
+
+
+def _better(now: Candidate, before: Candidate) -> Candidate:
+    """Return a candidate asked for again, or the copy of a text that it was to replace, if it is nothing."""
+    return before if now.interpretation is None and before.interpretation is not None else now
+
+
+def _to_improve(found: Candidate, prompt: NamingPrompt) -> bool:
+    if found.interpretation is None:
+        return found.status in ASKED_AGAIN
+    return copies_a_text(found.interpretation, prompt.positives)
 
 
 def _ask(pool: Pool[LanguageModel], prompts: Prompts, track: Track) -> Iterator[tuple[int, Answer]]:

@@ -95,6 +95,31 @@ class Parrot(Scripted):
         return [Answer(said, Status.OK)] * len(prompts)
 
 
+@dataclass(frozen=True)
+class Copyist(Scripted):
+    """Answers with its first text, and from the n-th time on with what it mentions."""
+
+    n: int
+    asked: list[NamingPrompt] = field(default_factory=list)
+
+    def generate(self, prompts: Sequence[NamingPrompt]) -> list[Answer]:
+        self.asked.extend(prompts)
+        said = "mentions rain" if len(self.asked) == self.n else f"says {prompts[0].positives[0]}"
+        return [Answer(said, Status.OK)]
+
+
+@pytest.mark.parametrize(("n", "tries", "copied"), [(2, 2, False), (9, 3, True)])
+def test_a_copy_of_one_text_is_asked_for_again_and_kept_where_nothing_else_comes(
+    n: int, tries: int, copied: bool
+):
+    texts = {row: f"it was raining on day number {row}" for row in TEXTS}
+    options = OPTIONS.model_copy(update={"n_candidates": 1})
+    asks = interpret.plan(CORPUS, [0], options)
+    table, _ = interpret.write_candidates(LocalPool(Copyist(n)), asks, texts, options, untracked)
+    assert table[["status", "tries"]].to_numpy().tolist() == [[Status.OK, tries]]
+    assert table["interpretation"].str.startswith("says it was raining").tolist() == [copied]
+
+
 @pytest.mark.parametrize(
     ("n", "tries", "status"), [(1, 1, Status.OK), (3, 3, Status.OK), (9, 3, Status.NO_FINDING)]
 )
