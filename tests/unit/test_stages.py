@@ -112,12 +112,12 @@ class Copyist(Scripted):
 def test_a_copy_of_one_text_is_asked_for_again_and_kept_where_nothing_else_comes(
     n: int, tries: int, copied: bool
 ):
-    texts = {row: f"it was raining on day number {row}" for row in TEXTS}
+    texts = {row: f"rain {row} fell on street {row} and {row}" for row in TEXTS}
     options = OPTIONS.model_copy(update={"n_candidates": 1})
     asks = interpret.plan(CORPUS, [0], options)
     table, _ = interpret.write_candidates(LocalPool(Copyist(n)), asks, texts, options, untracked)
     assert table[["status", "tries"]].to_numpy().tolist() == [[Status.OK, tries]]
-    assert table["interpretation"].str.startswith("says it was raining").tolist() == [copied]
+    assert table["interpretation"].str.startswith("says rain").tolist() == [copied]
 
 
 @pytest.mark.parametrize(
