@@ -27,7 +27,7 @@ from hypsae_ray.config.loading import parse
 from hypsae_ray.data import arguments, columns, controls, rows
 from hypsae_ray.data.arguments import Rows, index_of
 from hypsae_ray.data.words import Cut, truncate_words
-from hypsae_ray.errors import InputError, RefusedTextError
+from hypsae_ray.errors import ConfigError, InputError, RefusedTextError
 from hypsae_ray.labels.read import StoredLabels, find_annotations
 from hypsae_ray.labels.retries import RetryingPool
 from hypsae_ray.models.pool import Pool
@@ -92,6 +92,7 @@ def train_sae(
 
     Raises:
         InputError: there are no rows, some are not finite, or the two differ in d.
+        ConfigError: `options` have several k.
     """
     train = arguments.vectors("embeddings", embeddings)
     val = np.zeros((0, train.shape[1]), dtype=np.float32)
@@ -100,6 +101,8 @@ def train_sae(
     if val.shape[1] != train.shape[1]:
         raise InputError(f"val_embeddings: {val.shape[1]} columns, but embeddings has {train.shape[1]}")
     options = _checked("options", options or TrainSae(), TrainSae)
+    if isinstance(options.k, tuple):
+        raise ConfigError(f"options.k {list(options.k)}: several k are for runs; train an SAE for each")
     with _engines(engines) as held:
         load = partial(_load_rows, train, val)
         return held.train_sae(load, options.sized(len(train)), lambda _: None).sae
@@ -146,6 +149,8 @@ def stability(activations: sp.csr_matrix, others: Sequence[sp.csr_matrix]) -> np
 def load_sae(path: str) -> saes.SparseAutoencoder:
     """Read an SAE: the `train_sae` folder of a run, or a `hypothesaes` .pt checkpoint (weights only).
 
+    Of a run with several k, each SAE has a folder of its own in that one: k1, k2 and so on.
+
     Raises:
         ModelError: it is neither.
     """
@@ -153,7 +158,7 @@ def load_sae(path: str) -> saes.SparseAutoencoder:
     if path.endswith(".pt"):
         parent, _, name = path.rpartition("/")
         return saes.from_hypothesaes(Folder.at(parent or ".").read_bytes(name))
-    return training.load(Folder.at(path))
+    return training.load_sae(Folder.at(path))
 
 
 def top_texts(
@@ -449,8 +454,7 @@ def _name(
         shown = [by_id[i] for i in sorted({i for ask in asks for i in (*ask.positives, *ask.negatives)})]
         _warn("naming", Cut.at_words(shown, interpret.max_words), "see interpret.max_words", stacklevel=4)
         setting = scoring.Setting(
-            corpus=corpus,
-            read=lambda _: by_id,
+            texts=scoring.Source(corpus, lambda _: by_id),
             labeller=lambda: pool,
             namer=lambda: pool,
             options=given.model_copy(update={"interpret": interpret}),

@@ -44,8 +44,8 @@ class Engines(Protocol):
 
     def train_apart(
         self, load: "LoadRows", options: "Sequence[TrainSae]"
-    ) -> "Iterator[tuple[int, SparseAutoencoder]]":
-        """Yield the seed of each of several trainings, and its SAE, as they end.
+    ) -> "Iterator[tuple[tuple[int, int], SparseAutoencoder]]":
+        """Yield seed and k of each of several trainings, and its SAE, as they end.
 
         Each is trained by one process: this one, or a replica, `replicas.max` of them side by side.
         """

@@ -88,8 +88,8 @@ class Session:
 
     def train_apart(
         self, load: LoadRows, options: Sequence[TrainSae]
-    ) -> Iterator[tuple[int, SparseAutoencoder]]:
-        """Yield the seed of each of several trainings, and its SAE, as they end; see `Engines`."""
+    ) -> Iterator[tuple[tuple[int, int], SparseAutoencoder]]:
+        """Yield seed and k of each of several trainings, and its SAE, as they end; see `Engines`."""
         self.release()
         if options:
             with closing(self._open(_Trainer, options[0])) as pool:
@@ -184,9 +184,10 @@ class _Trainer:
     """What a pool holds that trains: each task brings its own options."""
 
 
-def _train_apart(load: LoadRows, _: _Trainer, options: TrainSae) -> tuple[int, SparseAutoencoder]:
+def _train_apart(load: LoadRows, _: _Trainer, options: TrainSae) -> tuple[tuple[int, int], SparseAutoencoder]:
     device = torch.device("cuda" if options.replicas.gpus else "cpu")
-    return options.seed, train(*load(0, 1), options, Collective(device)).sae.cpu()
+    key = options.seed, options.shape.k
+    return key, train(*load(0, 1), options, Collective(device)).sae.cpu()
 
 
 def _handle_sigterm(handler: Any) -> None:

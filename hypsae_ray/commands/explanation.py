@@ -37,7 +37,7 @@ from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.report.run_folder import RunFolder
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.interpret import Prompts, dump_answers, generate, load_answers, pending
-from hypsae_ray.stages.train_sae import SHAPE
+from hypsae_ray.stages.train_sae import count_neurons
 from hypsae_ray.stages.workspace import Track
 from hypsae_ray.store.artifacts import Folder, content_hash
 from hypsae_ray.store.schema import Status
@@ -138,7 +138,7 @@ def _labelled(stages: Mapping[str, Folder], hypothesis: "pd.Series[Any]", data: 
     threshold = float(hypothesis["threshold"])
     labels = StoredLabels(stages["annotate"], threshold).tables()
     p_yes = pd.concat([pd.Series(p_yes[:, column], index=rows) for rows, p_yes in labels])
-    n_neurons = int(stages["train_sae"].read_json(SHAPE)["n_neurons"])
+    n_neurons = count_neurons(stages["train_sae"])
     row_ids, fired = read_activations(stages["embed_holdout"], data.embedded_holdout, n_neurons)
     if data.embedded_holdout != "holdout":  # documents are labelled whole, and embedded in chunks
         row_ids, fired = by_document(row_ids, fired, "any")

@@ -68,7 +68,8 @@ def compose(path: str, found: Guess, n_rows: int, whole: bool) -> str:
     chunk, why = _chunk(found.words)
     pieces = found.words / (chunk["words"] - chunk["overlap"]) if "words" in chunk else 1
     n_trained = int(usable * pieces * (1 - of_holdout) * (1 - val_fraction))
-    shape = TrainSae().sized(n_trained, "sentences" in chunk).shape
+    sae = TrainSae().sized(n_trained, "sentences" in chunk)
+    k = list(sae.k) if isinstance(sae.k, tuple) else sae.k
     data = [
         ("train", path, ""),
         ("holdout_fraction", of_holdout, "for the tests, read by nothing else; or holdout: FILE"),
@@ -86,8 +87,7 @@ def compose(path: str, found: Guess, n_rows: int, whole: bool) -> str:
         f"# A first config for {n_rows:,} rows; `hypsae config` prints the other fields.",
         "data:",
         *(f"  {_line(*one)}" for one in data if one[1] is not None),
-        f"train_sae: {{n_neurons: {shape.n_neurons}, k: {shape.k}, "
-        f"prefix_lengths: {list(shape.prefix_lengths)}}}",
+        f"train_sae: {{n_neurons: {sae.n_neurons}, k: {k}, prefix_lengths: {list(sae.prefix_lengths)}}}",
         *_few_hypotheses(int(usable * of_holdout)),
         "llm: {engine: keywords}  # no LLM, terms in place of sentences; {model: NAME} names one",
     ]

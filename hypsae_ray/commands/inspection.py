@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.report.run_folder import RunFolder
-from hypsae_ray.stages.train_sae import SHAPE
+from hypsae_ray.stages.train_sae import count_neurons
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_activations, read_texts, top_rows
 
@@ -28,7 +28,7 @@ def describe_neurons(path: str, neurons: str = "selected", examples: int = 3, se
     stages = RunFolder.at(path).folders()
     if "train_sae" not in stages:
         raise InputError(f"{path}: this run has not trained its SAE yet")
-    n_neurons = int(stages["train_sae"].read_json(SHAPE)["n_neurons"])
+    n_neurons = count_neurons(stages["train_sae"])
     row_ids, fired = read_activations(stages["train_sae"], "train", n_neurons)
     sentences = _sentences(stages)
     chosen = choose_neurons(neurons, n_neurons, list(sentences), seed)

@@ -69,6 +69,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         n_neurons = self.train_sae.given_neurons or SAE_SIZES[0][1].n_neurons
+        n_neurons *= len(self.train_sae.each)
         if self.select.n > n_neurons:
             raise ValueError(
                 f"select.n ({self.select.n}) is above train_sae.n_neurons ({n_neurons}): "

@@ -25,11 +25,10 @@ SAE_SIZES = (
     (math.inf, SaeShape(1024, 8, (128, 1024))),
 )
 
-
-# Neurons that may fire on a sentence, of 64: means over three seeds. Of 24 planted concepts 15 have a neuron
-# with 3; with 1, 2 and 4 it is 19, 17 and 12. Of the stars of reviews ten neurons predict 0.35 with 3, 0.25
-# with 2 and 0.34 with 4. Of whole texts, with 4, the figures are 9 and 0.23 (jobs/README.md).
-SENTENCE_K = 3
+# Neurons that may fire on a sentence, in three SAEs. Means over three seeds, 64 neurons each: of 24 planted
+# concepts 21 have a neuron, and of 10 chosen neurons 9 stand for one (a single SAE with 3: 15 and 6; of whole
+# texts, with 4: 9 and 5). Of the stars of reviews ten predict 0.41 (0.38; 0.23). See jobs/README.md.
+SENTENCE_K = (1, 2, 4)
 
 
 class AdvancedSae(Section):
@@ -60,9 +59,10 @@ class TrainSae(Section):
     n_neurons: Positive | None = None
     """Neurons in all (M); null: the last of prefix_lengths or, without them, by the number of training texts:
     64 up to 3,000, 256 up to 30,000, 1024 above."""
-    k: Positive | None = None
-    """Neurons that may fire per text (K); with `advanced.batch_topk`, on average over a batch. null: 4 of up
-    to 64 neurons, 8 of more, and 3 per sentence (`data.chunk.sentences`)."""
+    k: Positive | tuple[Positive, ...] | None = None
+    """Neurons that may fire per text (K); with `advanced.batch_topk`, on average over a batch. Several: an
+    SAE with n_neurons for each, and the neurons of all are ranked together. null: 4 of up to 64 neurons, 8 of
+    more, and 1, 2 and 4 per sentence (`data.chunk.sentences`)."""
     prefix_lengths: tuple[Positive, ...] = ()
     """Ascending prefix lengths of the Matryoshka loss, the last one n_neurons; empty: only n_neurons, or
     (16, 64), (32, 256) or (128, 1024) where n_neurons follows the number of texts."""
@@ -78,7 +78,7 @@ class TrainSae(Section):
     seed: Count = 0
     """Seed of the initial weights and of the order of rows."""
     seeds: Positive = 1
-    """SAEs trained: by seed, seed + 1 and so on. Neurons are those of the first one; with more than one, a
+    """Seeds trained with: seed, seed + 1 and so on. Neurons are those of the first one; with more than one, a
     column `stability` (0 to 1) says how well each is found again in the others (`neurons.stability`). It
     takes as many times the training; with replicas, the others are trained side by side, one by each."""
     advanced: AdvancedSae = AdvancedSae()
@@ -110,9 +110,14 @@ class TrainSae(Section):
         if (n_neurons := self.given_neurons) is not None:
             k = min(4 if n_neurons <= 64 else 8, n_neurons)
             shape = SaeShape(n_neurons, k, self.prefix_lengths or (n_neurons,))
-        if of_sentences:
-            shape = shape._replace(k=min(SENTENCE_K, shape.k))
-        return self.model_copy(update=shape._asdict() | {"k": self.k or shape.k})
+        several = tuple(k for k in SENTENCE_K if k <= shape.n_neurons) if of_sentences else shape.k
+        return self.model_copy(update=shape._asdict() | {"k": self.k or several})
+
+    @property
+    def each(self) -> list[Self]:
+        """The options of each SAE whose neurons are ranked together: one for each k."""
+        several = self.k if isinstance(self.k, tuple) else (self.k,)
+        return [self.model_copy(update={"k": k}) for k in several]
 
     @property
     def given_neurons(self) -> int | None:
@@ -121,8 +126,8 @@ class TrainSae(Section):
 
     @property
     def shape(self) -> "SaeShape":
-        """The sizes, where none is left empty; see `sized`."""
-        assert self.n_neurons is not None and self.k is not None, "sized() comes first"
+        """The sizes of one SAE, where none is left empty; see `sized` and `each`."""
+        assert self.n_neurons is not None and isinstance(self.k, int), "sized() and each come first"
         return SaeShape(self.n_neurons, self.k, self.prefix_lengths or (self.n_neurons,))
 
     @property
@@ -150,7 +155,10 @@ class TrainSae(Section):
         if self.given_neurons is None:
             self._check_unsized()
         else:
-            self._check_sizes(self.sized(0))
+            if isinstance(self.k, tuple) and list(self.k) != sorted(set(self.k)):
+                raise ValueError(f"k {list(self.k)} must ascend, each one once")
+            for one in self.sized(0).each:
+                self._check_sizes(one)
         if self.replicas.gpus and not self.replicas.max:
             raise ValueError(
                 "replicas.gpus needs replicas.max: with 0, training runs in this process on the CPU"

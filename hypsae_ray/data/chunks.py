@@ -84,6 +84,11 @@ def documents_of(row_ids: Ints) -> Ints:
     return row_ids // CHUNKS
 
 
+def first_of_documents(row_ids: Ints) -> Ints:
+    """Return the row id of the first text of the document of each row, (n,)."""
+    return documents_of(row_ids) * CHUNKS
+
+
 def rows_of_documents(row_ids: Ints, labelled: Ints) -> Ints:
     """Return the positions in row ids (n,), ascending, of all chunks of the documents of labelled rows."""
     return np.flatnonzero(np.isin(documents_of(row_ids), documents_of(labelled)))

@@ -115,14 +115,15 @@ def says_something(name: str, instructions: str = "") -> bool:
 
 
 def copies_a_text(name: str, texts: Sequence[str]) -> bool:
-    """Whether a sentence has six words in a row from one text, and from no other: it is about that one.
+    """Whether a sentence has six words in a row from texts, but from fewer than half: it is about these.
 
-    >>> texts = ["We were given a box of chocolates.", "There were roses on the bed."]
+    >>> texts = ["We were given a box of chocolates.", "There were roses on the bed.", "Wine was waiting."]
     >>> [copies_a_text(name, texts) for name in ("were given a box of chocolates", "mentions a box of gifts")]
     [True, False]
     """
     words = _words(name)
-    return sum(_repeats(words, _words(text), _COPIED_WORDS) for text in set(texts)) == 1
+    copied = sum(_repeats(words, _words(text), _COPIED_WORDS) for text in texts)
+    return 0 < 2 * copied < len(texts)
 
 
 def _repeats(words: Sequence[str], source: Sequence[str], n: int = _REPEATED_WORDS) -> bool:

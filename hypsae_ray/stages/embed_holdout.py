@@ -9,7 +9,7 @@ import numpy as np
 from hypsae_ray.data.chunks import rows_of_documents
 from hypsae_ray.stages.annotate import to_job
 from hypsae_ray.stages.embed import embed_rows
-from hypsae_ray.stages.train_sae import load, write_activations
+from hypsae_ray.stages.train_sae import load_all, write_activations
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.store.artifacts import Outcome
 
@@ -26,6 +26,7 @@ def run(work: Workspace) -> Outcome:
             frame = job.rows.read_table(name, columns).to_pandas()
             ids[name] = frame.iloc[rows_of_documents(frame["row_id"].to_numpy(), labelled)]
     facts = embed_rows(work, "embed_holdout", ids)
-    sae, names = load(work.inputs["train_sae"]), work.out.names(f"{split}-", ".parquet")
-    total = sum(write_activations(sae, work.out, name, work.out) for name in names)
-    return Outcome(total, facts={**facts, "dim": sae.dim})
+    saes = load_all(work.inputs["train_sae"], work.facts("train_sae")["k"])
+    names = work.out.names(f"{split}-", ".parquet")
+    total = sum(write_activations(saes, work.out, name, work.out) for name in names)
+    return Outcome(total, facts={**facts, "dim": saes[0].dim})

@@ -58,7 +58,8 @@ def scoring(config: Config) -> dict[str, Any]:
     """Return what decides the fidelity of given sentences."""
     labelling = {"labeller": labeller(config.llm, config.label), "threshold": config.label.threshold}
     means = {"target_means": config.data.target_means} if config.data.target_means else {}
-    return {**config.score_fidelity.content(), **labelling, **means}
+    whole = {"documents": True} if config.data.embedded_holdout != "holdout" else {}
+    return {**config.score_fidelity.content(), **labelling, **means, **whole}
 
 
 def annotating(config: Config | AnnotateJob) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Stage `score_fidelity`: score each candidate on texts its author never saw; the best is the hypothesis.
 
-A candidate whose labels are yes on nearly every text is not informative. A neuron with no other is named
-again, from other texts and with other seeds. No candidate is scored on texts that it was written from.
+Documents that are labelled whole are what names are scored on, too: a name may be true of one sentence in
+each of them. A candidate whose labels are yes on nearly every text is not informative. A neuron with no other
+is named again, from other texts and with other seeds. No candidate is scored on texts that it was written
+from.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray.config import UNPLACED, AdvancedInterpret, NamingOptions
+from hypsae_ray.data.chunks import first_of_documents
 from hypsae_ray.data.words import Cut
 from hypsae_ray.labels.retries import KeepingPool, RetryingPool
 from hypsae_ray.models.pool import Pool
@@ -23,7 +26,14 @@ from hypsae_ray.neurons.fidelity import best_candidate
 from hypsae_ray.neurons.restating import ORDINARY, restate_target
 from hypsae_ray.stages import fingerprints, interpret, trials
 from hypsae_ray.stages.trials import Scored
-from hypsae_ray.stages.workspace import Track, Workspace, read_corpus, read_texts_by_id
+from hypsae_ray.stages.workspace import (
+    Track,
+    Workspace,
+    read_corpus,
+    read_documents,
+    read_documents_by_id,
+    read_texts_by_id,
+)
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Outcome, content_hash
 from hypsae_ray.store.schema import Status
@@ -35,15 +45,23 @@ OTHER_TEXTS = AdvancedInterpret(sampling="percentile", percentiles=(50, 100))
 
 
 @dataclass(frozen=True)
+class Source:
+    """Training texts: the distinct ones with their activations, and a function that reads some by row id."""
+
+    corpus: Corpus
+    read: Callable[[Iterable[int]], Mapping[int, str]]
+
+
+@dataclass(frozen=True)
 class Setting:
     """What candidates are scored with, and written with where none of a neuron's is informative."""
 
-    corpus: Corpus
-    read: Callable[[Iterable[int]], Mapping[int, str]]  # returns its texts by row id
+    texts: Source  # that sentences are written from
     labeller: Callable[[], Pool[LanguageModel]]  # opens the model that labels; the namer may be closed then
     namer: Callable[[], Pool[LanguageModel]]  # and the other way round
     options: NamingOptions
     track: Track
+    documents: Source | None = None  # that sentences are scored on; None: on texts
 
 
 @dataclass(frozen=True)
@@ -84,7 +102,8 @@ def run(work: Workspace) -> Outcome:
     work.write("candidates.parquet", tried.candidates, schema.CANDIDATES)
     shape = work.facts("train_sae")
     selection = work.inputs["select"].read_table("selection.parquet").to_pandas()
-    chosen = ranked(selection, f"M={shape['n_neurons']}, K={shape['k']}", work.config.select.method)
+    k = shape["k"] if isinstance(shape["k"], int) else ", ".join(map(str, shape["k"]))
+    chosen = ranked(selection, f"M={shape['n_neurons']}, K={k}", work.config.select.method)
     hypotheses = choose(chosen, tried.candidates, tried.scored, work.config.label.unplaced)
     more = [field for field in schema.OPTIONAL if field.name in hypotheses]
     work.write("hypotheses.parquet", hypotheses, pa.schema([*schema.HYPOTHESES, *more]))
@@ -124,15 +143,16 @@ def _vectors(model: Embedder, sentences: list[str]) -> np.ndarray:
 
 def _setting(work: Workspace) -> Setting:
     config = work.config
+    whole = config.data.embedded_holdout != "holdout"
     return Setting(
-        corpus=read_corpus(work),
-        read=partial(read_texts_by_id, work),
+        texts=Source(read_corpus(work), partial(read_texts_by_id, work)),
         labeller=partial(_open_labeller, work),
         namer=partial(interpret.open_namer, work),
         options=NamingOptions(
             interpret=config.naming, score_fidelity=config.score_fidelity, label=config.label
         ),
         track=work.track,
+        documents=Source(read_documents(work), partial(read_documents_by_id, work)) if whole else None,
     )
 
 
@@ -158,8 +178,10 @@ def score_until_informative(candidates: pd.DataFrame, setting: Setting) -> Tried
 
 def _score(candidates: pd.DataFrame, setting: Setting) -> Tried:
     options, label = setting.options.score_fidelity, setting.options.label
-    planned = trials.plan(setting.corpus, candidates, options)
-    texts = setting.read({i for trial in planned for i in trial.rows})
+    source = setting.documents or setting.texts
+    shown = candidates if setting.documents is None else _shown_documents(candidates)
+    planned = trials.plan(source.corpus, shown, options)
+    texts = source.read({i for trial in planned for i in trial.rows})
     pool = setting.labeller()
     scored, usage = trials.score_candidates(pool, planned, texts, options, label, setting.track)
     failed = {(one.neuron_idx, one.candidate) for one in scored if one.true_of_all}
@@ -169,15 +191,24 @@ def _score(candidates: pd.DataFrame, setting: Setting) -> Tried:
     return Tried(candidates.assign(status=status), scored, texts, usage)
 
 
+def _shown_documents(candidates: pd.DataFrame) -> pd.DataFrame:
+    """Return candidates with the documents of the texts that they were written from."""
+    positives, negatives = (
+        candidates[name].map(lambda rows: first_of_documents(np.asarray(rows, dtype=np.int64)))
+        for name in ("positives", "negatives")
+    )
+    return candidates.assign(positives=positives, negatives=negatives)
+
+
 def _write_again(neurons: Sequence[int], turn: int, setting: Setting) -> tuple[pd.DataFrame, Usage]:
     """Return new candidates of some neurons, numbered after the others, and the tokens they took."""
     first = setting.options.interpret
     options = first.model_copy(update={"advanced": OTHER_TEXTS, "seed": first.seed + turn})
     asks = [
         replace(ask, candidate=ask.candidate + turn * options.n_candidates)
-        for ask in interpret.plan(setting.corpus, neurons, options)
+        for ask in interpret.plan(setting.texts.corpus, neurons, options)
     ]
-    texts = setting.read({i for ask in asks for i in (*ask.positives, *ask.negatives)})
+    texts = setting.texts.read({i for ask in asks for i in (*ask.positives, *ask.negatives)})
     return interpret.write_candidates(setting.namer(), asks, texts, options, setting.track)
 
 

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import Config
+from hypsae_ray.data.chunks import by_document, documents_of, first_of_documents, rows_of_documents
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.store.artifacts import Folder, Manifest
 from hypsae_ray.store.stage_tables import read_activations, read_column, read_texts
@@ -45,6 +47,24 @@ def read_corpus(work: Workspace) -> Corpus:
     row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
     text_ids = read_column(work.inputs["data"], "train", "text_id")
     return Corpus.of(row_ids, text_ids.loc[row_ids], fired)
+
+
+def read_documents(work: Workspace) -> Corpus:
+    """Read the ids of the first texts of training documents, and the activations of the documents."""
+    n_neurons = work.facts("train_sae")["n_neurons"]
+    row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
+    text_ids = read_column(work.inputs["data"], "train", "text_id").loc[row_ids]
+    documents, fired = by_document(row_ids, fired, "any")
+    return Corpus.of(documents, text_ids.groupby(documents_of(row_ids)).agg(" ".join), fired)
+
+
+def read_documents_by_id(work: Workspace, row_ids: Iterable[int]) -> dict[int, str]:
+    """Return whole training documents, put together from their chunks, by the row id of their first."""
+    data, wanted = work.inputs["data"], np.array(sorted(row_ids), dtype=np.int64)
+    of_rows = read_column(data, "train", "text_id").index.to_numpy(np.int64)
+    chunks = read_texts(data, "train", of_rows[rows_of_documents(of_rows, wanted)])
+    texts = chunks.groupby(first_of_documents(chunks.index.to_numpy())).agg(" ".join)
+    return dict(zip(texts.index.tolist(), texts, strict=True))
 
 
 def read_texts_by_id(work: Workspace, row_ids: Iterable[int]) -> dict[int, str]:

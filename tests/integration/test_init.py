@@ -34,7 +34,7 @@ def test_a_written_config_runs_as_it_is(survey: Path, capsys: pytest.CaptureFixt
     assert (written.data.text, written.data.target, written.data.decimal) == ("Kommentar", "Größe", ",")
     assert (written.data.on_bad_rows, written.llm.engine) == ("drop", "keywords")
     assert (written.data.chunk.sentences, written.data.chunk.labels) == (1, "whole")
-    assert tuple(written.train_sae.shape) == (64, 3, (16, 64))
+    assert (written.train_sae.n_neurons, written.train_sae.k) == (64, (1, 2, 4))
     quick = ["--embed.replicas", "{min: 0, max: 0}", "--llm.replicas", "{min: 0, max: 0}"]
     quick += [
         "--embed.max_tokens",

@@ -20,8 +20,10 @@ def test_sizes_left_empty_follow_the_number_of_training_texts():
     small, middle, large = (64, 4, (16, 64)), (256, 8, (32, 256)), (1024, 8, (128, 1024))
     assert sizes == [small, small, middle, middle, large]
     assert tuple(config.TrainSae(n_neurons=100).sized(50_000).shape) == (100, 8, (100,))
-    assert tuple(config.TrainSae().sized(10_000, of_sentences=True).shape) == (256, 3, (32, 256))
+    of_sentences = config.TrainSae().sized(10_000, of_sentences=True)
+    assert [tuple(one.shape) for one in of_sentences.each] == [(256, k, (32, 256)) for k in (1, 2, 4)]
     assert config.TrainSae(n_neurons=12, k=5).sized(300, of_sentences=True).k == 5
+    assert config.TrainSae(n_neurons=3).sized(300, of_sentences=True).k == (1, 2)
     assert tuple(config.TrainSae(n_neurons=12, k=2, prefix_lengths=(3, 12)).sized(50_000).shape) == (
         12,
         2,
@@ -39,6 +41,8 @@ def test_defaults_are_filled_in():
     ("tree", "place", "reason"),
     [
         ({"train_sae": {"n_neuron": 8}}, "train_sae.n_neuron", "unknown key"),
+        ({"train_sae": {"n_neurons": 8, "k": [2, 9]}}, "train_sae", "k (9) is above n_neurons (8)"),
+        ({"train_sae": {"n_neurons": 8, "k": [2, 2]}}, "train_sae", "k [2, 2] must ascend, each one once"),
         ({"trainsae": {}}, "trainsae", "unknown key"),
         ({"evaluate": {"threshold": 0.4}}, "evaluate.threshold", "no longer a field: use label.threshold"),
         ({"evaluate": {"errors": "hc3"}}, "evaluate.errors", "no longer a field: use evaluate.cov_type"),

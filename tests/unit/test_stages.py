@@ -24,7 +24,7 @@ from hypsae_ray.sae.model import SparseAutoencoder
 from hypsae_ray.stages import annotate, embed, embed_holdout, interpret, score_fidelity, train_sae, trials
 from hypsae_ray.stages.evaluate import repeat_notes
 from hypsae_ray.stages.workspace import Workspace
-from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.artifacts import Folder, Manifest, Outcome
 from hypsae_ray.store.schema import Status
 from hypsae_ray.store.stage_tables import read_activations
 from hypsae_ray.store.usage import Usage
@@ -275,7 +275,9 @@ def tried(model: Evasive, label: Label) -> tuple[score_fidelity.Tried, pd.DataFr
     asks = interpret.plan(CORPUS, [2, 0], OPTIONS)
     first, _ = interpret.write_candidates(pool, asks, TEXTS, OPTIONS, untracked)
     options = NamingOptions(interpret=OPTIONS, label=label)
-    setting = score_fidelity.Setting(CORPUS, lambda _: TEXTS, lambda: pool, lambda: pool, options, untracked)
+    setting = score_fidelity.Setting(
+        score_fidelity.Source(CORPUS, lambda _: TEXTS), lambda: pool, lambda: pool, options, untracked
+    )
     found = score_fidelity.score_until_informative(first, setting)
     table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [2, 0]}), found.candidates, found.scored)
     return found, table
@@ -449,6 +451,7 @@ def holdout(tmp_path) -> dict[str, Folder]:
     sae = SparseAutoencoder(dim=2, n_neurons=1, k=1)
     sae.load_state_dict({"encoder": torch.tensor([[1.0, 0.0]])}, strict=False)
     train_sae.save(sae, inputs["train_sae"])
+    Manifest("train_sae", "", 0.0, Outcome(1, facts={"k": 1, "n_neurons": 1})).save(inputs["train_sae"])
     return inputs
 
 
