@@ -110,7 +110,7 @@ def test_batch_floor_is_the_last_of_the_kept_scores() -> None:
 def test_batch_topk_keeps_k_per_row_on_average() -> None:
     sae, x, objective = setup(batch_topk=True)
     scores = sae.scores(x)
-    firing, floor = objective._fire(sae, x, scores)
+    firing, floor = objective._fire(sae, x, scores, K)
     assert int((firing.values > 0).sum()) == min(K * len(x), int((scores > 0).sum()))
     assert floor is not None and float(firing.values.detach().min()) == float(floor)
 
