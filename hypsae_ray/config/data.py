@@ -21,9 +21,9 @@ class Chunk(Section):
     language: str = "en"
     """Code of the language whose abbreviations do not end a sentence (en, de, zh)."""
     labels: Literal["any", "mean", "max", "whole"] = "any"
-    """What is labelled. whole: the documents of the holdout as they are, which are embedded in chunks. Else
-    their chunks, and labels become one of the document. any: 1 if a chunk of it has 1. mean: the share of
-    its chunks with label 1 enters the joint model. max: the highest p_yes of its chunks does."""
+    """What is labelled. whole: documents as they are, also those that names are scored on; they are embedded
+    in chunks. Else their chunks, and labels become one of the document. any: 1 if a chunk of it has 1. mean:
+    the share of its chunks with label 1 enters the joint model. max: the highest p_yes of its chunks does."""
 
     @model_validator(mode="after")
     def _advances(self) -> Self:

@@ -21,7 +21,7 @@ class Corpus:
     fired: sp.csc_matrix
 
     @classmethod
-    def of(cls, row_ids: np.ndarray, text_ids: Iterable[str], fired: sp.csr_matrix) -> "Corpus":
+    def of(cls, row_ids: np.ndarray, text_ids: Iterable[str | int], fired: sp.csr_matrix) -> "Corpus":
         """Keep the first row of each text id."""
         first = ~pd.Series(list(text_ids)).duplicated().to_numpy()
         return cls(row_ids[first], sp.csc_matrix(fired[first]))

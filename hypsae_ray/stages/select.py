@@ -36,7 +36,8 @@ def run(work: Workspace) -> Outcome:
         given = None if given is None else given.rows(starts)
     data = work.facts("data")
     chosen, about = choose(fired, target, options, data["task"], given)
-    chosen = replace(chosen, prevalence=prevalence)
+    if work.config.data.embedded_holdout == "holdout":  # else documents are labelled, and it is of them
+        chosen = replace(chosen, prevalence=prevalence)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     useless = f"{dead} are dead and {constant} constant"
     if not len(chosen.neurons):

@@ -10,7 +10,13 @@ import pyarrow as pa
 
 from hypsae_ray.cluster.engines import Engines
 from hypsae_ray.config import Config
-from hypsae_ray.data.chunks import by_document, documents_of, first_of_documents, rows_of_documents
+from hypsae_ray.data.chunks import (
+    by_document,
+    documents_of,
+    first_of_documents,
+    rows_of_documents,
+    starts_of,
+)
 from hypsae_ray.neurons.corpus import Corpus
 from hypsae_ray.store.artifacts import Folder, Manifest
 from hypsae_ray.store.stage_tables import read_activations, read_column, read_texts
@@ -54,8 +60,10 @@ def read_documents(work: Workspace) -> Corpus:
     n_neurons = work.facts("train_sae")["n_neurons"]
     row_ids, fired = read_activations(work.inputs["train_sae"], "train", n_neurons)
     text_ids = read_column(work.inputs["data"], "train", "text_id").loc[row_ids]
+    hashes = pd.util.hash_array(text_ids.to_numpy(), categorize=False)
     documents, fired = by_document(row_ids, fired, "any")
-    return Corpus.of(documents, text_ids.groupby(documents_of(row_ids)).agg(" ".join), fired)
+    # The sum is the same for documents of the same chunks.
+    return Corpus.of(documents, np.add.reduceat(hashes, starts_of(documents_of(row_ids))), fired)
 
 
 def read_documents_by_id(work: Workspace, row_ids: Iterable[int]) -> dict[int, str]:

@@ -1,6 +1,7 @@
 """Documents of 3,000 words with what matters after word 1,200, and reviews that are read by the sentence."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,9 @@ import hypsae_ray
 from hypsae_ray.commands import runner
 from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
+from hypsae_ray.stages.workspace import read_documents_by_id
 from hypsae_ray.store.artifacts import Folder
-from hypsae_ray.store.stage_tables import read_column
+from hypsae_ray.store.stage_tables import read_activations, read_column
 
 WORDS, BLOCKS = 100, 30
 PLACES_OF_CHUNKS = 2**24
@@ -139,9 +141,24 @@ def test_sentences_are_embedded_and_whole_reviews_labelled(by_sentence: runner.R
     assert sorted(vectors) == sorted(sentences["row_id"][documents.isin(labelled)])
     methods = by_sentence.out.read_bytes("methods.txt").decode()
     assert "split into chunks of 1 sentence" in methods
-    assert "documents of the holdout were labelled whole" in methods
+    assert "documents were labelled whole, also those that names were scored on" in methods
 
 
 def test_the_selected_neurons_predict_whole_reviews(by_sentence: runner.Run):
     found = by_sentence.chains["main"].details["chain"].set_index("features")["r2"]
     assert found["selected neurons"] > 0.2
+
+
+def test_names_are_scored_on_whole_reviews(by_sentence: runner.Run):
+    """By pandas, from the files of the run."""
+    data, trained = folder_of(by_sentence, "data"), folder_of(by_sentence, "train_sae")
+    row_ids, fired = read_activations(trained, "train", 32)
+    fires = pd.DataFrame(fired.toarray() > 0).groupby(row_ids // PLACES_OF_CHUNKS).any()
+    table = by_sentence.chains["main"].hypotheses
+    assert table["prevalence"].tolist() == pytest.approx(fires.mean()[table["neuron_idx"]].tolist())
+    given = pd.read_json(by_sentence.out.path.replace("/out", "/reviews.jsonl"), lines=True).set_index("id")
+    ids = read_column(data, "train", "source_id").groupby(lambda row: row // PLACES_OF_CHUNKS).first()
+    work = SimpleNamespace(inputs={"data": data})
+    texts = read_documents_by_id(work, (ids.index[5:8] * PLACES_OF_CHUNKS).tolist())
+    assert list(texts) == (ids.index[5:8] * PLACES_OF_CHUNKS).tolist()
+    assert [text.split() for text in texts.values()] == given["text"].loc[ids.iloc[5:8]].str.split().tolist()
