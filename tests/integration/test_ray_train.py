@@ -86,9 +86,9 @@ def test_several_saes_are_trained_side_by_side_as_they_are_one_by_one() -> None:
     alone = [one.model_copy(update={"replicas": Replicas(min=0, max=0)}) for one in options.others]
     with Session() as session:
         there, here = (dict(session.train_apart(Load(), some)) for some in (options.others, alone))
-    assert sorted(there) == sorted(here) == [6, 7]
-    for seed, sae in here.items():
-        np.testing.assert_allclose(there[seed].decoder.detach(), sae.decoder.detach(), atol=1e-5)
+    assert sorted(there) == sorted(here) == [(6, OPTIONS.k), (7, OPTIONS.k)]
+    for (seed, k), sae in here.items():
+        np.testing.assert_allclose(there[seed, k].decoder.detach(), sae.decoder.detach(), atol=1e-5)
         first = train(*Load()(0, 1), options.model_copy(update={"seed": seed})).sae
         np.testing.assert_array_equal(first.decoder.detach(), sae.decoder.detach())
 
