@@ -140,7 +140,7 @@ def _labelled(stages: Mapping[str, Folder], hypothesis: "pd.Series[Any]", data: 
     p_yes = pd.concat([pd.Series(p_yes[:, column], index=rows) for rows, p_yes in labels])
     n_neurons = count_neurons(stages["train_sae"])
     row_ids, fired = read_activations(stages["embed_holdout"], data.embedded_holdout, n_neurons)
-    if data.embedded_holdout != "holdout":  # documents are labelled whole, and embedded in chunks
+    if data.labels_documents:
         row_ids, fired = by_document(row_ids, fired, "any")
     known = {name: read_column(stages["data"], "holdout", name) for name in ("text_id", "source_id")}
     known["activation"] = pd.Series(fired[:, [neuron]].toarray().ravel(), index=row_ids)

@@ -97,11 +97,8 @@ def compose(path: str, found: Guess, n_rows: int, whole: bool) -> str:
 def _chunk(words: float) -> tuple[dict[str, Any], str]:
     """Return the fields of `data.chunk` for texts of so many words, none where they stay whole, and why."""
     if words > LONG_WORDS:
-        given = Chunk().model_dump(include={"words", "overlap"})
-        return (
-            given,
-            f"texts have some {words:,.0f} words: chunks are embedded and labelled, whole texts tested",
-        )
+        why = f"texts have some {words:,.0f} words: chunks are embedded and labelled, whole texts tested"
+        return Chunk().model_dump(include={"words", "overlap"}), why
     if words > FEW_WORDS:
         return {"sentences": 1, "labels": "whole"}, "neurons are of sentences; whole texts are labelled"
     return {}, ""

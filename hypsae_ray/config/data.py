@@ -148,12 +148,17 @@ class Data(Section):
             return "difference"
         if self.chunk is None:
             return None
-        return "any" if self.chunk.labels == "whole" else self.chunk.labels
+        return self.chunk.labels if self.chunk.labels != "whole" else "any"
+
+    @property
+    def labels_documents(self) -> bool:
+        """Whether documents are labelled whole that are embedded in chunks."""
+        return self.chunk is not None and self.chunk.labels == "whole"
 
     @property
     def embedded_holdout(self) -> Literal["holdout", "holdout_chunks"]:
         """The split whose tables have the holdout as it is embedded: as it is labelled, or in chunks."""
-        return "holdout_chunks" if self.chunk and self.chunk.labels == "whole" else "holdout"
+        return "holdout_chunks" if self.labels_documents else "holdout"
 
     def content(self) -> dict[str, Any]:
         """Return what decides the rows; without pairs as before there were any: hashes stay."""

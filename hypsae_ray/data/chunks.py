@@ -187,7 +187,7 @@ def to_texts(documents: pd.DataFrame, options: Data, split: str) -> dict[str, pd
     if options.chunk is None:
         return {split: documents}
     chunks = to_chunks(documents, options.chunk)
-    if split != "holdout" or options.embedded_holdout == split:
+    if split != "holdout" or not options.labels_documents:
         return {split: chunks}
     ids = chunk_ids(documents["row_id"].to_numpy(), np.zeros(len(documents), dtype=np.int64))
     return {split: documents.assign(row_id=ids), options.embedded_holdout: chunks}

@@ -19,7 +19,7 @@ def run(work: Workspace) -> Outcome:
     job = to_job(work.config, (), work.inputs["data"], work.answers, work.out)  # as stage `annotate` labels
     columns, split = ["row_id", "text_id"], work.config.data.embedded_holdout
     ids = {name: table.to_pandas() for name, table in job.tables(columns)}
-    if split != "holdout":
+    if work.config.data.labels_documents:
         labelled = np.concatenate([frame["row_id"] for frame in ids.values()])
         ids = {}
         for name in job.rows.names(f"{split}-", ".parquet"):

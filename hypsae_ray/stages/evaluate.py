@@ -155,7 +155,7 @@ def document_notes(texts: StoredLabels, data: Data) -> list[str]:
         return [
             f"tests are on {n} pairs: a label is that of the first text minus that of the second{lacking}"
         ]
-    if data.embedded_holdout != "holdout":
+    if data.labels_documents:
         of = describe_chunks(data.chunk)
         return [f"neurons are of chunks of {of}; labels and tests are of {n} whole documents"]
     lacking = f"; {of_documents} documents are missing, as chunks have none" if missing else ""

@@ -58,7 +58,7 @@ def scoring(config: Config) -> dict[str, Any]:
     """Return what decides the fidelity of given sentences."""
     labelling = {"labeller": labeller(config.llm, config.label), "threshold": config.label.threshold}
     means = {"target_means": config.data.target_means} if config.data.target_means else {}
-    whole = {"documents": True} if config.data.embedded_holdout != "holdout" else {}
+    whole = {"documents": True} if config.data.labels_documents else {}
     return {**config.score_fidelity.content(), **labelling, **means, **whole}
 
 

@@ -143,7 +143,7 @@ def _vectors(model: Embedder, sentences: list[str]) -> np.ndarray:
 
 def _setting(work: Workspace) -> Setting:
     config = work.config
-    whole = config.data.embedded_holdout != "holdout"
+    whole = config.data.labels_documents
     return Setting(
         texts=Source(read_corpus(work), partial(read_texts_by_id, work)),
         labeller=partial(_open_labeller, work),

@@ -36,7 +36,7 @@ def run(work: Workspace) -> Outcome:
         given = None if given is None else given.rows(starts)
     data = work.facts("data")
     chosen, about = choose(fired, target, options, data["task"], given)
-    if work.config.data.embedded_holdout == "holdout":  # else documents are labelled, and it is of them
+    if not work.config.data.labels_documents:  # else it is of what is labelled
         chosen = replace(chosen, prevalence=prevalence)
     dead, constant = (int((chosen.state == state).sum()) for state in ("dead", "constant"))
     useless = f"{dead} are dead and {constant} constant"
