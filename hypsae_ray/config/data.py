@@ -4,7 +4,16 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, model_validator
 
-from hypsae_ray.config.types import Count, Delimiter, Encoding, Fraction, Positive, Runtime, Section
+from hypsae_ray.config.types import (
+    Count,
+    Delimiter,
+    Encoding,
+    Fraction,
+    Language,
+    Positive,
+    Runtime,
+    Section,
+)
 
 
 class Chunk(Section):
@@ -18,8 +27,9 @@ class Chunk(Section):
     sentences: Positive | None = None
     """Sentences in a chunk; null: it is as long as `words` allows. Neurons of single sentences are about one
     thing each, those of whole texts about a mixture."""
-    language: str = "en"
-    """Code of the language whose abbreviations do not end a sentence (en, de, zh)."""
+    language: Language = "en"
+    """ISO code of the language whose abbreviations do not end a sentence (en, de, zh). One without rules of
+    its own has those of English."""
     labels: Literal["any", "mean", "max", "whole"] = "any"
     """What is labelled. whole: documents as they are, also those that names are scored on; they are embedded
     in chunks. Else their chunks, and labels become one of the document. any: 1 if a chunk of it has 1. mean:

@@ -57,8 +57,15 @@ def _delimiter(character: str) -> str:
     return character
 
 
+def _language(value: str) -> str:
+    if not (value.isascii() and value.isalpha() and value.islower() and len(value) in (2, 3)):
+        raise ValueError("expected a code of a language, two or three letters such as en")
+    return value
+
+
 Encoding = Annotated[str, AfterValidator(_encoding)]
 Delimiter = Annotated[str, AfterValidator(_delimiter)]
+Language = Annotated[str, AfterValidator(_language)]
 
 
 def _threshold(value: Any) -> float | str:

@@ -408,6 +408,10 @@ def test_what_is_left_empty_is_the_default_and_one_name_is_a_list(tmp_path):
         ({"data": None}, "data: required, but missing"),
         ({"data": {**MINIMAL["data"], "encoding": "latin-99"}}, "Python knows no such encoding"),
         ({"data": {**MINIMAL["data"], "delimiter": ";;"}}, "expected one character, such as ; or tab"),
+        (
+            {"data": {**MINIMAL["data"], "chunk": {"language": "english"}}},
+            "data.chunk.language: expected a code of a language, two or three letters such as en",
+        ),
         ({"evaluate": {"alpha": "small"}}, 'expected a number (got "small")'),
     ],
 )
