@@ -15,6 +15,7 @@ has the thresholds that ours placed. Keywords label by themselves. Then our stat
 - oracle_labels: r2 by the truth of the concepts that the hypotheses match best;
 - oracle_names, with `--oracles`: r2 by labels for descriptions of the concepts that the chosen neurons match
   best; names_f1: mean F1 of these labels, and names_recovered as above;
+- restating, r2_others, with `--target-means`: hypotheses that say the target in other words, and r2 without;
 - distinct: hypotheses that differ from those before them; fidelity: mean F1 that the system itself measured;
 - prompt, generated: tokens of naming and scoring; naming_s, scoring_s: seconds. Where variants share a
   sentence and the texts that score it, the first one pays.
@@ -58,6 +59,7 @@ from hypsae_ray.config import Llm, Replicas
 from hypsae_ray.demo.recovery import f1_table
 from hypsae_ray.errors import HypsaeError
 from hypsae_ray.labels.read import to_labels
+from hypsae_ray.neurons.restating import ORDINARY, restate_target
 from hypsae_ray.pipeline import BASELINE
 
 OURS, REFERENCE = "ours", "reference"
@@ -153,7 +155,7 @@ def run(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
             its += [one.found(session) for one in own if one.name in options.systems]
         annotator = Annotator(session, llm, labels)
         measured = [
-            _measure(test, one, annotator, options.oracles)
+            _measure(test, one, annotator, options)
             for test, its in zip(tests, found, strict=True)
             for one in its
         ]
@@ -165,7 +167,7 @@ def run(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
 
 
 def _measure(
-    test: Test, found: Found, annotator: Annotator, oracles: bool
+    test: Test, found: Found, annotator: Annotator, options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     """Return a row of measures, for ours one more with its own thresholds; and the sentences."""
     table = found.hypotheses
@@ -188,12 +190,23 @@ def _measure(
     judged = test.judge(p_yes, cuts)
     sentences = pd.DataFrame({**key, "neuron_idx": table["neuron_idx"], "sentence": names})
     sentences = sentences.join(judged.sentences).assign(labels=list(to_labels(p_yes, cuts).T))
-    lost = _oracles(test, found, judged.sentences, annotator, oracles) if test.draw.truth is not None else {}
-    rows = [{**key, **judged.numbers, **lost, **cost}]
+    more = _others(test, names, p_yes, options.target_means) if options.target_means else {}
+    if test.draw.truth is not None:
+        more |= _oracles(test, found, judged.sentences, annotator, options.oracles)
+    rows = [{**key, **judged.numbers, **more, **cost}]
     if found.system not in (REFERENCE, BASELINE):
         placed = test.judge(p_yes, table["threshold"].to_numpy(dtype=float))
         rows.append({**key, "system": f"{found.system}, cuts", **placed.numbers})
     return rows, sentences
+
+
+def _others(
+    test: Test, names: Sequence[str | None], p_yes: np.ndarray, meanings: list[str]
+) -> dict[str, Any]:
+    """Return how many hypotheses say the target in other words, and what the others predict."""
+    vectors = hypsae_ray.embed([*(name or "" for name in names), *meanings, *ORDINARY])
+    says = restate_target(*np.split(vectors, [len(names), len(names) + len(meanings)]))
+    return {"restating": int(says.sum()), f"{test.measure}_others": test.predict(p_yes[:, ~says])}
 
 
 def _oracles(
@@ -323,6 +336,7 @@ def _options() -> argparse.Namespace:
     add("--candidates", type=int, default=1, help="sentences for each neuron")
     add("--naming-examples", type=int, default=10)
     add("--scoring-examples", type=int, default=20)
+    add("--target-means", nargs="*", default=[], help="sentences that say the target in other words")
     add("--oracles", action="store_true", help="label the descriptions of concepts, too")
     add("--minutes", type=float, default=600)
     options = parser.parse_args()
