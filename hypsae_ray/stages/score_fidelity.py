@@ -115,7 +115,9 @@ def run(work: Workspace) -> Outcome:
             f"{again if tried.asked_again else ''}"
         )
     if unnamed:
-        work.say(f"score_fidelity: {unnamed} neurons have no usable sentence; they stay, marked")
+        repeats = int((hypotheses["status"] == Status.REPEATS.name.lower()).sum())
+        why = f" ({repeats} of them only one that is taken)" if repeats else ""
+        work.say(f"score_fidelity: {unnamed} neurons have no usable sentence{why}; they stay, marked")
     facts = {
         "hypotheses": len(hypotheses),
         "unnamed": unnamed,
@@ -238,11 +240,19 @@ def choose(
 ) -> pd.DataFrame:
     """Return one hypothesis per row of `selection`: the sentence that won, with its `reporting` measures.
 
-    A neuron none of whose sentences could be scored keeps the first usable one. One all of whose sentences
-    say the target in other words keeps the best of them, with a status that says so; one with no usable
-    sentence keeps none, and a status that says why. `unplaced` is the threshold where none could be placed.
+    No sentence is taken twice: it would be labelled twice, and its effect shared out between two columns that
+    are equal. A neuron none of whose sentences could be scored keeps the first usable one. One all of whose
+    sentences say the target in other words keeps the best of them, with a status that says so; one with no
+    usable sentence keeps none, and a status that says why. `unplaced` is the threshold where none could be
+    placed.
     """
-    best = [_best(candidates[candidates["neuron_idx"] == n], scored) for n in selection["neuron_idx"]]
+    best, taken = list[dict[str, object]](), set[object]()
+    for neuron in selection["neuron_idx"]:
+        mine = candidates[candidates["neuron_idx"] == neuron]
+        repeats = mine["interpretation"].isin(taken)
+        best.append(_best(mine.assign(status=mine["status"].mask(repeats, int(Status.REPEATS))), scored))
+        if (sentence := best[-1]["interpretation"]) is not None:
+            taken.add(sentence)
     hypotheses = pd.concat([selection.reset_index(drop=True), pd.DataFrame(best)], axis=1)
     hypotheses.insert(0, "hypothesis_id", np.arange(len(hypotheses)))
     more = [field.name for field in schema.OPTIONAL if field.name in hypotheses]
@@ -255,7 +265,8 @@ def _best(candidates: pd.DataFrame, scored: Sequence[Scored]) -> dict[str, objec
     named = candidates[candidates["status"] == status]
     if named.empty:
         statuses = [Status(int(code)) for code in candidates["status"]] or [Status.NO_EXAMPLES]
-        why = Status.TRUE_OF_ALL if Status.TRUE_OF_ALL in statuses else statuses[0]
+        first = [status for status in (Status.REPEATS, Status.TRUE_OF_ALL) if status in statuses]
+        why = [*first, *statuses][0]
         return {"interpretation": None, "status": why.name.lower()}
     neuron = named["neuron_idx"].iloc[0]
     mine = [one for one in scored if one.neuron_idx == neuron and one.candidate in set(named["candidate"])]

@@ -45,6 +45,8 @@ class Status(IntEnum):
     """A reason came without a quote that stands in the text."""
     RESTATES = 14
     """The sentence says the target in other words (`data.target_means`)."""
+    REPEATS = 15
+    """Each sentence of the neuron is the one of a neuron that was ranked before it."""
 
 
 USABLE = (Status.OK, Status.CUT)

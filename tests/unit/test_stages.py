@@ -181,11 +181,11 @@ def test_the_best_of_candidates_that_are_noise_is_reported_without_flattery():
     for neuron in neurons:
         trial = trials.Trial(neuron, (0, 1, 2), ("a", "b", "c"), tuple(range(40)), fires, 0.1)
         scored += trials.score_trial(trial, rng.integers(0, 2, (40, 3)).astype(float), options, HALF)
-    named = [(neuron, number, "abc"[number], Status.OK) for neuron in neurons for number in range(3)]
+    named = [(neuron, n, f"{neuron}{'abc'[n]}", Status.OK) for neuron in neurons for n in range(3)]
     candidates = pd.DataFrame(named, columns=["neuron_idx", "candidate", "interpretation", "status"])
     table = score_fidelity.choose(pd.DataFrame({"neuron_idx": neurons}), candidates, scored)
     assert set(table["n"]) == {20}
-    assert set(table["interpretation"]) == {"a", "b", "c"}
+    assert set(table["interpretation"].str[-1]) == {"a", "b", "c"}
     yes = np.arange(11)
     chance = np.outer(*[binom.pmf(yes, 10, 0.5)] * 2)  # of hits and of false alarms, by guessing
     expected = (chance * 2 * yes[:, None] / (10 + yes[:, None] + yes)).sum()
@@ -232,6 +232,25 @@ def test_each_hypothesis_is_labelled_at_the_threshold_of_its_own_sentence():
     assert unnamed == 0.5
     labels = to_labels(np.array([[0.3, 0.3], [0.1, 0.6]]), table["threshold"].to_numpy())
     assert labels.tolist() == [[1, 0], [0, 1]]
+
+
+def test_no_two_hypotheses_have_one_sentence():
+    fires = np.array([True] * 8 + [False] * 8)
+    right, wrong = np.where(fires, 0.9, 0.1), np.where(np.arange(16) % 3 == 0, 0.9, 0.2)
+    named = {0: "ab", 1: "bca", 2: "ba"}  # of each neuron, the best sentence first
+    scored, rows = list[trials.Scored](), list[tuple]()
+    for neuron, sentences in named.items():
+        numbers = tuple(range(len(sentences)))
+        trial = trials.Trial(neuron, numbers, tuple(sentences), tuple(range(16)), fires, 0.1)
+        p_yes = np.column_stack([right, *[wrong] * (len(sentences) - 1)])
+        scored += trials.score_trial(trial, p_yes, ScoreFidelity(), HALF)
+        rows += [(neuron, n, sentence, Status.OK) for n, sentence in enumerate(sentences)]
+    candidates = pd.DataFrame(rows, columns=["neuron_idx", "candidate", "interpretation", "status"])
+    table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [0, 2, 1]}), candidates, scored)
+    assert table["interpretation"].fillna("").tolist() == ["a", "b", "c"]
+    table = score_fidelity.choose(pd.DataFrame({"neuron_idx": [0, 1, 2]}), candidates, scored)
+    assert table["interpretation"].fillna("").tolist() == ["a", "b", ""]
+    assert table["status"].tolist() == ["ok", "ok", "repeats"]
 
 
 def test_a_sentence_that_restates_the_target_is_taken_only_where_there_is_no_other():
