@@ -29,7 +29,7 @@ UNPLACED_NOTE = (
 
 
 def evaluate_hypotheses(
-    annotations: pd.DataFrame | np.ndarray | str,
+    annotations: pd.DataFrame | np.ndarray | str | StoredLabels,
     target: Sequence[Any] | np.ndarray,
     *,
     task: Task,
@@ -69,8 +69,8 @@ def evaluate_hypotheses(
         hypotheses: H sentences for the table, or a table that holds them; two may be equal. None: the names
             of the columns of `annotations`, if it has any.
         threshold: P(yes) from which a label is a yes: one within 0 and 1, or (H,). None: those of a column
-            `threshold` of `hypotheses`, as a run and `generate_hypotheses` place them by training texts; 0.5
-            where it has none, and a note says so.
+            `threshold` of `hypotheses`, as a run and `generate_hypotheses` place them by training texts, or
+            of the file that `hypsae annotate` was given; 0.5 where it has none, and a note says so.
         alpha: error level over all hypotheses.
         correction: bonferroni, holm, fdr_bh, fdr_by or none.
         features: name to (n, d), or to (m, d) of the first m rows, by position: what the hypotheses were made
@@ -200,6 +200,8 @@ def _effects(effects: Any, notes: list[str]) -> np.ndarray:
 
 def _held(annotations: Any, task: str) -> tuple[StoredLabels | np.ndarray, pd.Index | None, pd.Index | None]:
     """Return stored labels, or labels and P(yes) (n, H); of a DataFrame its index and columns too."""
+    if isinstance(annotations, StoredLabels):
+        return annotations, None, None
     if isinstance(annotations, (str, os.PathLike)):
         return StoredLabels(find_annotations(os.fspath(annotations)), UNPLACED), None, None
     frame = arguments.table("annotations", annotations, "a table (n, H) of labels or a folder")

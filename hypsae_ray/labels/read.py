@@ -2,14 +2,15 @@
 
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hypsae_ray.data.arrays import BLOCK_ROWS
+from hypsae_ray.data.arrays import BLOCK_ROWS, Ints
 from hypsae_ray.data.chunks import Rule, combine_labels, documents_of, starts_of
 from hypsae_ray.errors import InputError
 from hypsae_ray.labels.annotations import matrix
@@ -37,10 +38,17 @@ def find_annotations(path: str) -> Folder:
 
 @dataclass(frozen=True)
 class StoredLabels:
-    """The annotations-*.parquet of a folder, a `stats.sample.Labels`; `threshold` is one for all, or (H,)."""
+    """The annotations-*.parquet of a folder, a `stats.sample.Labels`.
+
+    Attributes:
+        folder: where they are.
+        threshold: p_yes from which a label is 1: one for all, or (H,).
+        left_out: ids of rows to leave out.
+    """
 
     folder: Folder
     threshold: float | np.ndarray
+    left_out: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -49,29 +57,31 @@ class StoredLabels:
         rows = sum(self.folder.count_rows(name) for name in names)
         with self.folder.open(names[0]) as file:
             width = pq.ParquetFile(file).schema_arrow.field("p_yes").type.list_size
-        return rows, width
+        return rows - len(self.left_out), width
 
     def row_ids(self) -> np.ndarray:
         """Return the row id of each row of labels, (n,)."""
-        return np.concatenate(
-            [self.folder.read_table(name, ["row_id"])["row_id"].to_numpy() for name in self._names()]
-        )
+        return np.concatenate([table["row_id"].to_numpy() for table in self._tables()])
 
     def unasked(self) -> int:
         """Return how many pairs of row and hypothesis a mask left out."""
-        tables = (self.folder.read_table(name, ["status"]) for name in self._names())
+        tables = self._tables("status")
         return sum(int((matrix(table, "status") == Status.UNASKED).sum()) for table in tables)
 
     def has_degrees(self) -> bool:
         """Return whether any p_yes is neither 0 nor 1, so that the threshold matters."""
         return any(bool(((p_yes > 0) & (p_yes < 1)).any()) for _, p_yes in self.tables())
 
-    def hypotheses(self) -> list[str | None] | None:
-        """Return the sentence of each column, as `hypsae annotate` wrote them; None if it wrote none."""
+    def hypotheses(self) -> pd.DataFrame | None:
+        """Return what `hypsae annotate` wrote of each column; None if it wrote nothing.
+
+        Columns: hypothesis ("" for none), and threshold if the job's hypotheses had it, NaN for none.
+        """
         if not self.folder.has("hypotheses.csv"):
             return None
-        table = pd.read_csv(io.BytesIO(self.folder.read_bytes("hypotheses.csv")), keep_default_na=False)
-        return [sentence or None for sentence in table["hypothesis"].astype(str)]
+        file, missing = io.BytesIO(self.folder.read_bytes("hypotheses.csv")), {"threshold": [""]}
+        table = pd.read_csv(file, dtype={"hypothesis": str}, keep_default_na=False, na_values=missing)
+        return table[[name for name in ("hypothesis", "threshold") if name in table]]
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield labels of 0, 1 and NaN, BLOCK_ROWS at a time."""
@@ -80,10 +90,17 @@ class StoredLabels:
     def _names(self) -> list[str]:
         return self.folder.names(ANNOTATIONS, ".parquet")
 
+    def _tables(self, *columns: str) -> Iterator[pa.Table]:
+        """Yield one file after another, with row_id and some columns."""
+        for name in self._names():
+            table = self.folder.read_table(name, ["row_id", *columns])
+            if len(self.left_out):
+                table = table.filter(~np.isin(table["row_id"].to_numpy(), self.left_out))
+            yield table
+
     def tables(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield row ids (m,) and p_yes (m, H) of one file after another, NaN where there is no label."""
-        for name in self._names():
-            table = self.folder.read_table(name, ["row_id", "p_yes", "status"])
+        for table in self._tables("p_yes", "status"):
             status = matrix(table, "status")
             usable = np.logical_or.reduce([status == one for one in USABLE])  # a fifth of the time of isin
             yield table["row_id"].to_numpy(), np.where(usable, matrix(table, "p_yes"), np.nan)
