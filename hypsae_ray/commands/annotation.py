@@ -4,6 +4,7 @@
         annotations-<hash8>/   of one job, by all that decides its content
             annotations-00000.parquet ...: row_id, p_yes, p_neither, status per hypothesis
             hypotheses.csv     each hypothesis with its share of yes, and how many labels it has
+            source.json        which rows they are of, and how these were read
         latest.json            names the annotations of the job that ended last
         rows-<hash8>/          the rows of the data: row_id, source_id, text, and why a row has no text
         answers/               all annotations made here, by labeller (see `labels/`)
@@ -28,11 +29,12 @@ from hypsae_ray.labels.read import ANNOTATIONS, LATEST, StoredLabels
 from hypsae_ray.pipeline import ANSWERS
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.annotate import Say, annotate, to_job
-from hypsae_ray.stages.texts import read_hypotheses, store_rows
+from hypsae_ray.stages.texts import read_hypotheses, read_thresholds, store_rows
 from hypsae_ray.stages.workspace import Track
 from hypsae_ray.store.artifacts import Folder, Manifest, Outcome, content_hash
 from hypsae_ray.store.progress import read_heartbeat
 
+SOURCE = "source.json"
 USUAL_SENTENCE = "mentions that the staff was slow to respond or did not care at all, number"
 
 
@@ -51,29 +53,30 @@ def run(
         HypsaeError: the job cannot go on; what is finished stays, and the same call goes on from there.
     """
     folder = Folder.at(out)
-    questions = read_hypotheses(config.hypotheses)
+    hypotheses = _read_hypotheses(config.hypotheses)
     commits = fingerprints.known_commits(folder)
     config = fingerprints.pinned(config, commits)
     rows, rows_hash = _rows_folder(config, folder)
-    decides = fingerprints.annotating(config)
-    digest = content_hash("annotate", {**decides, "questions": questions}, {"rows": rows.name})
+    digest = _digest(config, hypotheses, rows)
     target = folder_of(folder, digest)
     there = Manifest.load(target)
     if there is not None and there.hash == digest and there.is_final:
+        _write_source(config, rows, target)  # earlier versions wrote none
         _point_to(target, folder)
         say(f"nothing to do: {target.path} is up to date")
         return there
     _store_rows(config, rows, rows_hash, say)
     fingerprints.remember_commits(commits, folder)
     engines.check([config.llm])
-    job = to_job(config, questions, rows, folder.sub(ANSWERS), target)
+    job = to_job(config, hypotheses["hypothesis"].tolist(), rows, folder.sub(ANSWERS), target)
+    _write_source(config, rows, target)
     started = time.monotonic()
     try:
         outcome = annotate(job, engines, track, say)
     except PartialResultError:
-        _publish(target, questions, folder)
+        _publish(target, hypotheses, folder)
         raise
-    _publish(target, questions, folder)
+    _publish(target, hypotheses, folder)
     manifest = Manifest("annotate", digest, time.monotonic() - started, outcome)
     manifest.save(target)
     return manifest
@@ -84,6 +87,14 @@ def folder_of(folder: Folder, digest: str) -> Folder:
     return folder.sub(f"{ANNOTATIONS}{digest[:8]}")
 
 
+def _digest(config: AnnotateJob, hypotheses: pd.DataFrame, rows: Folder) -> str:
+    """Return the hash of all that decides what a job writes."""
+    decides = {**fingerprints.annotating(config), "questions": hypotheses["hypothesis"].tolist()}
+    if "threshold" in hypotheses:
+        decides["thresholds"] = hypotheses["threshold"].fillna(UNPLACED).tolist()
+    return content_hash("annotate", decides, {"rows": rows.name})
+
+
 def _point_to(target: Folder, folder: Folder) -> None:
     folder.write_json(LATEST, {"annotations": target.name})
 
@@ -91,9 +102,16 @@ def _point_to(target: Folder, folder: Folder) -> None:
 def _rows_folder(config: AnnotateJob, folder: Folder) -> tuple[Folder, str]:
     """Return the folder of the rows of this very data, and the hash that it is named by."""
     digests = fingerprints.file_digests({"data": find_files(config.data)}, folder)
-    named = {name: getattr(config, name) for name in ("text", "id", "encoding", "delimiter")}
-    digest = content_hash("rows", named, digests)
+    digest = content_hash("rows", _reading(config), digests)
     return folder.sub(f"rows-{digest[:8]}"), digest
+
+
+def _reading(config: AnnotateJob) -> dict[str, str | None]:
+    return {name: getattr(config, name) for name in ("text", "id", "encoding", "delimiter")}
+
+
+def _write_source(config: AnnotateJob, rows: Folder, target: Folder) -> None:
+    target.write_json(SOURCE, {"rows": rows.name, **_reading(config)})
 
 
 def _store_rows(config: AnnotateJob, rows: Folder, digest: str, say: Say) -> None:
@@ -106,17 +124,26 @@ def _store_rows(config: AnnotateJob, rows: Folder, digest: str, say: Say) -> Non
         Manifest("rows", digest, time.monotonic() - started, outcome).save(rows)
 
 
-def _publish(target: Folder, questions: list[str | None], folder: Folder) -> None:
+def _read_hypotheses(path: str) -> pd.DataFrame:
+    """Return the hypotheses of a file: hypothesis, and threshold if the file has it."""
+    table = pd.DataFrame({"hypothesis": read_hypotheses(path)}, dtype=object)
+    thresholds = read_thresholds(path)
+    return table if thresholds is None else table.assign(threshold=thresholds)
+
+
+def _publish(target: Folder, hypotheses: pd.DataFrame, folder: Folder) -> None:
     """Write how many labels each hypothesis has, and the share of yes among them; then point to the job."""
-    labels, yes = np.zeros(len(questions), np.int64), np.zeros(len(questions))
-    n_rows = 0
-    for block in StoredLabels(target, UNPLACED).blocks():
+    labels, yes = np.zeros(len(hypotheses), np.int64), np.zeros(len(hypotheses))
+    n_rows, thresholds = 0, UNPLACED
+    if "threshold" in hypotheses:
+        thresholds = hypotheses["threshold"].fillna(UNPLACED).to_numpy()
+    for block in StoredLabels(target, thresholds).blocks():
         labels += (~np.isnan(block)).sum(axis=0)
         yes += np.nansum(block, axis=0)
         n_rows += len(block)
-    table = pd.DataFrame({"hypothesis_id": range(len(questions)), "hypothesis": questions, "labels": labels})
-    table["without_label"] = n_rows - labels
+    table = hypotheses.assign(labels=labels, without_label=n_rows - labels)
     table["feature_prevalence"] = yes / np.where(labels > 0, labels, np.nan)
+    table.insert(0, "hypothesis_id", range(len(table)))
     target.write_bytes("hypotheses.csv", table.to_csv(index=False).encode())
     _point_to(target, folder)
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from hypsae_ray.config import AnnotateJob
 from hypsae_ray.data import arguments
-from hypsae_ray.data.columns import Typed, names, texts
+from hypsae_ray.data.arrays import Floats
+from hypsae_ray.data.columns import Typed, names, numbers, shown, texts
 from hypsae_ray.data.files import DataFile, columns_in, find_files, read_frames
 from hypsae_ray.data.rows import text_ids
 from hypsae_ray.data.values import stripped
@@ -96,6 +97,33 @@ def read_hypotheses(path: str) -> list[str | None]:
     if not any(found):
         raise InputError(f"{path}: no hypothesis in it")
     return found
+
+
+def read_thresholds(path: str) -> Floats | None:
+    """Return column `threshold` of a file of hypotheses, NaN where it is empty; None: there is none.
+
+    Raises:
+        InputError: one is no number above 0 and below 1.
+    """
+    files = find_files(path)
+    if not all("threshold" in columns_in(file) for file in files):
+        return None
+    return np.concatenate(
+        [
+            _thresholds(frame["threshold"], file.path)
+            for file in files
+            for frame in read_frames(file, ["threshold"])
+        ]
+    )
+
+
+def _thresholds(column: "pd.Series[Any]", path: str) -> Floats:
+    typed = numbers(column)
+    outside = typed.usable & ~((typed.values > 0) & (typed.values < 1))
+    for row, value in column[typed.bad | outside].head(1).items():
+        expected = "expected a number above 0 and below 1"
+        raise InputError(f"{path}: column 'threshold': row {row}: {shown(value)}; {expected}")
+    return typed.values
 
 
 def _sentences(file: DataFile) -> Iterator[str | None]:
