@@ -41,6 +41,22 @@ class AnnotateJob(Section):
     """Shards, cuts, mask and tries."""
 
 
+class EvaluateJob(Section):
+    """Annotations and a target: what `hypsae evaluate` tests."""
+
+    data: Data
+    """The rows that were annotated, and their columns."""
+    fixed_effects: tuple[str, ...] = ()
+    """Columns of names whose levels are absorbed, in linear models."""
+    evaluate: Evaluate = Evaluate()
+    """The tests."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _check_evaluate(self.data, self.evaluate)
+        return self
+
+
 class NamingOptions(Section):
     """How the functions for notebooks name neurons and score their names."""
 
@@ -81,7 +97,7 @@ class Config(Section):
                 f"interpret.max_tokens ({self.interpret.max_tokens}) leaves no room for a prompt in "
                 f"max_model_len ({namer.max_model_len})"
             )
-        self._check_evaluate()
+        _check_evaluate(self.data, self.evaluate)
         self._check_select()
         self._check_vectors()
         own = "column" if self.embed.engine == "column" else None
@@ -109,18 +125,6 @@ class Config(Section):
                     f"embed.files.{source} and data.{source} belong together: name both or neither "
                     "(rows that are split off train have their vectors with it)"
                 )
-
-    def _check_evaluate(self) -> None:
-        evaluate = self.evaluate
-        by_group = {"absorb_group": evaluate.absorb_group, "cov_type cluster": evaluate.cov_type == "cluster"}
-        if self.data.group is None and (asked := [name for name, one in by_group.items() if one]):
-            raise ValueError(f"evaluate: {asked[0]} needs data.group")
-        if evaluate.absorb_group and self.data.task != "regression":
-            raise ValueError(
-                "evaluate.absorb_group needs data.task regression: linear models alone absorb fixed effects"
-            )
-        if reserved := [name for name in self.data.covariates if name == "constant" or name.startswith("#")]:
-            raise ValueError(f"data.covariates: {reserved[0]!r} is a name that the joint model uses itself")
 
     def _check_select(self) -> None:
         if self.select.interactions and not (self.data.covariates and self.evaluate.covariates):
@@ -166,3 +170,16 @@ class Config(Section):
             "annotate": self.annotate.model_copy(update={"max_minutes": None}),  # they take milliseconds
         }
         return self.model_copy(update=changed)
+
+
+def _check_evaluate(data: Data, evaluate: Evaluate) -> None:
+    """Raise ValueError if the tests do not fit the columns of the data."""
+    by_group = {"absorb_group": evaluate.absorb_group, "cov_type cluster": evaluate.cov_type == "cluster"}
+    if data.group is None and (asked := [name for name, one in by_group.items() if one]):
+        raise ValueError(f"evaluate: {asked[0]} needs data.group")
+    if evaluate.absorb_group and data.task != "regression":
+        raise ValueError(
+            "evaluate.absorb_group needs data.task regression: linear models alone absorb fixed effects"
+        )
+    if reserved := [name for name in data.covariates if name == "constant" or name.startswith("#")]:
+        raise ValueError(f"data.covariates: {reserved[0]!r} is a name that the joint model uses itself")

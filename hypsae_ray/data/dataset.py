@@ -102,9 +102,11 @@ def _numbered(
             offset += len(frame)
 
 
-def read_rows(file: DataFile, frame: pd.DataFrame, options: Data, levels: Levels) -> rows.Rows:
-    """Return what the rows of one frame of a file mean."""
-    return rows.read_rows(frame, options, _decimal(file, options), levels)
+def read_rows(
+    file: DataFile, frame: pd.DataFrame, options: Data, levels: Levels, *, with_texts: bool = True
+) -> rows.Rows:
+    """Return what the rows of one frame of a file mean, with or without their ids and texts."""
+    return rows.read_rows(frame, options, _decimal(file, options), levels, with_texts=with_texts)
 
 
 def find_levels(files: Files, options: Data) -> Levels:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -32,6 +33,8 @@ class Rows:
 
 NO_LEVELS = Levels()
 Limit = tuple[Callable[[Floats], Bools], str]
+# Field of `schema.texts`, name of the column, values, what is required ("": nothing), limit.
+TypedColumn = tuple[str, str, Typed, str, Limit | None]
 
 _WEIGHTS: Limit = (lambda weight: weight > 0, "a weight above 0")
 TARGETS: Mapping[str, Limit] = {  # by task
@@ -42,13 +45,23 @@ TARGETS: Mapping[str, Limit] = {  # by task
 
 def columns_of(options: Data) -> list[str]:
     """Return all columns of a file that are read, each one once."""
-    others = (options.target, options.id, options.group, options.weight, *options.covariates)
-    named = (*options.text_columns, *others)
+    named = (*options.text_columns, options.id, *number_columns(options))
+    return list(dict.fromkeys(name for name in named if name is not None))
+
+
+def number_columns(options: Data) -> list[str]:
+    """Return the columns that are read where ids and texts are not."""
+    named = (options.target, options.group, options.weight, *options.covariates)
     return list(dict.fromkeys(name for name in named if name is not None))
 
 
 def read_rows(
-    frame: pd.DataFrame, options: Data, decimal: Decimals = ".", levels: Levels = NO_LEVELS
+    frame: pd.DataFrame,
+    options: Data,
+    decimal: Decimals = ".",
+    levels: Levels = NO_LEVELS,
+    *,
+    with_texts: bool = True,
 ) -> Rows:
     """Return what the values of some rows mean, and which rows cannot be used.
 
@@ -59,6 +72,7 @@ def read_rows(
         decimal: of numbers that are texts; see `columns.numbers`.
         levels: of covariates that are categories, which become a column of 0 and 1 for each level but the
             first, and of a target that becomes codes of classes.
+        with_texts: read ids and texts too; else the frame may lack their columns.
 
     >>> frame = pd.DataFrame({"t": ["fine", " "], "y": [1, "2"]})
     >>> read_rows(frame, Data(train="a", holdout="b", text="t", target="y")).bad.to_dict()
@@ -66,7 +80,10 @@ def read_rows(
     """
     values: dict[str, Any] = {"source_id": None, "group": None, "weight": np.nan}
     reasons = np.full(len(frame), "", dtype=object)
-    for field, name, typed, required, limit in _typed_columns(frame, options, decimal, levels):
+    typed_columns = chain(
+        _typed_numbers(frame, options, decimal, levels), _typed_texts(frame, options) if with_texts else ()
+    )
+    for field, name, typed, required, limit in typed_columns:
         values[field] = typed.values
         found = _reasons(frame[name], typed, required, limit)
         # Of several reasons of a row that of the last column counts.
@@ -75,10 +92,9 @@ def read_rows(
     return Rows(pd.DataFrame(values, index=frame.index), cast("pd.Series[str]", bad[bad != ""]))
 
 
-def _typed_columns(
+def _typed_numbers(
     frame: pd.DataFrame, options: Data, decimal: Decimals, levels: Levels
-) -> Iterator[tuple[str, str, Typed, str, Limit | None]]:
-    """Yield of each column: field of `schema.texts`, name, values, what is required ("": nothing), limit."""
+) -> Iterator[TypedColumn]:
     for name in options.covariates:
         numeric = ((name, numbers(frame[name], decimal)),)
         columns = levels.indicators(name, frame[name]) if name in levels.categories else numeric
@@ -91,6 +107,9 @@ def _typed_columns(
     yield "target", options.target, target, "target", TARGETS.get(options.task)
     if (name := options.group) is not None:
         yield "group", name, names(frame[name]), "", None
+
+
+def _typed_texts(frame: pd.DataFrame, options: Data) -> Iterator[TypedColumn]:
     if (name := options.id) is not None:
         yield "source_id", name, names(frame[name]), "id", None
     for field, name in zip(("text", "text_b"), options.text_columns, strict=False):

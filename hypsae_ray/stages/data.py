@@ -5,7 +5,7 @@ write, once all checks have passed. Memory stays bounded by one frame, plus what
 of each training text and, where the data have an id column, the ids.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,6 +35,7 @@ from hypsae_ray.errors import InputError
 from hypsae_ray.models.protocols import Embedded
 from hypsae_ray.stages.embed import OWN, to_table
 from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.stats.analysis import Task
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
 
@@ -61,20 +62,19 @@ def run(work: Workspace) -> Outcome:
     for remark in remarks(file for found in files.values() for file in found):
         work.say(f"data: {remark}")
     levels = find_levels(files, options)
-    if levels.classes:
-        work.say(f"data: {len(levels.classes)} classes in {options.target!r}: {', '.join(levels.classes)}")
-    whole, truth = Dataset(options, files, {}, levels), _TruthValues(options, levels)
+    tell_classes(levels, options, work.say)
+    whole, truth = Dataset(options, files, {}, levels), TruthValues(options, levels)
     own = OwnVectors.find(work.config, files) if work.config.embed.engine == "column" else None
     checks = {}
     for source, found in files.items():
         tracked = work.track(found, len(found), "file") if len(found) > 1 else found
         checks[source] = _check(source, tracked, whole, truth, own)
-    _refuse(checks, options, files)
+    refuse_bad_rows(checks, options, files)
     bad = {source: check.bad for source, check in checks.items()}
     every = replace(whole, left_out=bad)
     if own is not None:
         _check_vectors(own, checks, every, work)
-    task = _task(checks, options, work)
+    task = find_task(checks, options, work.say)
     compared = compare(every)
     counts = {split: targets.rows for split, targets in compared.targets.items()}
     _refuse_overlap(compared, options)
@@ -105,18 +105,18 @@ def run(work: Workspace) -> Outcome:
 
 
 @dataclass
-class _Check:
-    """What the first reading of some files found."""
+class Check:
+    """What the first reading of some files found: why rows cannot be used, by file, and what targets are."""
 
     bad: dict[str, "pd.Series[str]"] = field(default_factory=dict)
     targets: TargetRange = field(default_factory=TargetRange)
 
 
 def _check(
-    source: str, files: Iterable[DataFile], whole: Dataset, truth: "_TruthValues", own: OwnVectors | None
-) -> _Check:
+    source: str, files: Iterable[DataFile], whole: Dataset, truth: "TruthValues", own: OwnVectors | None
+) -> Check:
     options = whole.options
-    columns, check = [*rows.columns_of(options), *(own.columns if own else ())], _Check()
+    columns, check = [*rows.columns_of(options), *(own.columns if own else ())], Check()
     seen_ids: set[str] = set()
     n_rows = 0
     for file in files:
@@ -141,14 +141,14 @@ def _check(
     return check
 
 
-def _check_vectors(own: OwnVectors, checks: Mapping[str, _Check], dataset: Dataset, work: Workspace) -> None:
+def _check_vectors(own: OwnVectors, checks: Mapping[str, Check], dataset: Dataset, work: Workspace) -> None:
     """Refuse, or leave out, rows whose text has another vector in an earlier row."""
     work.say(f"data: {own.describe()}")
     for source, by_file in own.differing(dataset).items():
         bad = checks[source].bad
         for path, reasons in by_file.items():
             bad[path] = pd.concat([bad.get(path, pd.Series(dtype=object)), reasons]).sort_index()
-    _refuse(checks, dataset.options, dataset.files)
+    refuse_bad_rows(checks, dataset.options, dataset.files)
 
 
 def _repeated(ids: "pd.Series[str]", seen: set[str], column: str) -> "pd.Series[str]":
@@ -156,7 +156,7 @@ def _repeated(ids: "pd.Series[str]", seen: set[str], column: str) -> "pd.Series[
     return repeated.map(lambda name: f"column {column!r}: id {name} is there already").astype(object)
 
 
-class _TruthValues:
+class TruthValues:
     """Where columns of numbers hold truth values, and where other numbers: both in one column are refused."""
 
     def __init__(self, options: Data, levels: Levels) -> None:
@@ -187,7 +187,12 @@ class _TruthValues:
                 )
 
 
-def _refuse(checks: Mapping[str, _Check], options: Data, files: Files) -> None:
+def refuse_bad_rows(checks: Mapping[str, Check], options: Data, files: Files) -> None:
+    """Refuse files, by source, for their bad rows unless these are left out; and if no row is left.
+
+    Raises:
+        InputError: names the file, how many rows are bad, and the first ones with the reasons.
+    """
     for source, check in checks.items():
         for path, bad in check.bad.items():
             commas = bad.str.contains(COMMA, regex=False).any()
@@ -199,7 +204,9 @@ def _refuse(checks: Mapping[str, _Check], options: Data, files: Files) -> None:
         if check.targets.rows == 0:
             advice = _class_advice(pd.concat(check.bad.values()), files, options) if check.bad else ""
             why = f"; {advice}" if advice else ""
-            raise InputError(f"{paths_of(options)[source]}: no usable row is left in {source}{why}")
+            raise InputError(
+                f"{paths_of(options).get(source, options.train)}: no usable row is left in {source}{why}"
+            )
 
 
 def _class_advice(bad: "pd.Series[str]", files: Files, options: Data) -> str:
@@ -223,23 +230,30 @@ def _message(title: str, reasons: "pd.Series[str]", advice: str) -> str:
     return "\n".join([title, *shown, *([f"  and {more} more"] if more else []), advice])
 
 
-def _task(checks: Mapping[str, _Check], options: Data, work: Workspace) -> str:
+def tell_classes(levels: Levels, options: Data, say: Callable[[str], None]) -> None:
+    """Say which classes the target has, if it has any."""
+    if levels.classes:
+        say(f"data: {len(levels.classes)} classes in {options.target!r}: {', '.join(levels.classes)}")
+
+
+def find_task(checks: Mapping[str, Check], options: Data, say: Callable[[str], None]) -> Task:
+    """Return the task, and say why where the target decides it."""
     targets = [check.targets for check in checks.values()]
     if len(options.text_columns) > 1:
-        _tell_differences([value for seen in targets for value in seen.values], options, work)
+        _tell_differences([value for seen in targets for value in seen.values], options, say)
         return "pairwise"
     if options.task != "auto":
         return options.task
     total = sum(seen.rows for seen in targets)
     if all(seen.binary for seen in targets):
-        work.say(f"data: task classification, since all {total} values of {options.target!r} are 0 or 1")
+        say(f"data: task classification, since all {total} values of {options.target!r} are 0 or 1")
         return "classification"
     low, high = min(seen.low for seen in targets), max(seen.high for seen in targets)
-    work.say(f"data: task regression, since {options.target!r} runs from {low:g} to {high:g} in {total} rows")
+    say(f"data: task regression, since {options.target!r} runs from {low:g} to {high:g} in {total} rows")
     return "regression"
 
 
-def _tell_differences(values: Sequence[float], options: Data, work: Workspace) -> None:
+def _tell_differences(values: Sequence[float], options: Data, say: Callable[[str], None]) -> None:
     """Say how the target of pairs is read, of which the ends and a value between them are given."""
     try:
         notes = pair_notes(np.array(values))
@@ -247,7 +261,7 @@ def _tell_differences(values: Sequence[float], options: Data, work: Workspace) -
         reason = str(error).removeprefix("target: ")
         raise InputError(f"{options.train}: column {options.target!r}: {reason}") from None
     for note in notes:
-        work.say(f"data: column {options.target!r}: {note}")
+        say(f"data: column {options.target!r}: {note}")
 
 
 def _refuse_overlap(compared: Comparison, options: Data) -> None:
