@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hypsae_ray.errors import ConfigError, HypsaeError
+from hypsae_ray.errors import ConfigError, HypsaeError, PartialResultError
 
 if TYPE_CHECKING:
     from hypsae_ray.config import AnnotateJob
@@ -175,8 +175,25 @@ def _add_labelling(commands: Any) -> None:
         command.add_argument("--delimiter", help="of the texts, if they are CSV (default: found)")
         command.add_argument("--out", required=required, metavar="URI", help="folder of the result")
         _add_prices(command)
+    _add_evaluate(commands)
     status = _add(commands, "status", _status, "show how far the labelling in a folder is")
     status.add_argument("run", help="run folder or URI")
+
+
+def _add_evaluate(commands: Any) -> None:
+    overrides = "Fields of evaluate, and how data are read, can be overridden: --data.on_bad_rows drop"
+    about = "test annotated hypotheses against a column of the data"
+    evaluate = _add(commands, "evaluate", _evaluate, about, overrides)
+    evaluate.add_argument("--annotations", required=True, metavar="OUT", help="folder or URI of annotate")
+    evaluate.add_argument("--data", required=True, metavar="GLOB", help="the rows that annotate read")
+    evaluate.add_argument("--target", required=True, metavar="COLUMN", help="column of the target")
+    tasks = "regression, classification, count or multiclass (default: found)"
+    evaluate.add_argument("--task", help=tasks)
+    evaluate.add_argument("--group", metavar="COLUMN", help="rows that share its value belong together")
+    evaluate.add_argument("--weight", metavar="COLUMN", help="column of weights above 0")
+    evaluate.add_argument("--covariates", nargs="+", metavar="COLUMN", help="columns to hold fixed")
+    evaluate.add_argument("--fixed-effects", nargs="+", metavar="COLUMN", help="columns of levels to absorb")
+    evaluate.add_argument("--out", metavar="FILE", help="the whole table: .csv, .parquet or .jsonl")
 
 
 def _add_prices(command: argparse.ArgumentParser) -> None:
@@ -238,6 +255,30 @@ def _job(options: argparse.Namespace, rest: list[str]) -> "AnnotateJob":
     names = ("hypotheses", "data", "text", "id", "encoding", "delimiter")
     fields = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return loading.load_job(options.config, fields, _overrides(options, rest))
+
+
+def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
+    from hypsae_ray.api.evaluation import evaluate_hypotheses
+    from hypsae_ray.commands import evaluation
+    from hypsae_ray.console import Console
+    from hypsae_ray.report.terminal import evaluation_text
+    from hypsae_ray.report.words import nothing_measured
+
+    if options.out:
+        evaluation.require_format(options.out)
+    named = ("target", "task", "group", "weight", "covariates")
+    data = {name: getattr(options, name) for name in named if getattr(options, name) is not None}
+    fields = {"data": {"train": options.data, **data}, "fixed_effects": options.fixed_effects or ()}
+    job = evaluation.plan(options.annotations, fields, parse_overrides(rest))
+    rows = evaluation.read(job, Console().say)
+    settings = job.config.evaluate.model_dump(exclude={"covariates", "absorb_group"})  # rows follow these
+    found = evaluate_hypotheses(rows.labels, **rows.arguments, **settings)
+    found.notes.extend(rows.notes)
+    if options.out:
+        evaluation.write(found.table, options.out)
+    print(evaluation_text(found))
+    if nothing := nothing_measured(found.metrics):
+        raise PartialResultError(nothing)
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> None:

@@ -8,12 +8,21 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from hypsae_ray.config import AdvancedEmbed, AdvancedInterpret, AdvancedSae, AnnotateJob, Config, Section
+from hypsae_ray.config import (
+    AdvancedEmbed,
+    AdvancedInterpret,
+    AdvancedSae,
+    AnnotateJob,
+    Config,
+    EvaluateJob,
+    Section,
+)
 from hypsae_ray.config.types import SECRET, alternatives, section_in
 from hypsae_ray.errors import ConfigError
 from hypsae_ray.secrets import without_secrets
 
 S = TypeVar("S", bound=Section)
+HOW_READ = ("data.encoding", "data.delimiter", "data.decimal", "data.on_bad_rows")
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
@@ -38,6 +47,17 @@ def load_job(path: str | Path | None, fields: Mapping[str, Any], overrides: Mapp
     for name, value in overrides.items():
         _override(tree, name, value, AnnotateJob)
     return _validate(AnnotateJob, tree, str(path or "hypsae annotate"))
+
+
+def load_evaluation(fields: Mapping[str, Any], overrides: Mapping[str, str]) -> EvaluateJob:
+    """Read what to test; overrides are fields of evaluate, and HOW_READ. Errors are those of `load`."""
+    tree = {**fields, "data": dict(fields["data"])}
+    for name, value in overrides.items():
+        if name not in HOW_READ and not name.startswith("evaluate."):
+            can_be = f"only {', '.join(HOW_READ)}, and fields of evaluate"
+            raise ConfigError(f"--{name}: {can_be} can be set here, such as --evaluate.alpha 0.05")
+        _override(tree, name, value, EvaluateJob)
+    return _validate(EvaluateJob, tree, "hypsae evaluate")
 
 
 def with_llm(config: Config, overrides: Mapping[str, str]) -> Config:

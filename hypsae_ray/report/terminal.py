@@ -8,6 +8,29 @@ import pandas as pd
 from hypsae_ray.report import words
 from hypsae_ray.report.methods import cut_notes
 from hypsae_ray.report.run_folder import Chain, RunFolder
+from hypsae_ray.stats.evaluate import Evaluation
+
+# Columns of the tables of hypotheses, and what they are called there.
+OF_RUN = {
+    "target_class": "class",
+    "hypothesis": "hypothesis",
+    "separation_score": "separation",
+    "separation_pval_adj": "p adj",
+    "regression_coef": "coef",
+    "regression_pval_adj": "p adj (joint)",
+    "feature_prevalence": "prevalence",
+    "f1_fidelity_score": "fidelity F1",
+}
+EVALUATED = {
+    "target_class": "class",
+    "hypothesis": "hypothesis",
+    "feature_prevalence": "prevalence",
+    "separation_score": "separation",
+    "regression_coef": "coef",
+    "interval": "95 % interval",
+    "regression_pval_adj": "p adj (joint)",
+    "significant": "significant",
+}
 
 
 def closing_text(run: RunFolder, chains: Mapping[str, Chain]) -> list[str]:
@@ -41,6 +64,19 @@ def headline(metrics: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def evaluation_text(found: Evaluation) -> str:
+    """Return an evaluation: its main figures, a line for each hypothesis, and notes."""
+    ends = zip(found.table["regression_ci_low"], found.table["regression_ci_high"], strict=True)
+    table = found.table.assign(
+        interval=[f"{_short_number(low)} to {_short_number(high)}" for low, high in ends],
+        significant=found.table["significant"].map({True: "yes", False: "no"}),
+    )
+    if "hypothesis" not in table:  # nobody wrote the sentences down
+        table["hypothesis"] = [f"#{number}" for number in table["hypothesis_id"]]
+    notes = "\n".join(f"note: {note}" for note in found.notes)
+    return "\n\n".join(filter(None, [f"{headline(found.metrics)}\n{_short_table(table, EVALUATED)}", notes]))
+
+
 def annotation_counts(run: RunFolder) -> str:
     """Return how many annotations of the run's own chain have each status."""
     counts = run.stages()["annotate"]["facts"]["answers"]
@@ -53,17 +89,7 @@ def _by(metrics: dict[str, Any]) -> str:
     return f" ({' '.join(filter(None, [name, at]))})" if name or at else ""
 
 
-def _short_table(evaluation: pd.DataFrame) -> str:
-    columns = {
-        "target_class": "class",
-        "hypothesis": "hypothesis",
-        "separation_score": "separation",
-        "separation_pval_adj": "p adj",
-        "regression_coef": "coef",
-        "regression_pval_adj": "p adj (joint)",
-        "feature_prevalence": "prevalence",
-        "f1_fidelity_score": "fidelity F1",
-    }
+def _short_table(evaluation: pd.DataFrame, columns: Mapping[str, str] = OF_RUN) -> str:
     order = evaluation["separation_score"].abs().sort_values(ascending=False, na_position="last").index
     table = evaluation.loc[order, [name for name in columns if name in evaluation]].rename(columns=columns)
     table["hypothesis"] = table["hypothesis"].fillna("(no usable sentence)").str.slice(0, 70)

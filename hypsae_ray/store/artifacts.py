@@ -116,6 +116,11 @@ class Folder:
         """The last part of its path."""
         return self.path.rpartition("/")[2]
 
+    @property
+    def parent(self) -> "Folder":
+        """The folder that this one is in."""
+        return Folder(self.filesystem, self.path.rpartition("/")[0])
+
     def sub(self, name: str) -> "Folder":
         """Return the folder `name` inside this one."""
         return Folder(self.filesystem, f"{self.path}/{name}")
