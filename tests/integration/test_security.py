@@ -283,6 +283,6 @@ def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
     assert files_with(KEY_NAME.encode(), out)  # its name is there, and so would the key be found
     report = (out / "report.html").read_text()
     assert "<script" not in report
-    assert report.count("mentions food, &lt;script&gt;alert(") > 3
+    assert report.count("mentions food, &lt;script&gt;alert(") > 1
     assert "stars &lt;script&gt;" in report
     assert "train&lt;script&gt;.csv" in report
