@@ -10,6 +10,8 @@ import pandas as pd
 import scipy.sparse as sp
 from pydantic import ValidationError
 
+from hypsae_ray.api.drawn import NAMES as DRAWN
+from hypsae_ray.api.drawn import draw
 from hypsae_ray.config import UNPLACED, Evaluate
 from hypsae_ray.data import arguments, columns, controls
 from hypsae_ray.data.arguments import Rows, index_of
@@ -37,6 +39,9 @@ def evaluate_hypotheses(
     covariates: pd.DataFrame | None = None,
     fixed_effects: pd.DataFrame | Sequence[Any] | np.ndarray | None = None,
     weights: Sequence[float] | np.ndarray | None = None,
+    probability: Sequence[float] | np.ndarray | None = None,
+    uniform: Sequence[bool] | np.ndarray | None = None,
+    proxies: pd.DataFrame | np.ndarray | None = None,
     hypotheses: Sequence[str | None] | pd.DataFrame | None = None,
     threshold: float | Sequence[float] | np.ndarray | None = None,
     alpha: float = 0.1,
@@ -66,6 +71,12 @@ def evaluate_hypotheses(
             frequent; so does a pandas Categorical.
         fixed_effects: (n,) or (n, F) levels to absorb, in linear models.
         weights: (n,) above 0.
+        probability: (n,) where rows were drawn to be labelled, at random: of each row, to be drawn. Rows
+            without any label are those that were not drawn. Estimates are of all rows then.
+        uniform: (n,) whether a row was drawn with one probability for all, where `probability` differs
+            because more rows were drawn by what they hold: exact tests rest on these rows.
+        proxies: (n, H) with `probability`: what a cheap model expects each label to be, from 0 to 1, for all
+            rows, made without the row's own label. They make estimates more precise, and never wrong.
         hypotheses: H sentences for the table, or a table that holds them; two may be equal. None: the names
             of the columns of `annotations`, if it has any.
         threshold: P(yes) from which a label is a yes: one within 0 and 1, or (H,). None: those of a column
@@ -102,6 +113,7 @@ def evaluate_hypotheses(
         "fixed_effects": fixed_effects,
         "weights": weights,
     }
+    given |= {"probability": probability, "uniform": uniform, "proxies": proxies}
     try:
         sample, notes = _sample(labels, index, read, {k: v for k, v in given.items() if v is not None})
         found = evaluate(replace(sample, activations=activations, **extras), task, settings)
@@ -141,7 +153,8 @@ def _sample(
         name: rows.take(name, one, index_of(given[name])) for name, one in values.items()
     }
     effects = ordered.pop("fixed_effects", None)
-    return Sample(labels, covariate_names=names, effects=effects, **ordered), notes
+    sample = Sample(labels, covariate_names=names, effects=effects, **ordered)
+    return draw(sample, rows, {name: given[name] for name in DRAWN if name in given}), notes
 
 
 def _rows(labels: Labels, index: pd.Index | None, given: Mapping[str, Any]) -> Rows:

@@ -20,6 +20,7 @@ from hypsae_ray.stats.regression.joint import fit_joint
 from hypsae_ray.stats.regression.likelihood import LINEAR, LOGIT, POISSON, Family
 from hypsae_ray.stats.regression.linear import Moments, sum_moments, variation
 from hypsae_ray.stats.sample import Sample
+from hypsae_ray.stats.prevalence import Values, intervals, prevalences
 from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, Sides, separations, sum_sides
 
 Task = Literal["regression", "classification", "count", "pairwise", "multiclass"]
@@ -79,6 +80,8 @@ class Analysis:
         design: rows and columns of the joint model.
         moments: sums over each fold of it.
         fit: the joint model.
+        prevalence: share of texts with each property.
+        effective: (H,) how many labels, drawn plainly, are as good for the coefficient; NaN if not known.
     """
 
     sample: Sample
@@ -90,6 +93,8 @@ class Analysis:
     design: Design
     moments: list[Moments]
     fit: Fit
+    prevalence: Values
+    effective: Floats
 
     @property
     def n_labels(self) -> Ints:
@@ -139,7 +144,8 @@ def analyse(sample: Sample, method: Method, options: Evaluate) -> Analysis:
     design = make_design(sample, live, centred=method.family is LINEAR)
     moments = sum_moments(design, folds, n_folds)
     fit = fit_joint(design, reduce(Moments.__add__, moments), method.cov_type, method.family, method.contrast)
-    return Analysis(sample, method, sides, separated, agreed, folds, design, moments, fit)
+    shares, unknown = prevalences(sample), np.full(sample.n_hypotheses, np.nan)
+    return Analysis(sample, method, sides, separated, agreed, folds, design, moments, fit, shares, unknown)
 
 
 def table_of(analysis: Analysis, joint: Floats, alone: Floats, level: float, alpha: float) -> pd.DataFrame:
@@ -156,6 +162,7 @@ def table_of(analysis: Analysis, joint: Floats, alone: Floats, level: float, alp
         "unique_r2": unique_shares(analysis),
         "redundancy_group": pd.arrays.IntegerArray(groups, groups == 0),
         "significant": joint < alpha,
+        **({"effective_labels": analysis.effective} if analysis.sample.drawn else {}),
         "note": [_note(s.note, reasons.get(j), unsure.get(j)) for j, s in enumerate(analysis.separations)],
     }
     return pd.DataFrame(columns)
@@ -165,7 +172,9 @@ def _alone(analysis: Analysis, adjusted: Floats) -> dict[str, object]:
     sides, n = analysis.sides, analysis.n_labels
     having = sides.yes.n + (sides.no.n if analysis.method.contrast.no else 0)
     columns: dict[str, object] = {"n": n, "n_yes": having.astype(np.int64)}
-    columns["feature_prevalence"] = having / np.where(n > 0, n, np.nan)
+    columns["feature_prevalence"] = analysis.prevalence.value
+    ends = intervals(analysis.prevalence, n.astype(np.float64))
+    columns["prevalence_ci_low"], columns["prevalence_ci_high"] = ends.T
     for name in ("score", "se", "ci_low", "ci_high", "pval", "test"):
         values = [getattr(one, name) for one in analysis.separations]
         columns[f"separation_{name}"] = np.array(values, dtype=object if name == "test" else np.float64)

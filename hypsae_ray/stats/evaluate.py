@@ -40,6 +40,7 @@ from hypsae_ray.stats.prediction.signal import signal_test
 from hypsae_ray.stats.regression.joint import fit_joint
 from hypsae_ray.stats.regression.likelihood import LINEAR
 from hypsae_ray.stats.sample import Sample
+from hypsae_ray.stats.two_phase.proxied import use_proxies
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
     if task == "multiclass":
         return _evaluate_classes(sample, options)
     check(sample, task, options)
-    analysis = analyse(sample, method_of(task, sample, options.cov_type), options)
+    labelled = analyse(sample, method_of(task, sample, options.cov_type), options)
+    analysis = use_proxies(labelled, np.random.default_rng([options.random_state, 3]))
     (table,), level = _tables([analysis], options)
     value = predictive_value(analysis, sample.features, options)
     metrics: dict[str, Any] = {
@@ -92,7 +94,7 @@ def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
         **value.metrics,
         **_signal(analysis, options),
     }
-    dependence = _dependence(analysis, options)
+    dependence = _dependence(labelled, options)
     notes = [*notes_of(analysis), *value.notes]
     notes += dependence_notes(dependence, metrics["n_significant"])
     details = _details(analysis, value) | {"dependence": dependence}
@@ -217,7 +219,11 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     samples = [replace(sample, target=(sample.target == one).astype(np.float64)) for one in classes]
     for one in samples:
         check(one, "classification", options)
-    analyses = [analyse(one, method_of("classification", one, options.cov_type), options) for one in samples]
+    rng = np.random.default_rng([options.random_state, 3])
+    analyses = [
+        use_proxies(analyse(one, method_of("classification", one, options.cov_type), options), rng)
+        for one in samples
+    ]
     (tables, level), summary, notes = _tables(analyses, options), [], []
     controls: list[pd.DataFrame] = []
     for one, analysis, table in zip(classes, analyses, tables, strict=True):

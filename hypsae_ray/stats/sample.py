@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints
 
 Features = Floats | sp.csr_matrix
+# Columns whose sums by group are held at once: a few arrays of (G, columns) in this many bytes.
+GROUP_BYTES = 1 << 30
 
 
 class Labels(Protocol):
@@ -62,6 +65,8 @@ class Sample:
         effects: (n, F) codes from 0 of the levels of fixed effects.
         doses: (n, H) how much of a property each row has, for the joint model, NaN where labels are; None: as
             the labels say.
+        drawn: how its rows were drawn from all rows; None: they are all. Weights hold one over the probability
+            then, where this is not the same for all.
         features: name to (n, d): what the hypotheses were made from, in the order in which signal may get
             lost; (m, d) of the first m rows, where n do not fit memory.
         activations: (n, H) sparse, how strongly the neuron of each hypothesis fires; None: not known.
@@ -76,6 +81,7 @@ class Sample:
     covariate_names: tuple[str, ...] = ()
     effects: Ints | None = None
     doses: Labels | None = None
+    drawn: "Drawn | None" = None
     features: Mapping[str, Features] = field(default_factory=dict[str, Features])
     activations: sp.csc_matrix | None = None
     groupings: Mapping[str, Ints] = field(default_factory=dict[str, Ints])
@@ -102,7 +108,9 @@ class Sample:
 
     @property
     def n_groups(self) -> int:
-        """Groups; 0 without any."""
+        """Groups, those of rows that were not drawn included; 0 without any."""
+        if self.drawn is not None and self.drawn.all_rows is not None:
+            return self.drawn.all_rows.n_groups
         return 0 if self.groups is None or not self.n else int(self.groups.max()) + 1
 
     def weight(self, rows: slice) -> Floats:
@@ -118,6 +126,52 @@ class Sample:
     def dose_blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Yield what enters the joint model, as `blocks` does."""
         return _with_slices(self.labels if self.doses is None else self.doses)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows that were drawn to be labelled, from N rows.
+
+    Attributes:
+        n_all: N.
+        probability: (n,) of each drawn row, to be drawn.
+        uniform: (n,) bool, rows that were drawn with one probability for all, whatever they hold.
+        positions: (n,) of the drawn rows among the N, ascending.
+        all_rows: the N rows, with proxies of labels in place of labels: what a cheap model expects them to
+            be, from 0 to 1, none of them NaN, and made without the label of the row. None: there are none.
+    """
+
+    n_all: int
+    probability: Floats
+    uniform: npt.NDArray[np.bool_]
+    positions: Ints
+    all_rows: Sample | None = None
+
+    def proxies(self) -> Floats:
+        """Return the proxies (n, H) of the drawn rows."""
+        assert self.all_rows is not None
+        found = np.zeros((len(self.positions), self.all_rows.n_hypotheses))
+        for rows, proxies in self.all_rows.blocks():
+            first, end = np.searchsorted(self.positions, (rows.start, rows.stop))
+            found[first:end] = proxies[self.positions[first:end] - rows.start]
+        return found
+
+
+def drawn_sample(whole: Sample, labels: Labels, drawn: Drawn) -> Sample:
+    """Return the rows of a sample that were drawn, with their labels (n, H), for estimates of all its rows.
+
+    Weights become those of the sample over the probability to be drawn, of a mean of 1; none where all are
+    equal.
+    """
+    at = drawn.positions
+    weights = whole.weight(slice(0, whole.n))[at] / drawn.probability
+    parts = {name: values[at] for name in _BY_ROW if (values := getattr(whole, name)) is not None}
+    equal = bool(np.ptp(weights) <= 1e-9 * weights.max(initial=0))
+    parts["weights"] = None if equal else weights / weights.mean()
+    return Sample(labels, covariate_names=whole.covariate_names, drawn=drawn, **parts)
+
+
+_BY_ROW = ("target", "groups", "covariates", "effects")
 
 
 def _with_slices(labels: Labels) -> Iterator[tuple[slice, Floats]]:
@@ -143,3 +197,10 @@ def add_by_group(total: Floats, groups: Ints, values: Floats) -> None:
     shape = (len(present), len(groups))
     member = sp.csr_matrix((np.ones(len(groups)), (code, np.arange(len(groups)))), shape=shape)
     total[present] += member @ values
+
+
+def sum_by_group(groups: Ints, n_groups: int, values: Floats) -> Floats:
+    """Return the sums (G, k) of values (n, k) by the codes (n,) of their groups."""
+    total = np.zeros((n_groups, values.shape[1]))
+    add_by_group(total, groups, values)
+    return total

@@ -25,11 +25,9 @@ from scipy import stats
 
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats import exact
-from hypsae_ray.stats.sample import Sample, add_by_group, slices
+from hypsae_ray.stats.sample import GROUP_BYTES, Sample, add_by_group, slices
 
 SMALL_CELL = 10
-# Columns whose sums by group are held at once: four arrays of (G, columns) in this many bytes.
-_GROUP_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ PRESENCE, PAIRS = Contrast(), Contrast(1, -1, 0.5)
 class Separation:
     """One separation score in units of the target, with its 95 % interval and two-sided test.
 
-    `test` names the test, empty if there is none; `note` says why a value is NaN.
+    `test` names the test, empty if there is none, and `df` are its degrees of freedom, NaN for an exact one;
+    `note` says why a value is NaN.
     """
 
     score: float = math.nan
@@ -58,6 +57,13 @@ class Separation:
     pval: float = math.nan
     test: str = ""
     note: str = ""
+    df: float = math.nan
+
+    def around(self, score: float, se: float) -> "Separation":
+        """Return the t test of another score with another standard error, on the same degrees of freedom."""
+        margin = float(stats.t.ppf(0.975, self.df)) * se
+        pval = 2 * float(stats.t.sf(abs(score) / se, self.df))
+        return Separation(score, se, score - margin, score + margin, pval, self.test, df=self.df)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,12 @@ class Side:
     spread: Floats
     variance: Floats
     ones: Floats
+
+
+    @property
+    def effective(self) -> Floats:
+        """How many texts of equal weight they count as (Kish 1965), (H,)."""
+        return self.weight**2 / np.maximum(self.weight2, 1e-300)
 
 
 @dataclass(frozen=True)
@@ -151,7 +163,7 @@ def _grouped(
     sample: Sample, groups: Ints, sides: Sides, rng: np.random.Generator, draws: int
 ) -> list[Separation]:
     found: list[Separation] = []
-    for columns in slices(sample.n_hypotheses, 32 * sample.n_groups, _GROUP_BYTES):
+    for columns in slices(sample.n_hypotheses, 32 * sample.n_groups, GROUP_BYTES):
         sums = _group_sums(sample, groups, sides, columns)
         for j in range(columns.start, columns.stop):
             cells = sums[..., j - columns.start]
@@ -191,9 +203,7 @@ def _separation(sides: Sides, j: int, test: _Test) -> Separation:
     if test.se == 0:
         return Separation(score, note="no test of the separation: the target does not vary on either side")
     se = contrast.scale * test.se
-    margin = float(stats.t.ppf(0.975, test.df)) * se
-    pval = 2 * float(stats.t.sf(abs(score) / se, test.df))
-    return Separation(score, se, score - margin, score + margin, pval, test.name)
+    return Separation(test=test.name, df=test.df).around(score, se)
 
 
 def _test_small_cells(
@@ -226,7 +236,7 @@ def _targets(
     sample: Sample, contrast: Contrast, columns: npt.NDArray[np.intp]
 ) -> Iterator[tuple[int, Floats, Floats]]:
     """Yield column, target of its yes texts, and of its no texts; some columns per reading of the labels."""
-    for part in slices(len(columns), 16 * sample.n, _GROUP_BYTES):
+    for part in slices(len(columns), 16 * sample.n, GROUP_BYTES):
         some = columns[part]
         labels = np.concatenate([block[:, some] for _, block in sample.blocks()])
         for j, label in zip(some.tolist(), labels.T, strict=True):
@@ -239,7 +249,7 @@ def _welch(sides: Sides, j: int) -> _Test:
         return _Test()
     variance = below = 0.0
     for side in (sides.yes, sides.no):
-        effective = float(side.weight[j] ** 2 / side.weight2[j])
+        effective = float(side.effective[j])
         variance += float(side.variance[j])
         below += float(side.variance[j]) ** 2 / max(effective - 1, 1e-9)
     return _Test("Welch", math.sqrt(variance), variance**2 / below if below else math.inf)

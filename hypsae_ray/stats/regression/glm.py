@@ -70,7 +70,7 @@ def fit_glm(design: Design, moments: Moments, family: Family, cov_type: CovType,
         f"{family.name}, {method}",
         family.link,
         errors,
-        effects=fitted.average_effects(contrast),
+        effects=average_effects(design, family, top.beta, fitted.covariance, contrast),
         metrics=_metrics(fitted, mean),
         notes=[_firth_note(design, concerned, top)] if separation else [],
     )
@@ -196,23 +196,26 @@ class _Fitted:
 
         return Estimates(self.top.beta, se, pval, interval)
 
-    def average_effects(self, contrast: Contrast) -> Estimates:
-        """Average marginal effects of all columns (those of constant and covariates mean nothing)."""
-        k, beta, family = len(self.top.beta), self.top.beta, self.family
-        change, slopes, weight = np.zeros(k), np.zeros((k, k)), 0.0
-        for rows in self.design.rows():
-            eta = (rows.X @ beta)[:, None] - rows.X * beta
-            with_it, without = (family.mean(eta + value * beta) for value in (contrast.yes, contrast.no))
-            slope_with, slope_without = family.variance(with_it), family.variance(without)
-            change += rows.w @ (with_it - without)
-            slopes += (slope_with - slope_without).T @ (rows.X * rows.w[:, None])
-            own = contrast.yes * slope_with - contrast.no * slope_without
-            own -= (slope_with - slope_without) * rows.X
-            slopes[np.diag_indices(k)] += rows.w @ own
-            weight += float(rows.w.sum())
-        jacobian = contrast.scale * slopes / weight
-        matrix = jacobian @ self.covariance.matrix @ jacobian.T
-        return wald(contrast.scale * change / weight, Covariance(matrix, self.covariance.df))
+
+def average_effects(
+    design: Design, family: Family, beta: Floats, covariance: Covariance, contrast: Contrast
+) -> Estimates:
+    """Return average marginal effects of all columns (those of constant and covariates mean nothing)."""
+    k = len(beta)
+    change, slopes, weight = np.zeros(k), np.zeros((k, k)), 0.0
+    for rows in design.rows():
+        eta = (rows.X @ beta)[:, None] - rows.X * beta
+        with_it, without = (family.mean(eta + value * beta) for value in (contrast.yes, contrast.no))
+        slope_with, slope_without = family.variance(with_it), family.variance(without)
+        change += rows.w @ (with_it - without)
+        slopes += (slope_with - slope_without).T @ (rows.X * rows.w[:, None])
+        own = contrast.yes * slope_with - contrast.no * slope_without
+        own -= (slope_with - slope_without) * rows.X
+        slopes[np.diag_indices(k)] += rows.w @ own
+        weight += float(rows.w.sum())
+    jacobian = contrast.scale * slopes / weight
+    matrix = jacobian @ covariance.matrix @ jacobian.T
+    return wald(contrast.scale * change / weight, Covariance(matrix, covariance.df))
 
 
 @dataclass(frozen=True)

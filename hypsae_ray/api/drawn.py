@@ -1,0 +1,60 @@
+"""Arguments of `evaluate_hypotheses` about rows that were drawn to be labelled."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hypsae_ray.data import arguments
+from hypsae_ray.data.arguments import Rows, index_of
+from hypsae_ray.errors import InputError
+from hypsae_ray.stats.sample import Drawn, LabelArray, Labels, Sample, drawn_sample
+
+NAMES = ("probability", "uniform", "proxies")
+
+
+def draw(sample: Sample, rows: Rows, given: Mapping[str, Any]) -> Sample:
+    """Return the rows of a sample that have a label, as drawn from all of them.
+
+    Args:
+        sample: all N rows, their labels in memory.
+        rows: the same, for arguments with an index.
+        given: those of NAMES that were given.
+
+    Raises:
+        InputError: they do not fit one another, or the rows.
+    """
+    if not given:
+        return sample
+    if "probability" not in given:
+        raise InputError(f"{next(iter(given))}: give `probability` as well, of each row to be drawn")
+    if not isinstance(sample.labels, LabelArray):
+        raise InputError("probability: stored annotations hold that of their rows; leave it out")
+    expected = "a number above 0, and 1 at the most"
+    chance = arguments.numbers("probability", given["probability"], expected, lambda p: (p > 0) & (p <= 1))
+    chance = rows.take("probability", chance, index_of(given["probability"]))
+    labels = sample.labels.values
+    at = np.flatnonzero(~np.isnan(labels).all(axis=1))
+    if not len(at):
+        raise InputError("annotations: no row has a label")
+    proxies = None if "proxies" not in given else _proxies(given["proxies"], rows, sample)
+    uniform = np.full(len(at), np.ptp(chance) == 0)
+    if "uniform" in given:
+        values = arguments.numbers("uniform", given["uniform"], "true or false", lambda v: np.isin(v, (0, 1)))
+        uniform = rows.take("uniform", values, index_of(given["uniform"]))[at] == 1
+    all_rows = None if proxies is None else replace(sample, labels=proxies)
+    return drawn_sample(sample, LabelArray(labels[at]), Drawn(sample.n, chance[at], uniform, at, all_rows))
+
+
+def _proxies(given: Any, rows: Rows, sample: Sample) -> Labels:
+    frame = arguments.table("proxies", given, "a table (n, H) of numbers from 0 to 1")
+    values = rows.take("proxies", arguments.number_table("proxies", frame), index_of(given))
+    if values.shape != sample.labels.shape:
+        raise InputError(f"proxies: {values.shape[1]} columns, but annotations has {sample.n_hypotheses}")
+    unfit = ~((values >= 0) & (values <= 1))
+    if unfit.any():
+        row, column = (int(i) for i in np.argwhere(unfit)[0])
+        where = f"row {row}, column {column}"
+        raise InputError(f"proxies, {where}: {values[row, column]:g}, but expected a number from 0 to 1")
+    return LabelArray(values)

@@ -1,0 +1,1 @@
+"""Where some rows were labelled and proxies are known of all: estimates that use both."""

@@ -1,0 +1,201 @@
+"""Coefficients of the joint model, corrected by proxies of all rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hypsae_ray.data.arrays import Floats, Ints
+from hypsae_ray.stats.regression.algebra import inverse, solve
+from hypsae_ray.stats.regression.collinear import find_independent
+from hypsae_ray.stats.regression.covariance import Covariance, robust_covariance
+from hypsae_ray.stats.regression.design import Design, Rows, make_design
+from hypsae_ray.stats.regression.estimates import Fit, wald
+from hypsae_ray.stats.regression.glm import average_effects
+from hypsae_ray.stats.regression.likelihood import LINEAR, LOGIT, Family, Problem, maximise
+from hypsae_ray.stats.regression.linear import Moments, sum_moments
+from hypsae_ray.stats.sample import Drawn, LabelArray, Sample, add_by_group, sum_by_group
+from hypsae_ray.stats.separation import Contrast
+from hypsae_ray.stats.two_phase.debias import correct, over_groups, over_rows, plain_variance
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model at its maximum: its rows and columns, and beta (k,) with the inverse of its information."""
+
+    design: Design
+    family: Family
+    beta: Floats
+    bread: Floats
+
+    @property
+    def units(self) -> Floats:
+        """What turns beta into coefficients of the data's own columns, (k, k)."""
+        design, matrix = self.design, np.diag(1 / self.design.scale)
+        if "constant" in design.kept_names[:1]:
+            first, centres = 1, design.covariate_scale[0]
+            means = dict(zip(range(first, first + len(centres)), centres, strict=True))
+            shift = np.array([means.get(int(j), 0.0) for j in design.kept])
+            matrix[0] -= shift / design.scale
+        return matrix
+
+    @property
+    def coefficients(self) -> Floats:
+        """Coefficients (k,) of the data's own columns."""
+        found = self.units @ self.beta
+        found[:1] += self.design.centre * ("constant" in self.design.kept_names[:1])
+        return found
+
+    def influences(self, *, inflated: bool) -> Iterator[tuple[Rows, Floats]]:
+        """Yield rows with their influence (m, k) on the coefficients.
+
+        `inflated`: over 1 - leverage, so that it is what leaving the row out changes, as in HC3.
+        """
+        units = self.units.T
+        for rows in self.design.rows():
+            mu, moves = self.family.mean(rows.X @ self.beta), rows.X @ self.bread
+            found = (moves @ units) * (rows.w * (rows.y - mu))[:, None]
+            if inflated:
+                curvature = rows.w * self.family.variance(mu)
+                outside = 1 - (moves * rows.X).sum(axis=1) * curvature - rows.leverage
+                found /= np.where(outside > 1e-8, outside, np.inf)[:, None]
+            yield rows, found
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A fit whose estimates proxies have corrected, and how many labels drawn plainly are as good, (k,)."""
+
+    fit: Fit
+    effective: Floats
+
+
+def correct_joint(design: Design, fit: Fit, family: Family, contrast: Contrast) -> Corrected | None:
+    """Return the fit of the labels of drawn rows, with coefficients and errors corrected by proxies.
+
+    None where that cannot be: the fit is no maximum of a likelihood, or the model of the proxies has none.
+    """
+    drawn = design.sample.drawn
+    assert drawn is not None
+    if drawn.all_rows is None or not fit.model.endswith((LINEAR.name, "maximum likelihood")):
+        return None
+    kept = design.keep(fit.columns)
+    labelled = _at(kept, family, fit.estimates.value * kept.scale)
+    models = _models_of_proxies(labelled, drawn, drawn.all_rows)
+    return None if models is None else _corrected(fit, labelled, models, drawn, contrast)
+
+
+def _at(design: Design, family: Family, beta: Floats) -> _Model:
+    information = np.zeros((len(beta), len(beta)))
+    for rows in design.rows():
+        curvature = rows.w * family.variance(family.mean(rows.X @ beta))
+        information += (rows.X * curvature[:, None]).T @ rows.X
+    return _Model(design, family, beta, inverse(information))
+
+
+def _models_of_proxies(
+    labelled: _Model, drawn: Drawn, all_rows: Sample
+) -> tuple[_Model, _Model] | None:
+    """Fit proxies in place of labels, on the drawn rows and on all; None where either has no maximum."""
+    sample, family = labelled.design.sample, labelled.family
+    labels = np.concatenate([one for _, one in sample.dose_blocks()])
+    proxies = LabelArray(np.where(np.isnan(labels), np.nan, drawn.proxies()))
+    samples = (replace(sample, labels=proxies, doses=None), all_rows)
+    designs = [make_design(one, labelled.design.live, centred=family is LINEAR) for one in samples]
+    columns: Ints = labelled.design.kept
+    for design in designs:  # a proxy may be the same on all rows, or what other proxies make up
+        moments = sum_moments(design)[0]
+        names = [design.names[j] for j in columns]
+        independent = find_independent(moments.gram[np.ix_(columns, columns)], names, moments.weight)
+        columns = columns[list(independent.kept)]
+    if not len(columns):
+        return None
+    fitted = [_fit(design.keep(columns), family) for design in designs]
+    return None if fitted[0] is None or fitted[1] is None else (fitted[0], fitted[1])
+
+
+def _fit(design: Design, family: Family) -> _Model | None:
+    moments = sum_moments(design)[0]
+    if family is LINEAR:
+        bread = inverse(moments.gram)
+        return _Model(design, family, bread @ moments.cross, bread)
+    try:
+        top = maximise(Problem(design, family), _start(moments, family))
+    except np.linalg.LinAlgError:
+        return None
+    return _Model(design, family, top.beta, inverse(top.information)) if top.settled else None
+
+
+def _start(moments: Moments, family: Family) -> Floats:
+    start, mean = np.zeros(len(moments.cross)), moments.total / moments.weight
+    start[0] = np.log(mean / (1 - mean)) if family is LOGIT else np.log(mean)
+    return start
+
+
+def _corrected(
+    fit: Fit, labelled: _Model, models: tuple[_Model, _Model], drawn: Drawn, contrast: Contrast
+) -> Corrected:
+    design, sample = labelled.design, labelled.design.sample
+    grouped = sample.groups is not None
+    theta, of_drawn = (_influences(one, inflated=not grouped) for one in (labelled, models[0]))
+    everywhere, square = _of_all(models[1], drawn, sample.n_groups)
+    if sample.groups is None:
+        sums = over_rows(theta, of_drawn, everywhere, square)
+    else:
+        by_group = (sum_by_group(sample.groups, sample.n_groups, one) for one in (theta, of_drawn))
+        sums = over_groups(*by_group, everywhere)
+    position = {int(column): i for i, column in enumerate(models[0].design.kept)}
+    own = np.array([position.get(int(column), -1) for column in design.kept])
+    found = correct(sums, models[0].coefficients - models[1].coefficients, own, design.n)
+    usual = _usual(labelled)
+    back = inverse(labelled.units)
+    # Of few rows or groups: by as much as they stretch the covariance of the labels alone.
+    stretch = np.sqrt(np.diag(labelled.units @ usual.matrix @ labelled.units.T) / np.diag(sums.theta))
+    matrix = found.matrix * np.outer(stretch, stretch)
+    covariance = replace(usual, matrix=back @ matrix @ back.T)
+    beta = labelled.beta - back @ found.shift
+    effects = None
+    if labelled.family is not LINEAR:
+        effects = average_effects(design, labelled.family, beta, covariance, contrast)
+    plain = plain_variance(theta, drawn.probability, np.diag(sums.theta)) * stretch**2
+    return Corrected(
+        replace(
+            fit,
+            estimates=wald(beta, covariance).scaled(1 / design.scale),
+            covariance=covariance,
+            errors=f"{'cluster-robust' if grouped else 'HC3'}, corrected by proxies",
+            effects=effects,
+        ),
+        design.n * plain / np.diag(matrix),
+    )
+
+
+def _influences(model: _Model, *, inflated: bool) -> Floats:
+    """Return the influence of each row of the sample (n, k); 0 for rows without every label."""
+    found = np.zeros((model.design.sample.n, len(model.beta)))
+    for rows, values in model.influences(inflated=inflated):
+        found[rows.index] = values
+    return found
+
+
+def _of_all(model: _Model, drawn: Drawn, n_groups: int) -> tuple[Floats, Floats]:
+    """Return the influence of the drawn rows (n, k), or by group (G, k); and the products of all (k, k)."""
+    sample, k = model.design.sample, len(model.beta)
+    found, square = np.zeros((n_groups or len(drawn.positions), k)), np.zeros((k, k))
+    for rows, values in model.influences(inflated=False):
+        square += values.T @ values
+        if sample.groups is not None:
+            add_by_group(found, sample.groups[rows.index], values)
+        else:
+            first, end = np.searchsorted(drawn.positions, (rows.index[0], rows.index[-1] + 1))
+            found[first:end] = values[drawn.positions[first:end] - rows.index[0]]
+    return found, square
+
+
+def _usual(labelled: _Model) -> Covariance:
+    """The robust covariance of the labels alone, with its degrees of freedom."""
+    design, k = labelled.design, len(labelled.beta)
+    absorbed = design.levels.df if design.levels is not None else 0
+    df = float(design.n - k - absorbed) if labelled.family is LINEAR else np.inf
+    kind = "HC3" if design.sample.groups is None else "cluster"
+    return robust_covariance(design, labelled.family, labelled.beta, labelled.bread, df, kind)

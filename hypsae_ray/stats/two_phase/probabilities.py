@@ -1,0 +1,69 @@
+"""With which probability each row is to be drawn in a further wave, and what all waves come to."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hypsae_ray.data.arrays import Floats
+from hypsae_ray.stats.analysis import Analysis
+from hypsae_ray.stats.regression.algebra import inverse
+from hypsae_ray.stats.sample import Sample
+
+UNIFORM_SHARE = 0.2
+"""Of each wave, what is drawn whatever a row holds: a row that looks certain may still count 5 times, not 500."""
+
+
+def pooled(first: float | Floats, later: Floats) -> Floats:
+    """Return the probability (N,) to be in either of two waves that are drawn independently."""
+    return first + (1 - first) * later
+
+
+def allocate(size: Floats, n: float) -> Floats:
+    """Return probabilities (N,) in proportion to sizes (N,) of 0 or more, that add up to n rows.
+
+    A fifth is spread evenly. None is above 1: what a row cannot take goes to the others.
+    """
+    total = float(size.sum())
+    even = np.full(len(size), 1 / len(size))
+    share = UNIFORM_SHARE * even + (1 - UNIFORM_SHARE) * size / total if total > 0 else even
+    if n >= len(size):
+        return np.ones(len(size))
+    # The largest shares are certain; of those that are left, each has its part of what is left.
+    descending = np.sort(share)[::-1]
+    left = descending.sum() - np.concatenate([[0.0], np.cumsum(descending)[:-1]])
+    certain = int(np.argmin((n - np.arange(len(share))) * descending > left))
+    return np.minimum(share * (n - certain) / left[certain], 1.0)
+
+
+def spread_of_influence(analysis: Analysis, all_rows: Sample) -> Floats:
+    """Return how much is not known of the influence of each row on the hypotheses' coefficients, (N,).
+
+    That is the root of the sum, over hypotheses, of the variance of the row's influence where its label is 1
+    with the probability that its proxy says, and all other labels are what theirs say; each in units of the
+    variance of the coefficient. Rows whose label is certain have none; nor have those whose target is what
+    the model expects with either label.
+    """
+    design, family = analysis.design.keep(analysis.fit.columns), analysis.method.family
+    beta = analysis.fit.estimates.value * design.scale
+    information = np.zeros((len(beta), len(beta)))
+    for rows in design.rows():
+        curvature = rows.w * family.variance(family.mean(rows.X @ beta))
+        information += (rows.X * curvature[:, None]).T @ rows.X
+    bread, variance = inverse(information), analysis.fit.estimates.se**2
+    everywhere = replace(
+        design, sample=all_rows, complete=np.ones(all_rows.n, dtype=bool), held=None
+    )
+    found = np.zeros(all_rows.n)
+    hypotheses = np.flatnonzero(design.hypotheses[design.kept] >= 0)
+    for rows in everywhere.rows():
+        X, y = rows.X, rows.y
+        eta, moved = X @ beta, X @ bread
+        for j in hypotheses[variance[hypotheses] > 0]:
+            chance = np.clip(X[:, j], 0, 1)
+            ends = [
+                (moved[:, j] + (z - X[:, j]) * bread[j, j])
+                * (y - family.mean(eta + (z - X[:, j]) * beta[j]))
+                for z in (1.0, 0.0)
+            ]
+            found[rows.index] += chance * (1 - chance) * (rows.w * (ends[0] - ends[1])) ** 2 / variance[j]
+    return np.sqrt(found)
