@@ -56,7 +56,8 @@ EMBED, TRAIN_SAE, LLM, NAMER = map(attrgetter, ("embed", "train_sae", "llm", "in
 TRAINED = ("data", "train_sae")
 SELECTED = (*TRAINED, "select")
 NAMED = (*SELECTED, "interpret")
-TESTED = (*TRAINED, "embed_holdout", "score_fidelity", "annotate")
+LABELLED = (*TRAINED, "embed_holdout", "score_fidelity")
+TESTED = (*LABELLED, "annotate")
 STAGES = (
     Stage("data", data.run, (), fingerprints.reading),
     Stage("embed", embed.run, ("data",), fingerprints.embedding, EMBED, texts_only=True, unit="texts"),
@@ -65,7 +66,7 @@ STAGES = (
     Stage("embed_holdout", embed_holdout.run, TRAINED, fingerprints.embedding_holdout, EMBED, unit="texts"),
     Stage("interpret", interpret.run, SELECTED, fingerprints.naming, NAMER, unit="candidates"),
     Stage("score_fidelity", score_fidelity.run, NAMED, fingerprints.scoring, LLM, unit="candidates"),
-    Stage("annotate", annotate.run, ("data", "score_fidelity"), fingerprints.annotating, LLM),
+    Stage("annotate", annotate.run, LABELLED, fingerprints.annotating, LLM),
     Stage("evaluate", evaluate.run, TESTED, fingerprints.section("evaluate"), unit="hypotheses"),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)

@@ -422,7 +422,9 @@ def summary(found: Mapping[str, list[float]]) -> dict[str, float]:
         if not name.startswith(("square_", "plain_"))
     }
     pairs = [name.removeprefix("square_") for name in mean if name.startswith("square_")]
-    return rates | {f"effective_{name}": round(mean[f"plain_{name}"] / mean[f"square_{name}"], 3) for name in pairs}
+    return rates | {
+        f"effective_{name}": round(mean[f"plain_{name}"] / mean[f"square_{name}"], 3) for name in pairs
+    }
 
 
 def run(task: tuple[str, int, int]) -> dict[str, list[float]]:

@@ -91,20 +91,18 @@ def _population(
     if cell.design == "clustered":
         groups = np.repeat(np.arange(N // 5), 5)
         hidden = 0.6 * rng.normal(size=(N // 5, H))[groups] + 0.8 * hidden
-        noise = 0.6 * rng.normal(size=N // 5)[groups] + 0.8 * noise
+        noise = np.asarray(0.6 * rng.normal(size=N // 5)[groups] + 0.8 * noise)
     if cell.design == "weighted":
         weights = np.exp(0.5 * rng.normal(size=N))
     labels = (hidden < norm.ppf(PREVALENCE)).astype(float)
     proxies = _proxies(labels, cell.proxy, rng)
     eta = START + labels @ BETA
-    mean = MEANS[cell.task](eta)
-    if cell.task == "regression":
-        target = eta + noise
-    elif cell.task == "classification":
-        target = (norm.cdf(noise) < mean).astype(float)
-    else:
+    mean, target = MEANS[cell.task](eta), eta + noise
+    if cell.task == "classification":
+        target = np.asarray(norm.cdf(noise) < mean, dtype=float)
+    if cell.task == "count":
         # Counts of one document have in common how likely they are to be high.
-        target = poisson.ppf(norm.cdf(noise), mean)
+        target = np.asarray(poisson.ppf(norm.cdf(noise), mean))
     return labels, proxies, target, groups, weights
 
 
@@ -151,7 +149,11 @@ def separations(task: Task) -> np.ndarray:
 
 def _found(table: pd.DataFrame, alone: pd.DataFrame, task: Task) -> dict[str, float]:
     """Whether intervals hold the truth and nulls are rejected, where there is a test; squared errors."""
-    truths = {"regression_coef": BETA, "separation_score": separations(task), "feature_prevalence": PREVALENCE}
+    truths = {
+        "regression_coef": BETA,
+        "separation_score": separations(task),
+        "feature_prevalence": PREVALENCE,
+    }
     found: dict[str, float] = {}
     for column, truth in truths.items():
         prefix = column.removeprefix("feature_").split("_")[0]

@@ -6,7 +6,7 @@ result is: the content hashes of stages leave them out. (Paths are among them: t
 content of its input files.)
 """
 
-from hypsae_ray.config.annotate import Annotate
+from hypsae_ray.config.annotate import Annotate, LabelSample
 from hypsae_ray.config.data import Chunk, Data
 from hypsae_ray.config.embed import AdvancedEmbed, Embed, VectorFiles
 from hypsae_ray.config.endpoint import Endpoint
@@ -37,6 +37,7 @@ __all__ = [
     "EvaluateJob",
     "Interpret",
     "Label",
+    "LabelSample",
     "Llm",
     "NamingOptions",
     "Replicas",

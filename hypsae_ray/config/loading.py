@@ -202,6 +202,8 @@ _GONE = {
     "train_sae.accelerator": "train_sae.replicas.accelerator",
     "train_sae.labels": "train_sae.replicas.labels",
     "demo_truth": "hypsae demo-recovery RUN FOLDER, after the run",
+    "annotate.max_rows": "annotate.sample.rows",
+    "annotate.max_minutes": "annotate.sample.minutes",
     "evaluate.errors": "evaluate.cov_type (auto, HC3, cluster, nonrobust)",
     "evaluate.seed": "evaluate.random_state",
 }

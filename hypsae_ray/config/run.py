@@ -40,6 +40,15 @@ class AnnotateJob(Section):
     annotate: Annotate = Annotate()
     """Shards, cuts, mask and tries."""
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.annotate.sample is not None and self.annotate.sample.half_width is not None:
+            raise ValueError(
+                "annotate.sample.half_width is about coefficients, and a job of `hypsae annotate` has no "
+                "target: give rows, a share, minutes or a cost"
+            )
+        return self
+
 
 class EvaluateJob(Section):
     """Annotations and a target: what `hypsae evaluate` tests."""
@@ -98,6 +107,7 @@ class Config(Section):
                 f"max_model_len ({namer.max_model_len})"
             )
         _check_evaluate(self.data, self.evaluate)
+        self._check_sample()
         self._check_select()
         self._check_vectors()
         own = "column" if self.embed.engine == "column" else None
@@ -125,6 +135,15 @@ class Config(Section):
                     f"embed.files.{source} and data.{source} belong together: name both or neither "
                     "(rows that are split off train have their vectors with it)"
                 )
+
+    def _check_sample(self) -> None:
+        sample = self.annotate.sample
+        if sample is None or sample.half_width is None:
+            return
+        if self.data.rule is not None and not self.data.labels_documents:
+            raise ValueError("annotate.sample.half_width needs labels of whole texts: give rows, or a share")
+        if beyond := [one for one in sample.hypotheses if one >= self.select.n]:
+            raise ValueError(f"annotate.sample.hypotheses: there is no hypothesis {beyond[0]} (select.n)")
 
     def _check_select(self) -> None:
         if self.select.interactions and not (self.data.covariates and self.evaluate.covariates):
@@ -167,9 +186,16 @@ class Config(Section):
         changed = {
             "llm": llm,
             "interpret": self.interpret.model_copy(update={"llm": None}),
-            "annotate": self.annotate.model_copy(update={"max_minutes": None}),  # they take milliseconds
+            "annotate": self._annotate_at_once,
         }
         return self.model_copy(update=changed)
+
+    @property
+    def _annotate_at_once(self) -> Annotate:
+        """Section `annotate` for keywords, which take milliseconds: no limit of time or cost, no width."""
+        sample = self.annotate.sample
+        sized = sample is not None and bool(sample.rows or sample.share)
+        return self.annotate if sized else self.annotate.model_copy(update={"sample": None})
 
 
 def _check_evaluate(data: Data, evaluate: Evaluate) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from hypsae_ray.config import Annotate, Label, Llm
-from hypsae_ray.data.arrays import hash_ids, largest_drawn
+from hypsae_ray.data.arrays import Hashes, Ints, hash_ids, largest_drawn
 from hypsae_ray.data.chunks import documents_of
 from hypsae_ray.data.mask import Mask
 from hypsae_ray.data.words import truncate_words
 from hypsae_ray.labels.annotations import AnnotationStore
+from hypsae_ray.labels.draw import DrawnRows
 from hypsae_ray.labels.shards import Pairs, Shard, cut
 from hypsae_ray.labels.texts import FILE_ROWS, Positions, TextFile, register, slices
 from hypsae_ray.models.prompts.lengths import LAYOUTS, Estimate, Layout, Lengths, estimate, measure
@@ -41,7 +42,9 @@ class Job:
         answers: folder in which all annotations of a run are kept.
         out: where the annotations go.
         chunked: rows are chunks of documents, or texts of pairs, which are drawn whole.
+        first_only: of a sample in waves, label the first one.
         up_to: the largest hash of a row that is labelled, where time is limited; None: all that are drawn.
+        drawn: the rows of all waves, once they are known.
     """
 
     rows: Folder
@@ -54,7 +57,9 @@ class Job:
     answers: Folder
     out: Folder
     chunked: bool = False
+    first_only: bool = False
     up_to: np.uint64 | None = None
+    drawn: DrawnRows | None = None
 
     @property
     def distinct(self) -> tuple[str, ...]:
@@ -68,12 +73,14 @@ class Job:
         return [None if question is None else position[question] for question in self.questions]
 
     def tables(self, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        """Yield the tables of rows with their names; of more than max_rows those that are drawn."""
-        limits = [limit for limit in (self._largest_drawn, self.up_to) if limit is not None]
+        """Yield the tables of rows with their names, of a sample the rows that are drawn."""
+        limit = self._limit
         for name in self.rows.names(self.prefix, ".parquet"):
             table = self.rows.read_table(name, list({*columns, "row_id"}))
-            if limits:
-                table = table.filter(self.hashes(table) <= min(limits))
+            if self.drawn is not None:
+                table = table.filter(self.drawn.positions(table["row_id"].to_numpy())[0])
+            elif limit is not None:
+                table = table.filter(self.hashes(table) <= limit)
             if len(table):
                 yield name, table.select(list(columns))
 
@@ -82,14 +89,29 @@ class Job:
         """How many rows are labelled."""
         return sum(len(table) for _, table in self.tables(["row_id"]))
 
+    def drawn_columns(self, row_ids: Ints) -> dict[str, np.ndarray]:
+        """Return the probability of labelled rows (n,) to be drawn, and whether they were drawn uniformly."""
+        if self.drawn is not None:
+            at = self.drawn.positions(row_ids)[1]
+            return {"probability": self.drawn.probability[at], "uniform": self.drawn.uniform[at]}
+        share = 1.0 if self._limit is None else float((self._all_hashes <= self._limit).mean())
+        return {"probability": np.full(len(row_ids), share), "uniform": np.ones(len(row_ids), dtype=bool)}
+
     @cached_property
-    def _largest_drawn(self) -> np.uint64 | None:
-        """The largest hash of a row that is drawn; None: all are."""
-        size, tables = self.options.max_rows, self.rows.tables(self.prefix, ["row_id"])
-        if size is None:
-            return None
-        hashes = np.unique(np.concatenate([self.hashes(table) for table in tables]))
-        return largest_drawn(hashes, size) if size < len(hashes) else None
+    def _limit(self) -> np.uint64 | None:
+        """The largest hash of a row that is labelled; None: all are."""
+        sample = self.options.sample
+        if self.up_to is not None or sample is None:
+            return self.up_to
+        n = len(self._all_hashes)
+        size = min(sample.first, n) if self.first_only else sample.size(n)
+        return largest_drawn(self._all_hashes, size) if size < n else None
+
+    @cached_property
+    def _all_hashes(self) -> Hashes:
+        """Of all that rows are drawn by, each once, ascending."""
+        tables = self.rows.tables(self.prefix, ["row_id"])
+        return np.unique(np.concatenate([self.hashes(table) for table in tables]))
 
     def hashes(self, table: pa.Table) -> np.ndarray:
         """The hash of what each row is drawn by, (n,): itself, or its document."""
@@ -234,8 +256,8 @@ def describe(plan: Plan) -> str:
     if tokens.prompt_tokens:
         words.append(f"about {tokens.prompt_tokens:,} prompt tokens ({tokens.computed_tokens:,} not shared)")
     words.append(f"{len(plan.shards):,} shards")
-    if plan.pairs and (minutes := plan.job.options.max_minutes):
-        words.append(f"as many rows as fit {minutes:g} min (annotate.max_minutes)")
+    if plan.pairs and (minutes := plan.job.options.minutes):
+        words.append(f"as many rows as fit {minutes:g} min (annotate.sample)")
     if plan.rate and plan.pairs:
         hours = tokens.hours(plan.rate)
         words.append(f"{hours:,.2f} replica hours at {plan.rate:,.1f} pairs per second")

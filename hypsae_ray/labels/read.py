@@ -14,6 +14,7 @@ from hypsae_ray.data.arrays import BLOCK_ROWS, Ints
 from hypsae_ray.data.chunks import Rule, combine_labels, documents_of, starts_of
 from hypsae_ray.errors import InputError
 from hypsae_ray.labels.annotations import matrix
+from hypsae_ray.labels.draw import DrawnRows
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import USABLE, Status
 
@@ -62,6 +63,15 @@ class StoredLabels:
     def row_ids(self) -> np.ndarray:
         """Return the row id of each row of labels, (n,)."""
         return np.concatenate([table["row_id"].to_numpy() for table in self._tables()])
+
+    def drawn(self) -> DrawnRows | None:
+        """Return how the rows were drawn; None: they are all rows."""
+        with self.folder.open(self._names()[0]) as file:
+            if "probability" not in pq.ParquetFile(file).schema_arrow.names:
+                return None
+        tables = pa.concat_tables(self._tables("probability", "uniform"))
+        columns = (tables[name].to_numpy() for name in ("row_id", "probability", "uniform"))
+        return DrawnRows(*columns)
 
     def unasked(self) -> int:
         """Return how many pairs of row and hypothesis a mask left out."""

@@ -8,6 +8,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 
 from hypsae_ray.cluster.engines import Engines
@@ -19,6 +20,7 @@ from hypsae_ray.labels.work import FAILURES_IN_A_ROW, LabelShards, Tally
 from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, DEFAULT_LABEL, Annotations, LanguageModel
 from hypsae_ray.stages import fingerprints
 from hypsae_ray.stages.texts import PREFIX
+from hypsae_ray.stages.waves import draw_further
 from hypsae_ray.stages.workspace import Track, Workspace
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.progress import Progress
@@ -46,10 +48,26 @@ Say = Callable[[str], None]
 
 
 def run(work: Workspace) -> Outcome:
-    """Annotate the holdout with the hypotheses of this run."""
-    questions = work.inputs["score_fidelity"].read_table("hypotheses.parquet")["interpretation"].to_pylist()
-    job = to_job(work.config, questions, work.inputs["data"], work.answers, work.out)
-    return annotate(job, work.engines, work.track, work.say)
+    """Annotate the holdout with the hypotheses of this run, or a sample of it, which may come in waves."""
+    hypotheses = work.inputs["score_fidelity"].read_table("hypotheses.parquet").to_pandas()
+    sentences = [one if isinstance(one, str) else None for one in hypotheses["interpretation"]]
+    job = to_job(work.config, sentences, work.inputs["data"], work.answers, work.out)
+    ask = partial(annotate, engines=work.engines, track=work.track, say=work.say)
+    if not _in_waves(work.config) or not any(sentences):
+        return ask(job)
+    first = ask(replace(job, first_only=True))
+    drawn = draw_further(work, hypotheses)
+    if len(drawn.row_ids) == first.rows:
+        return first
+    rest = ask(replace(job, drawn=drawn))
+    return replace(rest, usage=first.usage + rest.usage)
+
+
+def _in_waves(config: Config) -> bool:
+    """Whether further rows are drawn by what the first ones say: of whole texts, not of parts or pairs."""
+    sample = config.annotate.sample
+    whole = config.data.rule is None or config.data.labels_documents
+    return sample is not None and sample.in_waves and whole
 
 
 def to_job(
@@ -88,8 +106,8 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     tally = Tally(FAILURES_IN_A_ROW * max(1, job.llm.replicas.max))
     asking = _Asking(tally, engines, track, say)
     none_before, all_rows = not plan.annotated, job.n_rows
-    if plan.shards and job.options.max_minutes is not None:
-        plan = asking.for_a_time(plan, 60 * job.options.max_minutes)
+    if plan.shards and (minutes := _minutes(job)) is not None:
+        plan = asking.for_a_time(plan, 60 * minutes)
     elif plan.shards:
         asking.all(plan)
     if none_before and not tally.failed:
@@ -178,10 +196,18 @@ def _remarks(tally: Tally, counts: Mapping[str, int], made_with: Sequence[str]) 
         yield from tally.why_no_label
 
 
+def _minutes(job: Job) -> float | None:
+    """How long all replicas may work; None: as long as it takes."""
+    minutes, sample = job.options.minutes, job.options.sample
+    if minutes is None or sample is None or sample.cost is None:
+        return minutes
+    return minutes / max(1, job.llm.replicas.max)
+
+
 def _unasked_rows(n_rows: int, all_rows: int, tally: Tally, job: Job) -> str:
-    rate, minutes = tally.statuses.total() / max(tally.seconds, 1e-9), job.options.max_minutes
+    rate, minutes = tally.statuses.total() / max(tally.seconds, 1e-9), _minutes(job) or 0.0
     return (
-        f"annotate: after {minutes:g} min (annotate.max_minutes) at {rate:.2g} pairs a second, {n_rows:,} of "
+        f"annotate: after {minutes:.3g} min (annotate.sample) at {rate:.2g} pairs a second, {n_rows:,} of "
         f"{all_rows:,} rows have labels, drawn at random; {all_rows - n_rows:,} rows are unasked: "
         "the same command goes on with them"
     )

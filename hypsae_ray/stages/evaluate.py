@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 
-from hypsae_ray.config import Config, Data
+from hypsae_ray.config import Data
 from hypsae_ray.data.arrays import Ints, codes_of
 from hypsae_ray.data.chunks import (
-    Rule,
     combine_activations,
     combine_vectors,
     describe_chunks,
@@ -26,28 +24,28 @@ from hypsae_ray.data.rows import few_texts
 from hypsae_ray.errors import StageError
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.stages.embed import to_vectors
+from hypsae_ray.stages.holdout import read_holdout
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.stats.evaluate import evaluate, name_classes, note_mask
 from hypsae_ray.stats.prediction.cross_fit import rows_that_fit
-from hypsae_ray.stats.sample import Sample
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
-from hypsae_ray.store.schema import COVARIATE, Status
-from hypsae_ray.store.stage_tables import covariate_columns, in_order, read_activations
+from hypsae_ray.store.schema import Status
+from hypsae_ray.store.stage_tables import in_order, read_activations
 
 KEPT = ["hypothesis_id", "neuron_idx", "interpretation", "f1_fidelity_score", "f1_ci_low", "f1_ci_high"]
 
 
 def run(work: Workspace) -> Outcome:
     """Write one row of statistics per hypothesis, and tables of details; facts: metrics and notes."""
-    options, data, facts = work.config.evaluate, work.inputs["data"], work.facts("data")
+    options, facts = work.config.evaluate, work.facts("data")
     hypotheses = work.inputs["score_fidelity"].read_table("hypotheses.parquet").to_pandas()
     labels = StoredLabels(work.inputs["annotate"], hypotheses["threshold"].to_numpy())
-    rows = _holdout(data, labels.row_ids(), work.config)
+    neurons = hypotheses["neuron_idx"].to_numpy()
+    rows, sample = read_holdout(work, labels, neurons)
     notes = document_notes(labels, work.config.data)
     notes += facts.get("category_notes", []) if options.covariates else []
-    sample = make_sample(labels, rows, work.config)
-    sources = _sources(work, rows, labels.row_ids(), hypotheses["neuron_idx"].to_numpy())
+    sources = _sources(work, rows, labels.row_ids(), neurons)
     pa.default_memory_pool().release_unused()  # Arrow keeps what it read: 100 MB at a million rows
     try:
         result = evaluate(replace(sample, **sources), facts["task"], options)
@@ -113,36 +111,6 @@ def shared_notes(linked: pd.Series, groups: Ints | None = None) -> list[str]:
     return [f"{counts}: pairs that share a text are not independent evidence; data.group can say so"]
 
 
-def _holdout(data: Folder, row_ids: np.ndarray, config: Config) -> pd.DataFrame:
-    """Return all columns but the text of the annotated rows, in their order, indexed by row_id.
-
-    Of chunks, those of their documents, indexed by the row of these; of texts of pairs, those of the pairs.
-    text_id is a hash of 8 bytes: a million of the stored ones, as texts, take 90 MB.
-    """
-    columns = ["row_id", "text_id", "target", "group", "weight"]
-    columns += covariate_columns(data, "holdout")
-    tables = [_with_short_ids(table) for table in data.tables("holdout-", columns)]
-    rows = pa.concat_tables(tables).to_pandas().set_index("row_id")
-    rows = rows if np.array_equal(rows.index, row_ids) else rows.loc[row_ids]  # which copies them
-    return rows if (rule := config.data.rule) is None else _to_documents(rows, rule)
-
-
-def _to_documents(texts: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    documents = documents_of(texts.index.to_numpy())
-    starts, ids = starts_of(documents), texts["text_id"].to_numpy()
-    # The sum is the same for documents of the same chunks.
-    ids = linked_pairs(ids) if rule == "difference" else np.add.reduceat(ids, starts)
-    return texts.iloc[starts].assign(text_id=ids).set_index(documents[starts]).rename_axis("row_id")
-
-
-def linked_pairs(ids: np.ndarray) -> Ints:
-    """Return a code (n,) for each pair of texts, of ids (2n,): the same where texts in common link pairs."""
-    codes, distinct = pd.factorize(ids)
-    first, second = codes[::2], codes[1::2]
-    links = sp.coo_matrix((np.ones(len(first)), (first, second)), shape=(len(distinct), len(distinct)))
-    return connected_components(links, directed=False)[1][first].astype(np.int64)
-
-
 def document_notes(texts: StoredLabels, data: Data) -> list[str]:
     """Return in a sentence how many documents or pairs are tested, and how many labels are missing."""
     if data.rule is None:
@@ -161,30 +129,6 @@ def document_notes(texts: StoredLabels, data: Data) -> list[str]:
     lacking = f"; {of_documents} documents are missing, as chunks have none" if missing else ""
     sizes = f"{n} documents in {texts.shape[0]} chunks of {describe_chunks(data.chunk)}"
     return [f"tests are on {sizes}, their labels combined by {data.rule}{lacking}"]
-
-
-def _with_short_ids(table: pa.Table) -> pa.Table:
-    ids = table["text_id"].to_numpy()
-    short = pa.array(pd.util.hash_array(ids, categorize=False))
-    return table.set_column(table.column_names.index("text_id"), "text_id", short)
-
-
-def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sample:
-    """Return the holdout as the statistics read it; of chunks, `rows` are their documents."""
-    groups = codes_of(rows["group"]) if config.data.group is not None else None
-    held_fixed = config.data.covariates and config.evaluate.covariates
-    columns = [name for name in rows if str(name).startswith(COVARIATE)] if held_fixed else []
-    rule = config.data.rule
-    return Sample(
-        labels if rule is None else DocumentLabels(labels, rule),
-        rows["target"].to_numpy(np.float64),
-        groups=groups,
-        weights=rows["weight"].to_numpy(np.float64) if config.data.weight is not None else None,
-        covariates=rows[columns].to_numpy(np.float64) if columns else None,
-        covariate_names=tuple(str(name).removeprefix(COVARIATE) for name in columns),
-        effects=groups[:, None] if config.evaluate.absorb_group and groups is not None else None,
-        doses=None if rule is None else DocumentLabels(labels, rule, doses=True),
-    )
 
 
 def _groupings(rows: pd.DataFrame, data: Folder) -> dict[str, Ints]:

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hypsae_ray.config import AnnotateJob, Config, Label, Llm
+from hypsae_ray.config import Annotate, AnnotateJob, Config, Label, Llm
 from hypsae_ray.data.files import DataFile, find_files
 from hypsae_ray.data.own_vectors import find_vector_files
 from hypsae_ray.models.identity import content_of, pin
@@ -36,7 +36,15 @@ def embedding(config: Config) -> dict[str, Any]:
 
 def embedding_holdout(config: Config) -> dict[str, Any]:
     """Return what decides which holdout texts are embedded, and how."""
-    return {**embedding(config), "max_rows": config.annotate.max_rows}
+    sample = config.annotate.sample
+    drawn = sample.content() if sample and only_drawn(config.annotate) else None
+    return {**embedding(config), "max_rows": drawn}  # as 0.1 called it: hashes stay
+
+
+def only_drawn(options: Annotate) -> bool:
+    """Whether rows that are not drawn to be labelled are not embedded: nothing is predicted of them."""
+    sample = options.sample
+    return sample is not None and not sample.proxies and options.minutes is None
 
 
 def selecting(config: Config) -> dict[str, Any]:

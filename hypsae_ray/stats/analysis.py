@@ -10,6 +10,7 @@ import pandas as pd
 from hypsae_ray.config import Evaluate
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.prediction.cross_fit import deal_folds
+from hypsae_ray.stats.prevalence import Values, intervals, prevalences
 from hypsae_ray.stats.redundancy import Agreement, agreement
 from hypsae_ray.stats.regression.algebra import inverse
 from hypsae_ray.stats.regression.collinear import find_independent
@@ -20,8 +21,8 @@ from hypsae_ray.stats.regression.joint import fit_joint
 from hypsae_ray.stats.regression.likelihood import LINEAR, LOGIT, POISSON, Family
 from hypsae_ray.stats.regression.linear import Moments, sum_moments, variation
 from hypsae_ray.stats.sample import Sample
-from hypsae_ray.stats.prevalence import Values, intervals, prevalences
 from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, Sides, separations, sum_sides
+from hypsae_ray.stats.two_phase.debias import Phases
 
 Task = Literal["regression", "classification", "count", "pairwise", "multiclass"]
 # Permutations per test and adjusted level, so that the smallest p-value lies well below what must be reached.
@@ -81,7 +82,7 @@ class Analysis:
         moments: sums over each fold of it.
         fit: the joint model.
         prevalence: share of texts with each property.
-        effective: (H,) how many labels, drawn plainly, are as good for the coefficient; NaN if not known.
+        phases: what variances of coefficients are made of, where proxies have corrected them; else None.
     """
 
     sample: Sample
@@ -94,7 +95,7 @@ class Analysis:
     moments: list[Moments]
     fit: Fit
     prevalence: Values
-    effective: Floats
+    phases: Phases | None = None
 
     @property
     def n_labels(self) -> Ints:
@@ -112,6 +113,12 @@ class Analysis:
         which = self.design.hypotheses[self.fit.columns]
         result[which[which >= 0]] = values[which >= 0]
         return result
+
+    def effective(self) -> Floats:
+        """Return how many labels, drawn plainly, are as good for each coefficient, (H,); NaN if not known."""
+        if self.phases is None:
+            return np.full(self.sample.n_hypotheses, np.nan)
+        return self.by_hypothesis(self.phases.effective())
 
     def reasons(self) -> dict[int, str]:
         """Return why hypotheses have no coefficient, by position."""
@@ -144,8 +151,8 @@ def analyse(sample: Sample, method: Method, options: Evaluate) -> Analysis:
     design = make_design(sample, live, centred=method.family is LINEAR)
     moments = sum_moments(design, folds, n_folds)
     fit = fit_joint(design, reduce(Moments.__add__, moments), method.cov_type, method.family, method.contrast)
-    shares, unknown = prevalences(sample), np.full(sample.n_hypotheses, np.nan)
-    return Analysis(sample, method, sides, separated, agreed, folds, design, moments, fit, shares, unknown)
+    shares = prevalences(sample)
+    return Analysis(sample, method, sides, separated, agreed, folds, design, moments, fit, shares)
 
 
 def table_of(analysis: Analysis, joint: Floats, alone: Floats, level: float, alpha: float) -> pd.DataFrame:
@@ -162,7 +169,7 @@ def table_of(analysis: Analysis, joint: Floats, alone: Floats, level: float, alp
         "unique_r2": unique_shares(analysis),
         "redundancy_group": pd.arrays.IntegerArray(groups, groups == 0),
         "significant": joint < alpha,
-        **({"effective_labels": analysis.effective} if analysis.sample.drawn else {}),
+        **({"effective_labels": analysis.effective()} if analysis.sample.drawn else {}),
         "note": [_note(s.note, reasons.get(j), unsure.get(j)) for j, s in enumerate(analysis.separations)],
     }
     return pd.DataFrame(columns)

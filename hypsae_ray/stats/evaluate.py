@@ -216,7 +216,7 @@ def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:
     classes = np.unique(sample.target)
     if len(classes) < 2:
         raise ValueError("in multiclass the target must have two classes or more")
-    samples = [replace(sample, target=(sample.target == one).astype(np.float64)) for one in classes]
+    samples = [sample.of_class(one) for one in classes]
     for one in samples:
         check(one, "classification", options)
     rng = np.random.default_rng([options.random_state, 3])

@@ -7,7 +7,7 @@ there is one code for both.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -65,8 +65,8 @@ class Sample:
         effects: (n, F) codes from 0 of the levels of fixed effects.
         doses: (n, H) how much of a property each row has, for the joint model, NaN where labels are; None: as
             the labels say.
-        drawn: how its rows were drawn from all rows; None: they are all. Weights hold one over the probability
-            then, where this is not the same for all.
+        drawn: how its rows were drawn from all rows; None: they are all. Weights hold one over the
+            probability then, where this is not the same for all.
         features: name to (n, d): what the hypotheses were made from, in the order in which signal may get
             lost; (m, d) of the first m rows, where n do not fit memory.
         activations: (n, H) sparse, how strongly the neuron of each hypothesis fires; None: not known.
@@ -112,6 +112,13 @@ class Sample:
         if self.drawn is not None and self.drawn.all_rows is not None:
             return self.drawn.all_rows.n_groups
         return 0 if self.groups is None or not self.n else int(self.groups.max()) + 1
+
+    def of_class(self, code: float) -> "Sample":
+        """Return the rows with a target of 1 where theirs is a code, else 0."""
+        drawn = self.drawn
+        if drawn is not None and drawn.all_rows is not None:
+            drawn = replace(drawn, all_rows=drawn.all_rows.of_class(code))
+        return replace(self, target=(self.target == code).astype(np.float64), drawn=drawn)
 
     def weight(self, rows: slice) -> Floats:
         """Return the weights of some rows, ones where there are none."""

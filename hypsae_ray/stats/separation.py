@@ -87,7 +87,6 @@ class Side:
     variance: Floats
     ones: Floats
 
-
     @property
     def effective(self) -> Floats:
         """How many texts of equal weight they count as (Kish 1965), (H,)."""

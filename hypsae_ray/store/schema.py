@@ -81,10 +81,14 @@ def embeddings(dim: int, dtype: str = "float32") -> pa.Schema:
 ROWS = pa.schema([("row_id", INT), ("source_id", TEXT), ("text_id", TEXT), ("text", TEXT), ("reason", TEXT)])
 
 
-def annotations(n_hypotheses: int) -> pa.Schema:
-    """Schema of p_yes, p_neither and status per (text, hypothesis)."""
+def annotations(n_hypotheses: int, *, sampled: bool = False) -> pa.Schema:
+    """Schema of p_yes, p_neither and status per (text, hypothesis).
+
+    Of a sample also with which probability the row was drawn, and whether with the same one as all others.
+    """
     p, status = pa.list_(pa.float32(), n_hypotheses), pa.list_(pa.int8(), n_hypotheses)
-    return pa.schema([("row_id", INT), ("p_yes", p), ("p_neither", p), ("status", status)])
+    of_sample = [("probability", FLOAT), ("uniform", pa.bool_())] if sampled else []
+    return pa.schema([("row_id", INT), ("p_yes", p), ("p_neither", p), ("status", status), *of_sample])
 
 
 REJECTED = pa.schema([("split", TEXT), ("file", TEXT), ("row", INT), ("reason", TEXT)])

@@ -15,7 +15,8 @@ from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.models.protocols import Annotations
 from hypsae_ray.neurons.classes import take_turns
 from hypsae_ray.neurons.selection import Selection
-from hypsae_ray.stages.evaluate import absent_notes, make_sample
+from hypsae_ray.stages.evaluate import absent_notes
+from hypsae_ray.stages.holdout import make_sample
 from hypsae_ray.stages.select import choose, target_correlation
 from hypsae_ray.stats.evaluate import evaluate
 from hypsae_ray.stats.sample import LabelArray, Sample

@@ -16,7 +16,8 @@ from hypsae_ray.data.rows import contents, text_ids
 from hypsae_ray.labels.annotations import to_columns
 from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.models.protocols import Annotations
-from hypsae_ray.stages.evaluate import document_notes, linked_pairs, make_sample, shared_notes
+from hypsae_ray.stages.evaluate import document_notes, shared_notes
+from hypsae_ray.stages.holdout import linked_pairs, make_sample
 from hypsae_ray.stats.evaluate import Evaluation, evaluate
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import annotations

@@ -41,10 +41,45 @@ class Influences:
 
 @dataclass(frozen=True)
 class Correction:
-    """What to take off theta (k,), and the covariance (k, k) of what is left."""
+    """What to take off theta (k,), the covariance (k, k) of what is left, and Omega (k, q)."""
 
     shift: Floats
     matrix: Floats
+    omega: Floats
+
+
+@dataclass(frozen=True)
+class Phases:
+    """What the variance of each estimate is made of, by row.
+
+    Attributes:
+        probability: (n,) with which each labelled row was drawn.
+        alone: (k,) variance of theta, the estimate from labels alone.
+        theta: (n, k) influence of each row on theta.
+        left: (n, k) what Omega times its influence on gamma leaves of that.
+    """
+
+    probability: Floats
+    alone: Floats
+    theta: Floats
+    left: Floats
+
+    def variance(self, probability: Floats) -> Floats:
+        """Return the variance (k,) of corrected estimates had rows been drawn with other probabilities (n,).
+
+        Had all rows been labelled, theta would vary as rows do; what drawing adds is what proxies leave.
+        """
+        drawing = ((1 - self.probability)[:, None] * self.theta**2).sum(axis=0)
+        odds = self.probability * (1 / probability - 1)
+        return self.alone - drawing + (odds[:, None] * self.left**2).sum(axis=0)
+
+    def effective(self) -> Floats:
+        """Return how many labels, drawn with one probability and without proxies, are as good, (k,).
+
+        A row's influence on theta holds one over its own probability; it would hold the mean of that.
+        """
+        plain = (self.probability * np.mean(1 / self.probability) - 1)[:, None] * self.theta**2
+        return len(self.theta) * (self.alone + plain.sum(axis=0)) / self.variance(self.probability)
 
 
 def over_rows(theta: Floats, drawn: Floats, everywhere: Floats, square: Floats) -> Influences:
@@ -75,7 +110,7 @@ def correct(sums: Influences, difference: Floats, own: Ints, n: int) -> Correcti
     omega, used = _omega(sums, own, n)
     matrix = sums.theta - omega @ sums.cross.T - sums.cross @ omega.T + omega @ sums.gamma @ omega.T
     stretch = np.sqrt(n / np.maximum(n - used, 1))
-    return Correction(omega @ difference, matrix * np.outer(stretch, stretch))
+    return Correction(omega @ difference, matrix * np.outer(stretch, stretch), omega)
 
 
 def _omega(sums: Influences, own: Ints, n: int) -> tuple[Floats, Floats]:
@@ -87,11 +122,3 @@ def _omega(sums: Influences, own: Ints, n: int) -> tuple[Floats, Floats]:
     mine, spread = own[has], np.diag(sums.gamma)[own[has]]
     omega[has, mine] = np.where(spread > 0, sums.cross[has, mine] / np.where(spread > 0, spread, 1), 0)
     return omega, (own >= 0).astype(np.float64)
-
-
-def plain_variance(theta: Floats, probability: Floats, variance: Floats) -> Floats:
-    """Return what the variance (k,) of theta would be had as many rows been drawn with one probability.
-
-    A row's influence theta (n, k) holds one over its own probability (n,); it would hold the mean of that.
-    """
-    return variance + (theta**2).T @ (probability * np.mean(1 / probability) - 1)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from hypsae_ray.data.arrays import Floats, Ints
-from hypsae_ray.stats.regression.algebra import inverse, solve
+from hypsae_ray.stats.regression.algebra import inverse
 from hypsae_ray.stats.regression.collinear import find_independent
 from hypsae_ray.stats.regression.covariance import Covariance, robust_covariance
 from hypsae_ray.stats.regression.design import Design, Rows, make_design
@@ -16,7 +17,7 @@ from hypsae_ray.stats.regression.likelihood import LINEAR, LOGIT, Family, Proble
 from hypsae_ray.stats.regression.linear import Moments, sum_moments
 from hypsae_ray.stats.sample import Drawn, LabelArray, Sample, add_by_group, sum_by_group
 from hypsae_ray.stats.separation import Contrast
-from hypsae_ray.stats.two_phase.debias import correct, over_groups, over_rows, plain_variance
+from hypsae_ray.stats.two_phase.debias import Phases, correct, over_groups, over_rows
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class _Model:
 
 @dataclass(frozen=True)
 class Corrected:
-    """A fit whose estimates proxies have corrected, and how many labels drawn plainly are as good, (k,)."""
+    """A fit whose estimates proxies have corrected, and what their variances are made of."""
 
     fit: Fit
-    effective: Floats
+    phases: Phases
 
 
 def correct_joint(design: Design, fit: Fit, family: Family, contrast: Contrast) -> Corrected | None:
@@ -93,9 +94,7 @@ def _at(design: Design, family: Family, beta: Floats) -> _Model:
     return _Model(design, family, beta, inverse(information))
 
 
-def _models_of_proxies(
-    labelled: _Model, drawn: Drawn, all_rows: Sample
-) -> tuple[_Model, _Model] | None:
+def _models_of_proxies(labelled: _Model, drawn: Drawn, all_rows: Sample) -> tuple[_Model, _Model] | None:
     """Fit proxies in place of labels, on the drawn rows and on all; None where either has no maximum."""
     sample, family = labelled.design.sample, labelled.family
     labels = np.concatenate([one for _, one in sample.dose_blocks()])
@@ -142,8 +141,8 @@ def _corrected(
     if sample.groups is None:
         sums = over_rows(theta, of_drawn, everywhere, square)
     else:
-        by_group = (sum_by_group(sample.groups, sample.n_groups, one) for one in (theta, of_drawn))
-        sums = over_groups(*by_group, everywhere)
+        of_groups = partial(sum_by_group, sample.groups, sample.n_groups)
+        sums = over_groups(of_groups(theta), of_groups(of_drawn), everywhere)
     position = {int(column): i for i, column in enumerate(models[0].design.kept)}
     own = np.array([position.get(int(column), -1) for column in design.kept])
     found = correct(sums, models[0].coefficients - models[1].coefficients, own, design.n)
@@ -157,7 +156,8 @@ def _corrected(
     effects = None
     if labelled.family is not LINEAR:
         effects = average_effects(design, labelled.family, beta, covariance, contrast)
-    plain = plain_variance(theta, drawn.probability, np.diag(sums.theta)) * stretch**2
+    left = (theta - of_drawn @ found.omega.T) * stretch
+    phases = Phases(drawn.probability, np.diag(sums.theta) * stretch**2, theta * stretch, left)
     return Corrected(
         replace(
             fit,
@@ -166,7 +166,7 @@ def _corrected(
             errors=f"{'cluster-robust' if grouped else 'HC3'}, corrected by proxies",
             effects=effects,
         ),
-        design.n * plain / np.diag(matrix),
+        phases,
     )
 
 

@@ -1,8 +1,10 @@
 """With which probability each row is to be drawn in a further wave, and what all waves come to."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import stats
 
 from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.analysis import Analysis
@@ -10,7 +12,10 @@ from hypsae_ray.stats.regression.algebra import inverse
 from hypsae_ray.stats.sample import Sample
 
 UNIFORM_SHARE = 0.2
-"""Of each wave, what is drawn whatever a row holds: a row that looks certain may still count 5 times, not 500."""
+"""Of a wave, what is drawn whatever a row holds: one that looks certain may count 5 times, not 500."""
+
+MARGIN = 1.1
+"""By how much smaller half widths are planned than asked for: first rows know variances but roughly."""
 
 
 def pooled(first: float | Floats, later: Floats) -> Floats:
@@ -50,9 +55,7 @@ def spread_of_influence(analysis: Analysis, all_rows: Sample) -> Floats:
         curvature = rows.w * family.variance(family.mean(rows.X @ beta))
         information += (rows.X * curvature[:, None]).T @ rows.X
     bread, variance = inverse(information), analysis.fit.estimates.se**2
-    everywhere = replace(
-        design, sample=all_rows, complete=np.ones(all_rows.n, dtype=bool), held=None
-    )
+    everywhere = replace(design, sample=all_rows, complete=np.ones(all_rows.n, dtype=bool), held=None)
     found = np.zeros(all_rows.n)
     hypotheses = np.flatnonzero(design.hypotheses[design.kept] >= 0)
     for rows in everywhere.rows():
@@ -61,9 +64,39 @@ def spread_of_influence(analysis: Analysis, all_rows: Sample) -> Floats:
         for j in hypotheses[variance[hypotheses] > 0]:
             chance = np.clip(X[:, j], 0, 1)
             ends = [
-                (moved[:, j] + (z - X[:, j]) * bread[j, j])
-                * (y - family.mean(eta + (z - X[:, j]) * beta[j]))
+                (moved[:, j] + (z - X[:, j]) * bread[j, j]) * (y - family.mean(eta + (z - X[:, j]) * beta[j]))
                 for z in (1.0, 0.0)
             ]
             found[rows.index] += chance * (1 - chance) * (rows.w * (ends[0] - ends[1])) ** 2 / variance[j]
     return np.sqrt(found)
+
+
+def rows_for(analysis: Analysis, size: Floats, half_width: float, wanted: Sequence[int] = ()) -> int:
+    """Return how many of N rows are to be labelled for 95 % intervals of coefficients of a half width.
+
+    Args:
+        analysis: of rows that were drawn with one probability, corrected by proxies.
+        size: (N,) by which further rows would be drawn.
+        half_width: in units of the coefficients.
+        wanted: the hypotheses whose intervals matter; empty: all that have one.
+    """
+    drawn, phases = analysis.sample.drawn, analysis.phases
+    if drawn is None or phases is None:
+        return len(size)
+    first, n, N = drawn.probability[0], len(drawn.positions), len(size)
+    hypotheses = analysis.design.hypotheses[analysis.fit.columns]
+    columns = np.flatnonzero(np.isin(hypotheses, list(wanted)) if wanted else hypotheses >= 0)
+
+    def widest(total: int) -> float:
+        later = allocate(size, (total - n) / (1 - first)) if total < N else np.ones(N)
+        variance = phases.variance(pooled(first, later)[drawn.positions])[columns]
+        df = analysis.fit.covariance.df[columns] * total / n
+        return float(np.nanmax(stats.t.ppf(0.975, df) * np.sqrt(np.maximum(variance, 0))))
+
+    low, high = n, N
+    if not len(columns) or np.isnan(widest(N)):
+        return N
+    while high - low > max(1, n // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if widest(middle) <= half_width / MARGIN else (middle, high)
+    return n if widest(n) <= half_width / MARGIN else high

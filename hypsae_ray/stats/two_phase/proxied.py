@@ -6,8 +6,8 @@ import numpy as np
 
 from hypsae_ray.stats.analysis import Analysis
 from hypsae_ray.stats.prevalence import Values
-from hypsae_ray.stats.separation import PRESENCE, SMALL_CELL, Separation, separations, sum_sides
 from hypsae_ray.stats.sample import Drawn, LabelArray, Sample
+from hypsae_ray.stats.separation import PRESENCE, SMALL_CELL, Separation, separations, sum_sides
 from hypsae_ray.stats.two_phase.alone import PREVALENCE, SEPARATION, correct_alone
 from hypsae_ray.stats.two_phase.joint import correct_joint
 
@@ -31,7 +31,7 @@ def use_proxies(analysis: Analysis, rng: np.random.Generator) -> Analysis:
     joint = correct_joint(analysis.design, analysis.fit, method.family, method.contrast)
     if joint is None:
         return analysis
-    return replace(analysis, fit=joint.fit, effective=analysis.by_hypothesis(joint.effective))
+    return replace(analysis, fit=joint.fit, phases=joint.phases)
 
 
 def _separation(one: Separation, found: Values, j: int) -> Separation:

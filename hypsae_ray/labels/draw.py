@@ -1,0 +1,38 @@
+"""Which rows are labelled, and with which probability each of them was drawn."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hypsae_ray.data.arrays import Bools, Floats, Hashes, Ints, hash_ids
+
+_SECOND = 0x6A09E667F3BCC909  # so that rows that come late in the first wave do not in the second
+
+
+@dataclass(frozen=True)
+class DrawnRows:
+    """Rows that were drawn: ids (n,), ascending; the probability of each, and whether by the uniform draw."""
+
+    row_ids: Ints
+    probability: Floats
+    uniform: Bools
+
+    def positions(self, row_ids: Ints) -> tuple[Bools, Ints]:
+        """Return which of some rows (m,) were drawn, and the positions of those here."""
+        at = np.minimum(np.searchsorted(self.row_ids, row_ids), max(len(self.row_ids) - 1, 0))
+        there = self.row_ids[at] == row_ids if len(self.row_ids) else np.zeros(len(row_ids), dtype=bool)
+        return there, at[there]
+
+
+def uniform_numbers(row_ids: Ints) -> Floats:
+    """Return a number of 0 or more and below 1 for each row (n,), the same everywhere.
+
+    A row is drawn if it is below the row's probability. It has nothing to do with the hash of the row.
+    """
+    hashes: Hashes = hash_ids(hash_ids(row_ids).view(np.int64) ^ np.int64(_SECOND))
+    return _to_unit(hashes)
+
+
+def _to_unit(hashes: Hashes) -> npt.NDArray[np.float64]:
+    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53

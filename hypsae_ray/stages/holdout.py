@@ -1,0 +1,206 @@
+"""The holdout as the statistics read it: its rows, their labels, and proxies where some rows have none."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
+
+from hypsae_ray.config import Config
+from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints, codes_of
+from hypsae_ray.data.chunks import Rule, combine_activations, combine_vectors, documents_of, starts_of
+from hypsae_ray.labels.read import DocumentLabels, StoredLabels
+from hypsae_ray.stages.embed import to_vectors
+from hypsae_ray.stages.workspace import Workspace
+from hypsae_ray.stats.sample import Drawn, LabelArray, Labels, Sample, drawn_sample
+from hypsae_ray.stats.two_phase.proxies import Clues, folds_of, learn, predict
+from hypsae_ray.store.artifacts import Folder
+from hypsae_ray.store.schema import COVARIATE
+from hypsae_ray.store.stage_tables import covariate_columns, read_activations
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Holdout(NamedTuple):
+    """The annotated rows: all columns but the text, indexed by row_id; and them as a sample."""
+
+    rows: pd.DataFrame
+    sample: Sample
+
+
+def read_holdout(work: Workspace, labels: StoredLabels, neurons: Ints) -> Holdout:
+    """Return the annotated rows; where they were drawn, their sample stands for all rows.
+
+    `neurons` (H,) are those of the hypotheses, whose activations proxies are made from.
+    """
+    config, data, drawn = work.config, work.inputs["data"], labels.drawn()
+    if drawn is None:
+        rows = read_rows(data, labels.row_ids(), config)
+        return Holdout(rows, make_sample(labels, rows, config))
+    rows = read_rows(data, None, config)
+    of_units = starts_of(_units(drawn.row_ids, config)) if config.data.rule else np.arange(len(drawn.row_ids))
+    at = np.searchsorted(rows.index, _units(drawn.row_ids[of_units], config))
+    found, doses = _labels_and_doses(labels, config)
+    how = Drawn(len(rows), drawn.probability[of_units], drawn.uniform[of_units], at)
+    whole = _sample_of(rows, LabelArray(np.zeros((len(rows), 0))), config)
+    if _has_proxies(config):
+        values = np.concatenate(list(found.blocks()))
+        proxies = _proxies(work, rows, at, values, neurons)
+        whole = replace(whole, labels=LabelArray(proxies))
+        how = replace(how, all_rows=whole)
+    return Holdout(rows.iloc[at], replace(drawn_sample(whole, found, how), doses=doses))
+
+
+def _has_proxies(config: Config) -> bool:
+    """Whether proxies are made: of labels, not of how much of a property a document has, nor of pairs."""
+    sample = config.annotate.sample
+    return sample is not None and bool(sample.proxies) and config.data.rule in (None, "any")
+
+
+def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sample:
+    """Return annotated rows with their labels; of chunks, `rows` are their documents."""
+    found, doses = _labels_and_doses(labels, config)
+    return replace(_sample_of(rows, found, config), doses=doses)
+
+
+def _labels_and_doses(labels: StoredLabels, config: Config) -> tuple[Labels, Labels | None]:
+    """Labels of rows; and how much of a property each has, where that is no label."""
+    rule = config.data.rule
+    if rule is None:
+        return labels, None
+    doses = DocumentLabels(labels, rule, doses=True) if rule in ("mean", "max") else None
+    return DocumentLabels(labels, rule), doses
+
+
+def _sample_of(rows: pd.DataFrame, labels: Labels, config: Config) -> Sample:
+    groups = codes_of(rows["group"]) if config.data.group is not None else None
+    held_fixed = config.data.covariates and config.evaluate.covariates
+    columns = [name for name in rows if str(name).startswith(COVARIATE)] if held_fixed else []
+    return Sample(
+        labels,
+        rows["target"].to_numpy(np.float64),
+        groups=groups,
+        weights=rows["weight"].to_numpy(np.float64) if config.data.weight is not None else None,
+        covariates=rows[columns].to_numpy(np.float64) if columns else None,
+        covariate_names=tuple(str(name).removeprefix(COVARIATE) for name in columns),
+        effects=groups[:, None] if config.evaluate.absorb_group and groups is not None else None,
+    )
+
+
+def read_rows(data: Folder, row_ids: Ints | None, config: Config) -> pd.DataFrame:
+    """Return all columns but the text of some rows, in their order, or of all, indexed by row_id.
+
+    Of chunks, those of their documents, indexed by the row of these; of texts of pairs, those of the pairs.
+    text_id is a hash of 8 bytes: a million of the stored ones, as texts, take 90 MB.
+    """
+    columns = ["row_id", "text_id", "target", "group", "weight"]
+    columns += covariate_columns(data, "holdout")
+    tables = [_with_short_ids(table) for table in data.tables("holdout-", columns)]
+    rows = pa.concat_tables(tables).to_pandas().set_index("row_id")
+    if row_ids is not None and not np.array_equal(rows.index, row_ids):
+        rows = rows.loc[row_ids]  # which copies them
+    return rows if (rule := config.data.rule) is None else _to_documents(rows, rule)
+
+
+def _to_documents(texts: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    documents = documents_of(texts.index.to_numpy())
+    starts, ids = starts_of(documents), texts["text_id"].to_numpy()
+    # The sum is the same for documents of the same chunks.
+    ids = linked_pairs(ids) if rule == "difference" else np.add.reduceat(ids, starts)
+    return texts.iloc[starts].assign(text_id=ids).set_index(documents[starts]).rename_axis("row_id")
+
+
+def linked_pairs(ids: np.ndarray) -> Ints:
+    """Return a code (n,) for each pair of texts, of ids (2n,): the same where texts in common link pairs."""
+    codes, distinct = pd.factorize(ids)
+    first, second = codes[::2], codes[1::2]
+    links = sp.coo_matrix((np.ones(len(first)), (first, second)), shape=(len(distinct), len(distinct)))
+    return connected_components(links, directed=False)[1][first].astype(np.int64)
+
+
+def _with_short_ids(table: pa.Table) -> pa.Table:
+    ids = table["text_id"].to_numpy()
+    short = pa.array(pd.util.hash_array(ids, categorize=False))
+    return table.set_column(table.column_names.index("text_id"), "text_id", short)
+
+
+def _units(row_ids: Ints, config: Config) -> Ints:
+    """Return what is tested by row_id: the row itself, or its document."""
+    return row_ids if config.data.rule is None else documents_of(row_ids)
+
+
+def _proxies(work: Workspace, rows: pd.DataFrame, at: Ints, labels: Floats, neurons: Ints) -> Floats:
+    """Return proxies (N, H) float32 of all rows, from the labels (n, H) of those at some positions (n,)."""
+    sample = work.config.annotate.sample
+    assert sample is not None
+    together = rows["group"] if work.config.data.group is not None else rows["text_id"]
+    folds = folds_of(pd.util.hash_array(together.to_numpy(), categorize=False))
+    fired = _activations(work, neurons) if "activations" in sample.proxies else None
+    with_vectors = "embeddings" in sample.proxies
+    clues = Clues(
+        _gather(work, rows.index.to_numpy(), at) if with_vectors else None,
+        None if fired is None else fired[at].toarray(),
+    )
+    models = learn(clues, labels, folds[at])
+    proxies = np.zeros((len(rows), labels.shape[1]), dtype=np.float32)
+    blocks = _vectors(work) if with_vectors else _ids_alone(rows.index.to_numpy())
+    for ids, vectors in blocks:
+        mine = np.searchsorted(rows.index, ids)
+        clues = Clues(
+            None if vectors is None else vectors.astype(np.float64),
+            None if fired is None else fired[mine].toarray(),
+        )
+        proxies[mine] = predict(models, clues, folds[mine])
+    return proxies
+
+
+def _ids_alone(ids: Ints) -> Iterator[tuple[Ints, None]]:
+    for start in range(0, len(ids), BLOCK_ROWS):
+        yield ids[start : start + BLOCK_ROWS], None
+
+
+def _activations(work: Workspace, neurons: Ints) -> sp.csr_matrix:
+    """Return how strongly neurons (H,) fire for each row, or document, of the holdout, (N, H)."""
+    split, rule = work.config.data.embedded_holdout, work.config.data.rule
+    n_neurons = work.facts("train_sae")["n_neurons"]
+    row_ids, fired = read_activations(work.inputs["embed_holdout"], split, n_neurons)
+    if rule is not None:
+        fired = combine_activations(fired, starts_of(documents_of(row_ids)), rule)
+    return sp.csr_matrix(fired[:, neurons])
+
+
+def _gather(work: Workspace, ids: Ints, at: Ints) -> Floats:
+    """Return the vectors (n, d) of the rows at some positions (n,), ascending."""
+    wanted = ids[at]
+    parts = [vectors[np.isin(there, wanted)] for there, vectors in _vectors(work)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _vectors(work: Workspace) -> Iterator[tuple[Ints, Vectors]]:
+    """Yield the ids (m,) of rows, or documents, of the holdout, with their vectors (m, d), table by table."""
+    split, rule = work.config.data.embedded_holdout, work.config.data.rule
+    held_ids, held = np.zeros(0, np.int64), None
+    for table in work.inputs["embed_holdout"].tables(f"{split}-"):
+        ids, vectors = table["row_id"].to_numpy(), to_vectors(table)
+        if rule is None:
+            yield ids, vectors
+            continue
+        if held is not None:  # a document may go on in the next table
+            ids, vectors = np.append(held_ids, ids), np.concatenate([held, vectors])
+        last = int(starts_of(documents_of(ids))[-1])
+        if last:
+            yield _combined(ids[:last], vectors[:last], rule)
+        held_ids, held = ids[last:], vectors[last:]
+    if held is not None and rule is not None:
+        yield _combined(held_ids, held, rule)
+
+
+def _combined(ids: Ints, vectors: Vectors, rule: Rule) -> tuple[Ints, Vectors]:
+    documents = documents_of(ids)
+    starts = starts_of(documents)
+    return documents[starts], combine_vectors(vectors, starts, rule)
