@@ -9,6 +9,7 @@ import numpy as np
 from hypsae_ray.data import arguments
 from hypsae_ray.data.arguments import Rows, index_of
 from hypsae_ray.errors import InputError
+from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.stats.sample import Drawn, LabelArray, Labels, Sample, drawn_sample
 
 NAMES = ("probability", "uniform", "proxies")
@@ -26,7 +27,7 @@ def draw(sample: Sample, rows: Rows, given: Mapping[str, Any]) -> Sample:
         InputError: they do not fit one another, or the rows.
     """
     if not given:
-        return sample
+        return of_stored(sample)
     if "probability" not in given:
         raise InputError(f"{next(iter(given))}: give `probability` as well, of each row to be drawn")
     if not isinstance(sample.labels, LabelArray):
@@ -45,6 +46,15 @@ def draw(sample: Sample, rows: Rows, given: Mapping[str, Any]) -> Sample:
         uniform = rows.take("uniform", values, index_of(given["uniform"]))[at] == 1
     all_rows = None if proxies is None else replace(sample, labels=proxies)
     return drawn_sample(sample, LabelArray(labels[at]), Drawn(sample.n, chance[at], uniform, at, all_rows))
+
+
+def of_stored(sample: Sample) -> Sample:
+    """Return stored annotations as drawn, where they are of a sample; rows then are all that were drawn."""
+    drawn = sample.labels.drawn() if isinstance(sample.labels, StoredLabels) else None
+    if drawn is None:
+        return sample
+    n_all, rows = round(float((1 / drawn.probability).sum())), np.arange(sample.n)
+    return drawn_sample(sample, sample.labels, Drawn(n_all, drawn.probability, drawn.uniform, rows))
 
 
 def _proxies(given: Any, rows: Rows, sample: Sample) -> Labels:

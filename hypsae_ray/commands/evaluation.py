@@ -3,7 +3,7 @@
 1. The data must hold the rows that were annotated, in their order. Ids are compared row by row, or texts
    where the job had no ids.
 2. Target, group, covariates and weight are read, and refused, as `hypsae run` does it. Of a job that labelled
-   some of the rows (`annotate.max_rows`), only these count.
+   some of the rows (`annotate.sample`), only these are read, and estimates are of all.
 """
 
 import json

@@ -55,7 +55,7 @@ def headline(metrics: dict[str, Any]) -> str:
     parts = [
         f"{words.count(metrics.get('n_significant'))} of {words.count(words.tested(metrics))} "
         f"{'measured ' if lacking else ''}hypotheses{of_classes} significant{_by(metrics)} on "
-        f"{words.count(metrics.get('n'))} holdout {words.unit(metrics)}s",
+        f"{words.labelled(metrics)} holdout {words.unit(metrics)}s",
         *([f"{lacking} not measured: too few labels"] if lacking else []),
         f"cross-fitted {found.key} {words.number(found.value, 3)}{f' ({ends})' if ends else ''}",
     ]

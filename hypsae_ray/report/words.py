@@ -128,6 +128,16 @@ def is_corrected(metrics: Mapping[str, Any]) -> bool:
     return metrics.get("correction") != "none"
 
 
+def labelled(metrics: Mapping[str, Any]) -> str:
+    """Return how many texts the tests rest on, and of how many they were drawn.
+
+    >>> labelled({"n": 1200}), labelled({"n": 1200, "n_all": 50_000}), labelled({"n": 9, "n_all": 9})
+    ('1,200', '1,200 of 50,000', '9')
+    """
+    n, n_all = metrics.get("n"), metrics.get("n_all")
+    return count(n) if n_all in (None, n) else f"{count(n)} of {count(n_all)}"
+
+
 def tested(metrics: Mapping[str, Any]) -> object:
     """Return what n_significant is out of: measured hypotheses, each once for each of several classes.
 

@@ -49,21 +49,22 @@ class Evaluation:
 
     Attributes:
         table: H rows in the order given; in multiclass one per class and hypothesis, with a column
-            target_class. hypothesis_id (position); n (labelled rows); n_yes; feature_prevalence (share of
-            them with the property); separation_score, separation_ + se, ci_low, ci_high, pval, test, pval_adj
+            target_class. hypothesis_id (position); n (labelled rows); n_yes; feature_prevalence (weighted
+            share of rows with the property), prevalence_ + ci_low, ci_high; separation_score, separation_ + se, ci_low, ci_high, pval, test, pval_adj
             (units of the target), separation_std (in standard deviations of the target); regression_coef,
             regression_ + se, ci_low, ci_high, pval, pval_adj, adj_ci_low, adj_ci_high, regression_std
             (target and hypothesis in standard deviations; in logit and Poisson the hypothesis only);
             average_effect, average_effect_ + se, ci_low, ci_high, pval (logit and Poisson: change of the mean
             target with the property); unique_r2 (share of the target's variance that it alone
             explains); redundancy_group (near-copies have the same number); significant; note (why values are
-            NaN).
+            NaN); of a sample also effective_labels (how many labels drawn plainly are as good).
         metrics: numbers and words about all of them: task, model, link, errors, correction, alpha, n_tests,
             alpha_per_test (Bonferroni only), adjusted_level, n, n_regression, n_groups, n_hypotheses,
             n_measured (those with labels on half of the rows or more), n_significant, r2 or auc and pseudo_r2
             (in-sample), r2_cross_fitted or auc_cross_fitted and auprc_cross_fitted with ci_low and ci_high,
             share_of_ceiling, signal_r2, signal_pval, signal_draws; n_pairs and n_pairs_asked where a mask
-            left out pairs.
+            left out pairs; n_all where n rows were drawn from so many, n_uniform of them uniformly, and where
+            proxies are known, effective_labels: how many drawn plainly are as good (median of hypotheses).
         notes: what was left out, did not hold, or was done otherwise, in words; "#3" is hypothesis_id 3.
         details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes.
     """
@@ -169,6 +170,11 @@ def _counts(analysis: Analysis, table: pd.DataFrame, level: float, options: Eval
         counts["alpha_per_test"] = options.alpha / max(len(table), 1)
     if sample.groups is not None:
         counts["n_groups"] = len(np.unique(sample.groups))
+    if sample.drawn is not None:
+        counts |= {"n_all": sample.drawn.n_all, "n_uniform": int(sample.drawn.uniform.sum())}
+        effective = analysis.effective()
+        if not np.isnan(effective).all():
+            counts["effective_labels"] = float(np.nanmedian(effective))
     return counts
 
 

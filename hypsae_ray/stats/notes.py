@@ -23,12 +23,30 @@ _ALIKE = 0.01
 
 def notes_of(analysis: Analysis) -> list[str]:
     """Return the notes on one analysis."""
-    parts = (_rows, _columns, _fit, _small_cells, _groups, _few, _weights, _overlap, _events, _dispersion)
+    parts = (
+        _drawn, _rows, _columns, _fit, _small_cells, _groups, _few, _weights, _overlap, _events, _dispersion,
+    )  # fmt: skip
     return [note for part in parts for note in part(analysis)]
 
 
 def _names(positions: Iterable[int]) -> str:
     return ", ".join(f"#{j}" for j in positions)
+
+
+def _drawn(analysis: Analysis) -> Iterator[str]:
+    """Rows that were drawn to be labelled, and what proxies of all rows are worth."""
+    drawn, n = analysis.sample.drawn, analysis.sample.n
+    if drawn is None or n == drawn.n_all:
+        return
+    what = f"{n:,} of {drawn.n_all:,} rows were labelled, drawn at random; estimates are of all of them"
+    effective = analysis.effective()
+    if not np.isnan(effective).all():
+        low, median, high = np.nanquantile(effective, (0, 0.5, 1))
+        what += (
+            f". With what was predicted of the others, coefficients are as precise as by {median:,.0f} labels "
+            f"drawn plainly (median of hypotheses; {low:,.0f} to {high:,.0f})"
+        )
+    yield what
 
 
 def _rows(analysis: Analysis) -> Iterator[str]:
@@ -139,8 +157,8 @@ def _intraclass(y: Floats, groups: Ints) -> tuple[float, float]:
 
 
 def _weights(analysis: Analysis) -> Iterator[str]:
-    w = analysis.sample.weights
-    if w is None:
+    w, drawn = analysis.sample.weights, analysis.sample.drawn
+    if w is None or (drawn is not None and np.ptp(drawn.probability) > 0):
         return
     effective = float(w.sum()) ** 2 / float((w**2).sum())
     yield f"weights: {len(w)} rows count as {effective:.0f} of equal weight (Kish)"

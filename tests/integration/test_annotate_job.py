@@ -410,14 +410,14 @@ def test_rows_in_another_order_read_each_answers_file_once(
 
 
 @pytest.mark.parametrize("frame", [10_000, 90])
-def test_max_rows_draws_rows_of_a_sorted_file_at_random(
+def test_a_sample_draws_rows_of_a_sorted_file_at_random(
     place: Place, frame: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("hypsae_ray.data.files.ROWS_PER_FRAME", frame)
     rows = ["rain"] * 500 + ["bread"] * 500  # sorted, and nothing but repeats
     drawn: list[set[int]] = []
     for size in (100, 400, 2000):
-        run(place, place.job(rows, 2, max_rows=size), Counting())
+        run(place, place.job(rows, 2, sample={"rows": size}), Counting())
         found = hypsae_ray.load_annotations(place.out)
         assert found.index.is_monotonic_increasing
         np.testing.assert_array_equal(found, expected([rows[i] for i in found.index], 2))

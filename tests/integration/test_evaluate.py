@@ -149,7 +149,7 @@ def test_each_class_is_compared_with_the_rest(evaluate, capsys):
 
 
 def test_only_the_rows_that_a_job_drew_are_tested(folder: Path, evaluate):
-    annotate(folder, "--id", "id", "--annotate.max_rows", "150", out="drawn")
+    annotate(folder, "--id", "id", "--annotate.sample.rows", "150", out="drawn")
     (file,) = (folder / "drawn").glob("annotations-*/annotations-*.parquet")
     drawn = reviews().iloc[pd.read_parquet(file)["row_id"]]
     assert len(drawn) == 150

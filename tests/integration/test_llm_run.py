@@ -35,7 +35,7 @@ def run(
         "llm": {"model": small_llm, "max_model_len": 1024, "replicas": {"cpus": 2}},
         "interpret": {"n_candidates": 2, "n_examples": 4, "max_words": 20, "max_tokens": 40},
         "score_fidelity": {"n_examples": 4, "max_words": 20},
-        "annotate": {"max_rows": 8, "max_minutes": 60, "max_words": 30, "shard_rows": 5},
+        "annotate": {"sample": {"rows": 8}, "max_words": 30, "shard_rows": 5},
     }
     out = tmp_path_factory.mktemp("llm") / "run"
     told = run_apart(tree, out, ATEN_CPU_CAPABILITY="avx2").stderr

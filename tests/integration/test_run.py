@@ -16,7 +16,7 @@ import yaml
 import hypsae_ray as hr
 from hypsae_ray import cli, config, pipeline
 from hypsae_ray.commands import runner
-from hypsae_ray.config import loading
+from hypsae_ray.config import LabelSample, loading
 from hypsae_ray.demo import grammar
 from hypsae_ray.report import results
 from hypsae_ray.stages.embed import to_vectors
@@ -81,7 +81,7 @@ def test_the_annotated_holdout_is_embedded(demo_run: Path, demo_folder: Path, de
 def test_of_the_holdout_only_what_is_annotated_is_embedded(
     finished: runner.Run, demo_config: config.Config, demo_run: Path
 ):
-    annotate = demo_config.annotate.model_copy(update={"max_rows": 170})
+    annotate = demo_config.annotate.model_copy(update={"sample": LabelSample(rows=170, proxies=())})
     again = runner.run(demo_config.model_copy(update={"annotate": annotate}), finished.out.path)
     assert computed(again) == ["embed_holdout", "annotate", "evaluate"]
     (fewer,) = (r.step.folder for r in again.records if r.step.stage.name == "embed_holdout")

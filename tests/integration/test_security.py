@@ -265,7 +265,8 @@ def test_a_key_is_nowhere_after_a_run_and_markup_is_text_in_the_report(
         server.bad["B:"] = Fault.says(f"mentions {NAME}")  # all prompts that ask for a name
         endpoint = {"url": server.url, "key_env": KEY_NAME}
         llm = {"engine": "endpoint", "model": "m", "endpoint": endpoint, "replicas": ACTORS}
-        small = {"select": {"n": 3}, "score_fidelity": {"n_examples": 8}, "annotate": {"max_rows": 30}}
+        annotate = {"sample": {"rows": 30}}
+        small = {"select": {"n": 3}, "score_fidelity": {"n_examples": 8}, "annotate": annotate}
         tree = {
             **demo_tree,
             **small,

@@ -1,4 +1,4 @@
-"""`annotate.max_minutes`: as many rows as fit, with the keywords and a clock that their answers advance."""
+"""`annotate.sample.minutes`: as many rows as fit, with the keywords and a clock that answers advance."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +81,7 @@ def first_by_hash(n: int) -> list[int]:
 @pytest.mark.parametrize("rate", [0.05, RATE, 37.0])
 def test_rows_that_fit_the_time_are_drawn_by_hash_and_labelled_whole(place: Place, monkeypatch, rate: float):
     rows, engines = texts(N), Clocked(rate=rate)
-    done, said = run(place, engines, monkeypatch, rows, max_minutes=0.25)
+    done, said = run(place, engines, monkeypatch, rows, sample={"minutes": 0.25})
     ids, p_yes = labelled(place)
     n = len(ids)
     fit = 15 * rate / H
@@ -99,7 +99,7 @@ def test_the_same_command_goes_on_and_asks_nothing_twice(place: Place, monkeypat
     rows, seen, counts = texts(N), [], []
     for _ in range(10):
         engines = Clocked()
-        done, said = run(place, engines, monkeypatch, rows, max_minutes=0.4)
+        done, said = run(place, engines, monkeypatch, rows, sample={"minutes": 0.4})
         seen.append(engines.pairs)
         counts.append(len(labelled(place)[0]))
         if done.is_final:
@@ -111,13 +111,13 @@ def test_the_same_command_goes_on_and_asks_nothing_twice(place: Place, monkeypat
     assert not any("unasked" in line for line in said)
     np.testing.assert_array_equal(labelled(place)[1], expected(rows, H))
     engines = Clocked()
-    assert run(place, engines, monkeypatch, rows, max_minutes=0.4)[0].is_final
+    assert run(place, engines, monkeypatch, rows, sample={"minutes": 0.4})[0].is_final
     assert engines.pairs == 0
 
 
 def test_without_a_limit_the_rest_is_labelled(place: Place, monkeypatch):
     rows, first, second = texts(N), Clocked(), Clocked()
-    run(place, first, monkeypatch, rows, max_minutes=0.25)
+    run(place, first, monkeypatch, rows, sample={"minutes": 0.25})
     done, _ = run(place, second, monkeypatch, rows)
     assert first.pairs + second.pairs == N * H
     assert done.is_final
@@ -126,7 +126,7 @@ def test_without_a_limit_the_rest_is_labelled(place: Place, monkeypatch):
 
 def test_enough_time_labels_all(place: Place, monkeypatch):
     engines = Clocked()
-    done, said = run(place, engines, monkeypatch, texts(N), max_minutes=60)
+    done, said = run(place, engines, monkeypatch, texts(N), sample={"minutes": 60})
     assert done.is_final
     assert done.outcome.facts["rows_unasked"] == 0
     assert engines.pairs == N * H
@@ -134,15 +134,15 @@ def test_enough_time_labels_all(place: Place, monkeypatch):
     assert not any("unasked" in line for line in said)
 
 
-def test_a_limit_holds_within_max_rows_and_a_mask(place: Place, monkeypatch):
+def test_a_limit_holds_within_a_mask(place: Place, monkeypatch):
     rows, mask = texts(N), place.folder / "mask.csv"
     pairs = [(row, h) for row in range(N) for h in (0, 2)]
     pd.DataFrame(pairs, columns=["row_id", "hypothesis_id"]).to_csv(mask, index=False)
-    done, _ = run(place, Clocked(), monkeypatch, rows, max_minutes=0.1, max_rows=50, mask=str(mask))
+    done, _ = run(place, Clocked(), monkeypatch, rows, sample={"minutes": 0.1}, mask=str(mask))
     ids, p_yes = labelled(place)
-    assert 8 <= len(ids) < 50
+    assert 8 <= len(ids) < N
     assert ids.tolist() == first_by_hash(len(ids))
-    assert done.outcome.facts["rows_unasked"] == 50 - len(ids)
+    assert done.outcome.facts["rows_unasked"] == N - len(ids)
     np.testing.assert_array_equal(p_yes[:, [0, 2]], expected(rows, H)[ids][:, [0, 2]])
     assert np.isnan(p_yes[:, [1, 3]]).all()
 
@@ -151,28 +151,28 @@ def test_failed_shards_end_the_rounds_with_a_partial_result(place: Place, monkey
     rows, engines = texts(N), Clocked()
     engines.fails_on = rows[first_by_hash(1)[0]]
     with pytest.raises(PartialResultError, match="1 of"):
-        run(place, engines, monkeypatch, rows, max_minutes=0.25)
+        run(place, engines, monkeypatch, rows, sample={"minutes": 0.25})
     engines = Clocked()
-    done, _ = run(place, engines, monkeypatch, rows, max_minutes=0.25)
+    done, _ = run(place, engines, monkeypatch, rows, sample={"minutes": 0.25})
     assert labelled(place)[0].tolist() == first_by_hash(len(labelled(place)[0]))
     assert done.outcome.facts["answers"].keys() == {"ok"}
 
 
 def test_a_first_round_without_a_label_is_no_verdict_on_the_model(place: Place, monkeypatch):
-    done, _ = run(place, Unsure(), monkeypatch, texts(N), max_minutes=0.25, shard_rows=N)
+    done, _ = run(place, Unsure(), monkeypatch, texts(N), sample={"minutes": 0.25}, shard_rows=N)
     assert 0 < done.outcome.facts["answers"]["unsure"] < done.outcome.facts["answers"]["ok"]
 
 
 def test_a_limit_decides_no_answer(place: Place, monkeypatch):
-    job, limited = place.job(texts(9), H), place.job(texts(9), H, max_minutes=1)
+    job, limited = place.job(texts(9), H), place.job(texts(9), H, sample={"minutes": 1})
     assert job.annotate.content() == limited.annotate.content()
 
 
 def test_with_a_clock_that_nobody_turns(place: Place):
     with Session() as engines:
-        done = annotation.run(place.job(texts(N), H, max_minutes=1e-6), place.out, engines, print)
+        done = annotation.run(place.job(texts(N), H, sample={"minutes": 1e-6}), place.out, engines, print)
         assert labelled(place)[0].tolist() == first_by_hash(FIRST_ROWS), "the first round, and no more"
         assert done.outcome.facts["rows_unasked"] == N - FIRST_ROWS
-        done = annotation.run(place.job(texts(N), H, max_minutes=60), place.out, engines, print)
+        done = annotation.run(place.job(texts(N), H, sample={"minutes": 60}), place.out, engines, print)
     assert done.is_final
     np.testing.assert_array_equal(labelled(place)[1], expected(texts(N), H))

@@ -130,7 +130,7 @@ def test_every_task_has_the_columns_and_numbers_of_the_contract(task):
     expected = [
         "hypothesis_id",
         *(["target_class"] if task == "multiclass" else []),
-        *("n", "n_yes", "feature_prevalence"),
+        *("n", "n_yes", "feature_prevalence", "prevalence_ci_low", "prevalence_ci_high"),
         *(f"separation_{part}" for part in ("score", "se", "ci_low", "ci_high", "pval", "test")),
         *("separation_pval_adj", "separation_std"),
         *(f"regression_{part}" for part in ("coef", "se", "ci_low", "ci_high", "pval", "pval_adj")),

@@ -55,9 +55,14 @@ def test_a_change_reruns_its_stage_and_what_reads_it(tree: dict, tmp_path: Path,
 
 
 def test_embedding_fewer_holdout_rows_leaves_the_sentences_alone(tree: dict, tmp_path: Path):
-    fewer = {**tree, "annotate": {"max_rows": 1}}
+    fewer = {**tree, "annotate": {"sample": {"rows": 1, "proxies": []}}}
     after = changed(hashes(tree, tmp_path), hashes(fewer, tmp_path))
     assert after == ["embed_holdout", "annotate", "evaluate"]
+
+
+def test_a_sample_with_proxies_embeds_the_whole_holdout(tree: dict, tmp_path: Path):
+    fewer = {**tree, "annotate": {"sample": {"rows": 1}}}
+    assert changed(hashes(tree, tmp_path), hashes(fewer, tmp_path)) == ["annotate", "evaluate"]
 
 
 @pytest.mark.parametrize(

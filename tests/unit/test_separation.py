@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.linalg import block_diag
 
 from hypsae_ray.stats import separation as separation_module
-from hypsae_ray.stats.sample import LabelArray, Sample, slices
+from hypsae_ray.stats.sample import GROUP_BYTES, LabelArray, Sample, slices
 from hypsae_ray.stats.separation import PAIRS, PRESENCE, Contrast, Separation, separations, sum_sides
 
 DOES_NOT_VARY = "no test of the separation: the target does not vary on either side"
@@ -349,9 +349,9 @@ def test_weighted_tests_hold_their_level():
 
 def test_columns_are_read_in_parts_whose_sums_by_group_fit_into_memory(monkeypatch):
     # 8,388,608 groups: 256 MiB of sums per column, of which four are held at once.
-    parts = slices(10, 4 * 8 * 2**23, separation_module._GROUP_BYTES)
+    parts = slices(10, 4 * 8 * 2**23, GROUP_BYTES)
     assert [(part.start, part.stop) for part in parts] == [(0, 4), (4, 8), (8, 10)]
-    assert len(list(slices(10, 4 * 8 * 2, separation_module._GROUP_BYTES))) == 1
+    assert len(list(slices(10, 4 * 8 * 2, GROUP_BYTES))) == 1
     rng, widths = np.random.default_rng(0), []
     labels, target, groups = rng.integers(0, 2, (60, 5)), rng.normal(size=60), np.arange(60) // 2
     whole, read = compare(labels, target, groups=groups), separation_module._group_sums
@@ -361,6 +361,6 @@ def test_columns_are_read_in_parts_whose_sums_by_group_fit_into_memory(monkeypat
         return read(sample, groups, sides, columns)
 
     monkeypatch.setattr(separation_module, "_group_sums", note)
-    monkeypatch.setattr(separation_module, "_GROUP_BYTES", 4 * 8 * 30 * 2)
+    monkeypatch.setattr(separation_module, "GROUP_BYTES", 4 * 8 * 30 * 2)
     assert compare(labels, target, groups=groups) == whole
     assert widths == [2, 2, 1]

@@ -476,7 +476,7 @@ def holdout(tmp_path) -> dict[str, Folder]:
 
 def test_of_the_holdout_the_rows_that_are_drawn_are_embedded(holdout: dict[str, Folder], tmp_path):
     model, out = Lengths([]), Folder.at(tmp_path / "out")
-    work = embedding_work(model, out, holdout, annotate={"max_rows": 4})
+    work = embedding_work(model, out, holdout, annotate={"sample": {"rows": 4, "proxies": []}})
     outcome = embed_holdout.run(work)
     assert outcome.rows == 4
     found = lengths_of(out.tables("holdout-"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hypsae_ray.data.arrays import Floats
+from hypsae_ray.data.arrays import Bools, Floats
 from hypsae_ray.stats.prevalence import Values
 from hypsae_ray.stats.sample import Drawn, Sample, add_by_group, sum_by_group
 from hypsae_ray.stats.two_phase.debias import Influences, correct, over_groups, over_rows
@@ -101,8 +101,10 @@ def correct_alone(sample: Sample, drawn: Drawn, all_rows: Sample, measure: Measu
     of_proxies = _rows(sample, np.where(np.isnan(labels), np.nan, drawn.proxies()))
     with np.errstate(divide="ignore", invalid="ignore"):
         theta, gamma = (_influences(measure, one, sample) for one in (rows, of_proxies))
-        whole, products = _against_all(measure, theta, np.nan_to_num(gamma), sample, drawn, all_rows)
-        difference = np.nan_to_num(measure.value(of_proxies.together()) - whole)
+        tells = _vary(of_proxies)  # the influence of one that does not vary is rounding
+        gamma = np.where(tells, np.nan_to_num(gamma), 0.0)
+        whole, products = _against_all(measure, theta, gamma, tells, drawn, all_rows)
+        difference = np.where(tells, np.nan_to_num(measure.value(of_proxies.together()) - whole), 0.0)
         fixed = correct(products, difference, np.arange(sample.n_hypotheses), sample.n)
         return Values(measure.value(rows.together()) - fixed.shift, np.diag(fixed.matrix))
 
@@ -116,8 +118,15 @@ def _influences(measure: Measure, rows: Sides, sample: Sample) -> Floats:
     return measure.influence(rows.together(), units, True)
 
 
+def _vary(rows: Sides) -> Bools:
+    """Which proxies (H,) are not the same on all labelled rows."""
+    there = rows.weight.sum(axis=0)
+    share = np.where(there > 0, rows.weight[0] / np.where(there > 0, there, 1), np.nan)
+    return np.nanmax(share, axis=0, initial=0) - np.nanmin(share, axis=0, initial=1) > 1e-9
+
+
 def _against_all(
-    measure: Measure, theta: Floats, gamma: Floats, sample: Sample, drawn: Drawn, all_rows: Sample
+    measure: Measure, theta: Floats, gamma: Floats, tells: Bools, drawn: Drawn, all_rows: Sample
 ) -> tuple[Floats, Influences]:
     """Return the measure of the proxies of all rows, (H,), and products of influences."""
     n_hypotheses = all_rows.n_hypotheses
@@ -127,13 +136,13 @@ def _against_all(
     found, square = np.zeros_like(gamma), np.zeros((n_hypotheses, n_hypotheses))
     for rows, values in all_rows.blocks():
         sides = Sides.of_rows(all_rows.weight(rows), all_rows.target[rows], values)
-        moves = np.nan_to_num(measure.influence(total, sides, False))
+        moves = np.where(tells, np.nan_to_num(measure.influence(total, sides, False)), 0.0)
         square += moves.T @ moves
         if all_rows.groups is not None:
             add_by_group(found, all_rows.groups[rows], moves)
         else:
             first, end = np.searchsorted(drawn.positions, (rows.start, rows.stop))
             found[first:end] = moves[drawn.positions[first:end] - rows.start]
-    if sample.groups is not None:
+    if all_rows.groups is not None:
         return measure.value(total), over_groups(theta, gamma, found)
     return measure.value(total), over_rows(theta, gamma, found, square)
