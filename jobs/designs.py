@@ -160,10 +160,11 @@ def _found(table: pd.DataFrame, alone: pd.DataFrame, task: Task) -> dict[str, fl
         for part, j in PARTS.items():
             name, row, other = f"{part}{prefix}", table.iloc[j], alone.iloc[j]
             low, high = row[f"{prefix}_ci_low"], row[f"{prefix}_ci_high"]
-            if np.isfinite(low + high) or np.isfinite(row.get(f"{prefix}_pval", np.nan)):
+            if not np.isnan([low, high]).any():
                 found[f"{name}_covers"] = float(low <= truth[j] <= high)
-                if truth[j] == 0:
-                    found[f"{name}_rejects"] = float(row[f"{prefix}_pval"] < 0.05)
+            pval = row.get(f"{prefix}_pval", np.nan)
+            if "null" in part and not np.isnan(pval):
+                found[f"{name}_rejects"] = float(pval < 0.05)
             errors = (row[column] - truth[j]) ** 2, (other[column] - truth[j]) ** 2
             if np.isfinite(errors).all():
                 found[f"square_{name}"], found[f"plain_{name}"] = errors

@@ -1,6 +1,8 @@
 """The first lines of a run: finished stages, stages to run, models, and times of earlier runs."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from operator import attrgetter
 
 import pyarrow.fs as pafs
@@ -9,7 +11,7 @@ from hypsae_ray.commands.annotation import usual_questions
 from hypsae_ray.config import Config, Embed
 from hypsae_ray.console import duration
 from hypsae_ray.data.words import estimate_tokens
-from hypsae_ray.labels.plan import describe, make_plan
+from hypsae_ray.labels.plan import Plan, describe, make_plan
 from hypsae_ray.models.protocols import Options
 from hypsae_ray.pipeline import MAIN, Step, finished
 from hypsae_ray.stages.annotate import to_job
@@ -19,6 +21,8 @@ TOKENS_PER_S = 3_500
 """What one CPU core embeds with the default model, by estimated tokens; measured, see jobs/README.md."""
 TOKENS_READ = 256  # of a text, at the most
 _MEASURED = attrgetter("engine", "model", "advanced", "dtype", "long_texts")
+MANY_ROWS, SAMPLE_ROWS = 50_000, 10_000
+"""Rows from which on a sample is proposed, and of how many."""
 BY_LLM = ("interpret", "score_fidelity", "annotate")
 """Stages that ask a language model."""
 
@@ -79,7 +83,24 @@ def labelling(steps: Sequence[Step]) -> list[str]:
     if finished(named):
         questions = named.folder.read_table("hypotheses.parquet")["interpretation"].to_pylist()
     job = to_job(last.config, questions, last.inputs["data"], last.answers, last.folder)
-    return [f"annotate will take: {describe(make_plan(job))}"]
+    sample = last.config.annotate.sample
+    job = replace(job, first_only=sample is not None and sample.half_width is not None)
+    plan = make_plan(job)
+    return [f"annotate will take: {describe(plan)}", *_sample_instead(plan)]
+
+
+def _sample_instead(plan: Plan) -> list[str]:
+    """Return what a sample would cost and give, where many rows are to be labelled and all are."""
+    job, n = plan.job, len(plan.positions)
+    if job.options.sample is not None or job.chunked or n <= MANY_ROWS:
+        return []
+    share, wider = SAMPLE_ROWS / n, math.sqrt(n / SAMPLE_ROWS)
+    hours = plan.estimate.hours(plan.rate) * share if plan.rate else None
+    takes = f"{hours:,.2f} replica hours" if hours is not None else f"{share:.1%} of that"
+    return [
+        f"--annotate.sample.rows {SAMPLE_ROWS} would take {takes}; intervals would be {wider:.1f} "
+        "times as wide at the most, less where labels can be predicted"
+    ]
 
 
 def _embedder(options: Embed) -> str:

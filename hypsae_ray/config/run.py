@@ -192,10 +192,14 @@ class Config(Section):
 
     @property
     def _annotate_at_once(self) -> Annotate:
-        """Section `annotate` for keywords, which take milliseconds: no limit of time or cost, no width."""
+        """Section `annotate` for keywords, which take milliseconds: no limit of time or cost.
+
+        As a baseline of an LLM no half width either: these say how many rows the LLM labels.
+        """
         sample = self.annotate.sample
-        sized = sample is not None and bool(sample.rows or sample.share)
-        return self.annotate if sized else self.annotate.model_copy(update={"sample": None})
+        limited = sample is not None and self.annotate.minutes is not None
+        other = sample is not None and sample.half_width is not None and self.uses_llm
+        return self.annotate.model_copy(update={"sample": None}) if limited or other else self.annotate
 
 
 def _check_evaluate(data: Data, evaluate: Evaluate) -> None:

@@ -258,6 +258,8 @@ def describe(plan: Plan) -> str:
     words.append(f"{len(plan.shards):,} shards")
     if plan.pairs and (minutes := plan.job.options.minutes):
         words.append(f"as many rows as fit {minutes:g} min (annotate.sample)")
+    if plan.job.first_only and (width := plan.job.options.sample) and width.half_width:
+        words.append(f"then as many rows as a half width of {width.half_width:g} takes")
     if plan.rate and plan.pairs:
         hours = tokens.hours(plan.rate)
         words.append(f"{hours:,.2f} replica hours at {plan.rate:,.1f} pairs per second")

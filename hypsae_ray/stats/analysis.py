@@ -180,7 +180,9 @@ def _alone(analysis: Analysis, adjusted: Floats) -> dict[str, object]:
     having = sides.yes.n + (sides.no.n if analysis.method.contrast.no else 0)
     columns: dict[str, object] = {"n": n, "n_yes": having.astype(np.int64)}
     columns["feature_prevalence"] = analysis.prevalence.value
-    ends = intervals(analysis.prevalence, n.astype(np.float64))
+    rarer = np.minimum(sides.yes.effective, sides.no.effective)
+    df = np.where(analysis.sample.weights is None, np.inf, rarer - 1)
+    ends = intervals(analysis.prevalence, n.astype(np.float64), df)
     columns["prevalence_ci_low"], columns["prevalence_ci_high"] = ends.T
     for name in ("score", "se", "ci_low", "ci_high", "pval", "test"):
         values = [getattr(one, name) for one in analysis.separations]

@@ -50,10 +50,11 @@ class Evaluation:
     Attributes:
         table: H rows in the order given; in multiclass one per class and hypothesis, with a column
             target_class. hypothesis_id (position); n (labelled rows); n_yes; feature_prevalence (weighted
-            share of rows with the property), prevalence_ + ci_low, ci_high; separation_score, separation_ + se, ci_low, ci_high, pval, test, pval_adj
-            (units of the target), separation_std (in standard deviations of the target); regression_coef,
-            regression_ + se, ci_low, ci_high, pval, pval_adj, adj_ci_low, adj_ci_high, regression_std
-            (target and hypothesis in standard deviations; in logit and Poisson the hypothesis only);
+            share of rows with the property), prevalence_ + ci_low, ci_high; separation_score, separation_ +
+            se, ci_low, ci_high, pval, test, pval_adj (units of the target), separation_std (in standard
+            deviations of the target); regression_coef, regression_ + se, ci_low, ci_high, pval, pval_adj,
+            adj_ci_low, adj_ci_high, regression_std (target and hypothesis in standard deviations; in logit
+            and Poisson the hypothesis only);
             average_effect, average_effect_ + se, ci_low, ci_high, pval (logit and Poisson: change of the mean
             target with the property); unique_r2 (share of the target's variance that it alone
             explains); redundancy_group (near-copies have the same number); significant; note (why values are

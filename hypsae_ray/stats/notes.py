@@ -43,8 +43,8 @@ def _drawn(analysis: Analysis) -> Iterator[str]:
     if not np.isnan(effective).all():
         low, median, high = np.nanquantile(effective, (0, 0.5, 1))
         what += (
-            f". With what was predicted of the others, coefficients are as precise as by {median:,.0f} labels "
-            f"drawn plainly (median of hypotheses; {low:,.0f} to {high:,.0f})"
+            ". With what was predicted of the others, coefficients are as precise as by "
+            f"{median:,.0f} labels drawn plainly (median of hypotheses; {low:,.0f} to {high:,.0f})"
         )
     yield what
 

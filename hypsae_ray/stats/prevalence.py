@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from hypsae_ray.data.arrays import Floats
@@ -64,13 +65,16 @@ def _by_group(sample: Sample, columns: slice) -> tuple[Floats, Floats, Floats, F
     return (there > 0).sum(axis=0).astype(np.float64), has.sum(axis=0), there.sum(axis=0), products
 
 
-def intervals(found: Values, n: Floats) -> Floats:
+def intervals(found: Values, n: Floats, df: Floats) -> Floats:
     """Return the ends (H, 2) of 95 % intervals, from n (H,) labels: Wilson's (1927).
 
-    Of as many independent texts as would have this variance; of n where it is 0.
+    Of as many independent texts as would have this variance; of n where it is 0. Where the variance is known
+    from rows of unequal weight alone, of fewer, by the squared ratio of the normal quantile to that of a t
+    distribution of df (H,) degrees of freedom (Korn and Graubard 1998).
     """
     share = np.clip(found.value, 0.0, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         count = np.where(found.variance > 0, share * (1 - share) / found.variance, n)
     count = np.where(count > 0, count, np.where(n > 0, n, np.nan))
+    count = count * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, np.maximum(df, 1))) ** 2
     return np.column_stack(proportion_confint(share * count, count, 0.05, "wilson"))

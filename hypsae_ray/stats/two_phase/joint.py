@@ -9,7 +9,6 @@ import numpy as np
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.stats.regression.algebra import inverse
 from hypsae_ray.stats.regression.collinear import find_independent
-from hypsae_ray.stats.regression.covariance import Covariance, robust_covariance
 from hypsae_ray.stats.regression.design import Design, Rows, make_design
 from hypsae_ray.stats.regression.estimates import Fit, wald
 from hypsae_ray.stats.regression.glm import average_effects
@@ -136,7 +135,8 @@ def _corrected(
 ) -> Corrected:
     design, sample = labelled.design, labelled.design.sample
     grouped = sample.groups is not None
-    theta, of_drawn = (_influences(one, inflated=not grouped) for one in (labelled, models[0]))
+    is_hc3 = not grouped and fit.covariance.effective is not None
+    theta, of_drawn = (_influences(one, inflated=is_hc3) for one in (labelled, models[0]))
     everywhere, square = _of_all(models[1], drawn, sample.n_groups)
     if sample.groups is None:
         sums = over_rows(theta, of_drawn, everywhere, square)
@@ -146,9 +146,8 @@ def _corrected(
     position = {int(column): i for i, column in enumerate(models[0].design.kept)}
     own = np.array([position.get(int(column), -1) for column in design.kept])
     found = correct(sums, models[0].coefficients - models[1].coefficients, own, design.n)
-    usual = _usual(labelled)
-    back = inverse(labelled.units)
-    # Of few rows or groups: by as much as they stretch the covariance of the labels alone.
+    usual, back = fit.covariance, inverse(labelled.units)
+    # The labels alone have the covariance of the fit: of few groups, or as its model says, it is another one.
     stretch = np.sqrt(np.diag(labelled.units @ usual.matrix @ labelled.units.T) / np.diag(sums.theta))
     matrix = found.matrix * np.outer(stretch, stretch)
     covariance = replace(usual, matrix=back @ matrix @ back.T)
@@ -163,7 +162,7 @@ def _corrected(
             fit,
             estimates=wald(beta, covariance).scaled(1 / design.scale),
             covariance=covariance,
-            errors=f"{'cluster-robust' if grouped else 'HC3'}, corrected by proxies",
+            errors=f"{fit.errors}, corrected by proxies",
             effects=effects,
         ),
         phases,
@@ -190,12 +189,3 @@ def _of_all(model: _Model, drawn: Drawn, n_groups: int) -> tuple[Floats, Floats]
             first, end = np.searchsorted(drawn.positions, (rows.index[0], rows.index[-1] + 1))
             found[first:end] = values[drawn.positions[first:end] - rows.index[0]]
     return found, square
-
-
-def _usual(labelled: _Model) -> Covariance:
-    """The robust covariance of the labels alone, with its degrees of freedom."""
-    design, k = labelled.design, len(labelled.beta)
-    absorbed = design.levels.df if design.levels is not None else 0
-    df = float(design.n - k - absorbed) if labelled.family is LINEAR else np.inf
-    kind = "HC3" if design.sample.groups is None else "cluster"
-    return robust_covariance(design, labelled.family, labelled.beta, labelled.bread, df, kind)
