@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from hypsae_ray.config.llm import Llm
 from hypsae_ray.config.types import Count, Fraction, Positive, PositiveAmount, Runtime, Section
 
 
@@ -36,8 +37,12 @@ class LabelSample(Section):
     """Draw rows beyond the first ones by what they tell; false: uniformly too. In a run; a job of `hypsae
     annotate` knows nothing of its rows."""
     proxies: tuple[Literal["activations", "embeddings"], ...] = ("activations", "embeddings")
-    """What labels of the rows that are not labelled are predicted from: their predictions make estimates more
-    precise. Empty: not predicted, and no other row is embedded."""
+    """What labels of the rows that are not labelled are predicted from: predictions make estimates more
+    precise. Empty: nothing, and no other row is embedded."""
+
+    llm: Llm | None = None
+    """A small LLM that labels all rows, for proxies: worth it where it costs a small part of the one that is
+    trusted. In a run; null: none."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -47,9 +52,14 @@ class LabelSample(Section):
             raise ValueError(f"name one of rows, share, minutes, cost and half_width: {what}")
         if self.hypotheses and self.half_width is None:
             raise ValueError("hypotheses are those of half_width, which is not given")
-        if self.half_width is not None and not self.proxies:
+        if self.half_width is not None and not self.predicts:
             raise ValueError("half_width needs proxies")
         return self
+
+    @property
+    def predicts(self) -> bool:
+        """Whether labels of rows without one are predicted, in a run."""
+        return bool(self.proxies) or self.llm is not None
 
     def size(self, n: int) -> int:
         """Return how many of n rows are labelled; all of them where a limit or a width decides it."""
@@ -59,7 +69,7 @@ class LabelSample(Section):
     def in_waves(self) -> bool:
         """Whether what the first rows say decides which others are drawn, in a run."""
         sized = self.rows is not None or self.share is not None
-        return self.half_width is not None or (sized and self.active and bool(self.proxies))
+        return self.half_width is not None or (sized and self.active and self.predicts)
 
 
 class Annotate(Section):
@@ -72,7 +82,8 @@ class Annotate(Section):
     tells both. Each character of a script without spaces (Chinese, Japanese, Thai) is a word."""
     mask: Runtime[str | None] = None
     """File with columns row_id and hypothesis_id: the pairs to ask (row_id 0 is the first row of the data,
-    hypothesis_id 0 the first hypothesis); null: all pairs."""
+    hypothesis_id 0 the first hypothesis); null: all pairs. With a column probability, with which the row was
+    drawn, estimates are of all rows; a row then has all hypotheses. Without, they are of what was asked."""
     shard_rows: Runtime[Positive] = 64
     """Texts per shard: what one replica labels and writes at a time, and what a crash can lose."""
     tries: Runtime[Positive] = 3
@@ -86,8 +97,8 @@ class Annotate(Section):
     def _possible(self) -> Self:
         if self.sample and self.sample.cost and not self.price_per_hour:
             raise ValueError("sample.cost needs price_per_hour, the price of one replica for an hour")
-        if self.sample and self.sample.in_waves and self.mask:
-            raise ValueError("sample draws rows by their labels, and mask says which pairs have one")
+        if self.sample and self.sample.minutes is None and self.mask:
+            raise ValueError("sample and mask both say what is labelled: name one")
         return self
 
     @property

@@ -42,7 +42,10 @@ class AnnotateJob(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.annotate.sample is not None and self.annotate.sample.half_width is not None:
+        sample = self.annotate.sample
+        if sample is not None and sample.llm is not None:
+            raise ValueError("annotate.sample.llm predicts labels in a run, not in a job of its own")
+        if sample is not None and sample.half_width is not None:
             raise ValueError(
                 "annotate.sample.half_width is about coefficients, and a job of `hypsae annotate` has no "
                 "target: give rows, a share, minutes or a cost"
@@ -197,9 +200,12 @@ class Config(Section):
         As a baseline of an LLM no half width either: these say how many rows the LLM labels.
         """
         sample = self.annotate.sample
-        limited = sample is not None and self.annotate.minutes is not None
-        other = sample is not None and sample.half_width is not None and self.uses_llm
-        return self.annotate.model_copy(update={"sample": None}) if limited or other else self.annotate
+        if sample is not None and self.uses_llm:
+            limited = self.annotate.minutes is not None or sample.half_width is not None
+            sample = None if limited else sample.model_copy(update={"llm": None})
+        elif self.annotate.minutes is not None:
+            sample = None
+        return self.annotate.model_copy(update={"sample": sample})
 
 
 def _check_evaluate(data: Data, evaluate: Evaluate) -> None:

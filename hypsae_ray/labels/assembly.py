@@ -39,10 +39,10 @@ def write_annotations(plan: Plan) -> tuple[dict[str, int], int]:
             mine = records[text_of[start : start + len(table)]]
             annotations = _by_hypothesis(plan, mine, table["row_id"].to_numpy())
             columns = {"row_id": table["row_id"].combine_chunks(), **to_columns(annotations)}
-            if job.options.sample is not None:
+            if job.is_sample:
                 columns |= job.drawn_columns(table["row_id"].to_numpy())
-            sampled = job.options.sample is not None
-            annotated = pa.table(columns, schema=schema.annotations(len(job.questions), sampled=sampled))
+            layout = schema.annotations(len(job.questions), sampled=job.is_sample)
+            annotated = pa.table(columns, schema=layout)
             job.out.write_table(f"annotations-{name.removeprefix(job.prefix)}", annotated)
             codes, numbers = np.unique(annotations.status, return_counts=True)
             counts.update(dict(zip(codes.tolist(), numbers.tolist(), strict=True)))

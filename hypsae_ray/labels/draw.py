@@ -18,6 +18,13 @@ class DrawnRows:
     probability: Floats
     uniform: Bools
 
+    @classmethod
+    def of(cls, row_ids: Ints, probability: Floats) -> "DrawnRows":
+        """Take rows that may be named several times, with one probability each."""
+        ids, first = np.unique(row_ids, return_index=True)
+        chance = probability[first]
+        return cls(ids, chance, np.full(len(ids), np.ptp(chance) == 0 if len(ids) else True))
+
     def positions(self, row_ids: Ints) -> tuple[Bools, Ints]:
         """Return which of some rows (m,) were drawn, and the positions of those here."""
         at = np.minimum(np.searchsorted(self.row_ids, row_ids), max(len(self.row_ids) - 1, 0))

@@ -85,6 +85,11 @@ class Job:
                 yield name, table.select(list(columns))
 
     @property
+    def is_sample(self) -> bool:
+        """Whether rows have a probability to be labelled."""
+        return self.options.sample is not None or self.drawn is not None
+
+    @property
     def n_rows(self) -> int:
         """How many rows are labelled."""
         return sum(len(table) for _, table in self.tables(["row_id"]))
@@ -104,7 +109,7 @@ class Job:
         if self.up_to is not None or sample is None:
             return self.up_to
         n = len(self._all_hashes)
-        size = min(sample.first, n) if self.first_only else sample.size(n)
+        size = min(sample.first, sample.size(n)) if self.first_only else sample.size(n)
         return largest_drawn(self._all_hashes, size) if size < n else None
 
     @cached_property
@@ -188,6 +193,8 @@ def make_plan(job: Job) -> Plan:
         ModelError: the model is not found.
     """
     mask = Mask.read(job.options.mask, len(job.questions)) if job.options.mask else None
+    if mask is not None and mask.probability is not None:
+        job, mask = replace(job, drawn=DrawnRows.of(mask.row_ids, mask.probability)), None
     file_rows = max(1, FILE_ROWS // job.options.shard_rows) * job.options.shard_rows
     texts = register(job.answers, job.tables, file_rows)
     sample = [truncate_words(text, job.options.max_words) for text in texts.sample]

@@ -19,12 +19,14 @@ from hypsae_ray.labels.plan import Job, Plan, describe, first_rows, make_plan
 from hypsae_ray.labels.work import FAILURES_IN_A_ROW, LabelShards, Tally
 from hypsae_ray.models.protocols import ANNOTATION_ARRAYS, DEFAULT_LABEL, Annotations, LanguageModel
 from hypsae_ray.stages import fingerprints
+from hypsae_ray.stages.holdout import OF_SMALL_LLM
 from hypsae_ray.stages.texts import PREFIX
 from hypsae_ray.stages.waves import draw_further
 from hypsae_ray.stages.workspace import Track, Workspace
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.progress import Progress
 from hypsae_ray.store.schema import USABLE, Status
+from hypsae_ray.store.usage import Usage
 
 FAILURES_SHOWN = 5
 ENOUGH = 200  # annotations without any label after which none is to be expected
@@ -53,14 +55,27 @@ def run(work: Workspace) -> Outcome:
     sentences = [one if isinstance(one, str) else None for one in hypotheses["interpretation"]]
     job = to_job(work.config, sentences, work.inputs["data"], work.answers, work.out)
     ask = partial(annotate, engines=work.engines, track=work.track, say=work.say)
+    small = _label_all_rows(work, job, ask)
     if not _in_waves(work.config) or not any(sentences):
-        return ask(job)
+        done = ask(job)
+        return replace(done, usage=small + done.usage)
     first = ask(replace(job, first_only=True))
-    drawn = draw_further(work, hypotheses)
-    if len(drawn.row_ids) == first.rows:
-        return first
-    rest = ask(replace(job, drawn=drawn))
-    return replace(rest, usage=first.usage + rest.usage)
+    if first.rows == job.n_rows:
+        return replace(first, usage=small + first.usage)
+    done = ask(replace(job, drawn=draw_further(work, hypotheses)))
+    return replace(done, usage=small + first.usage + done.usage)
+
+
+def _label_all_rows(work: Workspace, job: Job, ask: Callable[[Job], Outcome]) -> Usage:
+    """Have the small LLM of a sample, if there is one, label all rows for proxies; return what it took."""
+    sample = job.options.sample
+    if sample is None or sample.llm is None or not job.distinct:
+        return Usage()
+    work.engines.check([sample.llm])
+    work.say(f"annotate: {sample.llm.model} labels all rows for proxies")
+    by = {"llm": sample.llm, "labeller": fingerprints.labeller(sample.llm, work.config.label)}
+    options = job.options.model_copy(update={"sample": None})
+    return ask(replace(job, **by, options=options, out=work.out.sub(OF_SMALL_LLM))).usage
 
 
 def _in_waves(config: Config) -> bool:
@@ -105,6 +120,7 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     say(f"annotate: {describe(plan)}")
     tally = Tally(FAILURES_IN_A_ROW * max(1, job.llm.replicas.max))
     asking = _Asking(tally, engines, track, say)
+    job = plan.job
     none_before, all_rows = not plan.annotated, job.n_rows
     if plan.shards and (minutes := _minutes(job)) is not None:
         plan = asking.for_a_time(plan, 60 * minutes)

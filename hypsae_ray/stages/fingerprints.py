@@ -78,7 +78,9 @@ def annotating(config: Config | AnnotateJob) -> dict[str, Any]:
     """
     options = config.annotate
     mask = [file.digest() for file in find_files(options.mask)] if options.mask else []
-    return {**options.content(), "mask": mask, "labeller": labeller(config.llm, config.label)}
+    small = options.sample.llm if options.sample else None
+    proxy = {"proxy": labeller(small, config.label)} if small else {}
+    return {**options.content(), "mask": mask, "labeller": labeller(config.llm, config.label), **proxy}
 
 
 def labeller(llm: Llm, label: Label) -> dict[str, Any]:
@@ -101,6 +103,9 @@ def pinned(config: S, commits: MutableMapping[str, str]) -> S:
         llms["embed"] = pin(config.embed, commits)
         if (namer := config.interpret.llm) is not None:
             llms["interpret"] = config.interpret.model_copy(update={"llm": pin(namer, commits)})
+        if (sample := config.annotate.sample) is not None and sample.llm is not None:
+            sample = sample.model_copy(update={"llm": pin(sample.llm, commits)})
+            llms["annotate"] = config.annotate.model_copy(update={"sample": sample})
     return config.model_copy(update=llms)
 
 

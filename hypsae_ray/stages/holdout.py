@@ -11,7 +11,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-from hypsae_ray.config import Config
+from hypsae_ray.config import UNPLACED, Config
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints, codes_of
 from hypsae_ray.data.chunks import Rule, combine_activations, combine_vectors, documents_of, starts_of
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
@@ -24,6 +24,17 @@ from hypsae_ray.store.schema import COVARIATE
 from hypsae_ray.store.stage_tables import covariate_columns, read_activations
 
 Vectors = npt.NDArray[np.float32]
+
+
+OF_SMALL_LLM = "small-llm"
+"""Folder, in that of the annotations, of those of the LLM that labels all rows for proxies."""
+
+
+class _Given(NamedTuple):
+    """What proxies are made from: neurons (H,) of the hypotheses, and where labels of a small LLM are."""
+
+    neurons: Ints
+    labels: Folder
 
 
 class Holdout(NamedTuple):
@@ -50,7 +61,7 @@ def read_holdout(work: Workspace, labels: StoredLabels, neurons: Ints) -> Holdou
     whole = _sample_of(rows, LabelArray(np.zeros((len(rows), 0))), config)
     if _has_proxies(config):
         values = np.concatenate(list(found.blocks()))
-        proxies = _proxies(work, rows, at, values, neurons)
+        proxies = _proxies(work, rows, at, values, _Given(neurons, labels.folder.sub(OF_SMALL_LLM)))
         whole = replace(whole, labels=LabelArray(proxies))
         how = replace(how, all_rows=whole)
     return Holdout(rows.iloc[at], replace(drawn_sample(whole, found, how), doses=doses))
@@ -59,7 +70,7 @@ def read_holdout(work: Workspace, labels: StoredLabels, neurons: Ints) -> Holdou
 def _has_proxies(config: Config) -> bool:
     """Whether proxies are made: of labels, not of how much of a property a document has, nor of pairs."""
     sample = config.annotate.sample
-    return sample is not None and bool(sample.proxies) and config.data.rule in (None, "any")
+    return sample is not None and sample.predicts and config.data.rule in (None, "any")
 
 
 def make_sample(labels: StoredLabels, rows: pd.DataFrame, config: Config) -> Sample:
@@ -134,29 +145,43 @@ def _units(row_ids: Ints, config: Config) -> Ints:
     return row_ids if config.data.rule is None else documents_of(row_ids)
 
 
-def _proxies(work: Workspace, rows: pd.DataFrame, at: Ints, labels: Floats, neurons: Ints) -> Floats:
+def _proxies(work: Workspace, rows: pd.DataFrame, at: Ints, labels: Floats, given: _Given) -> Floats:
     """Return proxies (N, H) float32 of all rows, from the labels (n, H) of those at some positions (n,)."""
     sample = work.config.annotate.sample
     assert sample is not None
     together = rows["group"] if work.config.data.group is not None else rows["text_id"]
     folds = folds_of(pd.util.hash_array(together.to_numpy(), categorize=False))
-    fired = _activations(work, neurons) if "activations" in sample.proxies else None
+    fired = _activations(work, given.neurons) if "activations" in sample.proxies else None
+    said = _p_yes(given.labels, work.config) if sample.llm is not None else None
     with_vectors = "embeddings" in sample.proxies
-    clues = Clues(
-        _gather(work, rows.index.to_numpy(), at) if with_vectors else None,
-        None if fired is None else fired[at].toarray(),
-    )
-    models = learn(clues, labels, folds[at])
-    proxies = np.zeros((len(rows), labels.shape[1]), dtype=np.float32)
-    blocks = _vectors(work) if with_vectors else _ids_alone(rows.index.to_numpy())
-    for ids, vectors in blocks:
-        mine = np.searchsorted(rows.index, ids)
-        clues = Clues(
+
+    def clues(which: Ints, vectors: Vectors | None) -> Clues:
+        return Clues(
             None if vectors is None else vectors.astype(np.float64),
-            None if fired is None else fired[mine].toarray(),
+            None if fired is None else fired[which].toarray(),
+            None if said is None else said[which],
         )
-        proxies[mine] = predict(models, clues, folds[mine])
+
+    ids = rows.index.to_numpy()
+    models = learn(clues(at, _gather(work, ids, at) if with_vectors else None), labels, folds[at])
+    proxies = np.zeros((len(rows), labels.shape[1]), dtype=np.float32)
+    for some, vectors in _vectors(work) if with_vectors else _ids_alone(ids):
+        mine = np.searchsorted(ids, some)
+        proxies[mine] = predict(models, clues(mine, vectors), folds[mine])
     return proxies
+
+
+def _p_yes(folder: Folder, config: Config) -> Floats:
+    """Return the P(yes) of a small LLM, (N, H), that of its mean where it has none."""
+    stored = StoredLabels(folder, UNPLACED)
+    if config.data.rule == "any" and not config.data.labels_documents:
+        parts = list(DocumentLabels(stored, "max", doses=True).blocks())
+    else:
+        parts = [p_yes for _, p_yes in stored.tables()]
+    values = np.concatenate(parts).astype(np.float64)
+    known = ~np.isnan(values)
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, values, mean)
 
 
 def _ids_alone(ids: Ints) -> Iterator[tuple[Ints, None]]:
@@ -174,11 +199,11 @@ def _activations(work: Workspace, neurons: Ints) -> sp.csr_matrix:
     return sp.csr_matrix(fired[:, neurons])
 
 
-def _gather(work: Workspace, ids: Ints, at: Ints) -> Floats:
+def _gather(work: Workspace, ids: Ints, at: Ints) -> Vectors:
     """Return the vectors (n, d) of the rows at some positions (n,), ascending."""
     wanted = ids[at]
     parts = [vectors[np.isin(there, wanted)] for there, vectors in _vectors(work)]
-    return np.concatenate(parts).astype(np.float64)
+    return np.concatenate(parts)
 
 
 def _vectors(work: Workspace) -> Iterator[tuple[Ints, Vectors]]:

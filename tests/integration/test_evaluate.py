@@ -157,6 +157,24 @@ def test_only_the_rows_that_a_job_drew_are_tested(folder: Path, evaluate):
     assert_effects(found, fit(sm.OLS, drawn, cov_type="HC3", use_t=True))
 
 
+def test_a_mask_with_probabilities_is_a_design(folder: Path, evaluate, capsys):
+    table, rng = reviews(), np.random.default_rng(0)
+    chance = np.where(table["stars"] > 1.5, 0.9, 0.4)
+    drawn = np.flatnonzero(rng.random(len(table)) < chance)
+    pairs = [(row, h, chance[row]) for row in drawn for h in range(len(WORDS))]
+    columns = ["row_id", "hypothesis_id", "probability"]
+    pd.DataFrame(pairs, columns=columns).to_csv(folder / "design.csv", index=False)
+    annotate(folder, "--id", "id", "--annotate.mask", f"{folder}/design.csv", out="design")
+    found = evaluate("--target", "stars", out="design")
+    mine = table.iloc[drawn]
+    X = sm.add_constant(labels(mine))
+    expected = sm.WLS(mine["stars"], X, weights=1 / chance[drawn]).fit(cov_type="HC3", use_t=True)
+    assert_effects(found, expected)
+    said = capsys.readouterr().out
+    assert f"{len(drawn)} of {round((1 / chance[drawn]).sum())} rows were labelled, drawn at random" in said
+    assert "biased" not in said
+
+
 def test_the_same_rows_may_come_in_other_files_and_frames(
     folder: Path, tmp_path: Path, evaluate, monkeypatch: pytest.MonkeyPatch
 ):

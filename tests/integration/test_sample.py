@@ -115,7 +115,9 @@ def test_a_half_width_says_how_many_rows_it_takes(demo_tree: dict, place: Path):
     assert (half < 0.55).all()
 
 
-@pytest.mark.parametrize("sample", [{"share": 0.3, "active": False}, {"rows": 60, "proxies": []}])
+@pytest.mark.parametrize(
+    "sample", [{"share": 0.3, "active": False}, {"rows": 60, "proxies": []}, {"rows": 60}]
+)
 def test_a_uniform_sample_is_that_of_the_hashes(demo_tree: dict, place: Path, sample: dict):
     finished = run(demo_tree, place, **sample)
     rows = stored(finished)
@@ -123,6 +125,17 @@ def test_a_uniform_sample_is_that_of_the_hashes(demo_tree: dict, place: Path, sa
     assert rows["uniform"].all() and (rows["probability"] == 0.3).all()
     with_proxies = sample.get("proxies") != []
     assert finished.chains["main"].evaluation["effective_labels"].notna().any() == with_proxies
+
+
+def test_a_small_llm_labels_all_rows_for_proxies(demo_tree: dict, place: Path, demo_run: Path):
+    # It is the same labeller here, so that its answers are the labels, and nothing is asked twice.
+    small = {"engine": "keywords", "replicas": {"min": 0, "max": 0}}
+    finished = run(demo_tree, place, rows=60, proxies=[], llm=small)
+    assert pairs_asked(place) == N * H
+    whole = pd.read_csv(demo_run / "evaluation.csv")
+    close = np.abs(coefficients(finished)["regression_coef"].to_numpy() - whole["regression_coef"])
+    assert (close < whole["regression_se"]).all()
+    assert finished.chains["main"].metrics["effective_labels"] > 120
 
 
 def test_documents_that_are_labelled_whole_are_drawn_in_waves_too(demo_tree: dict, tmp_path: Path):

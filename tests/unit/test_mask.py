@@ -6,6 +6,7 @@ import pytest
 
 from hypsae_ray.data.mask import Mask
 from hypsae_ray.errors import InputError
+from hypsae_ray.labels.draw import DrawnRows
 
 PAIRS = {(9, 0), (2, 1), (2, 3), (40, 2), (0, 3), (41, 0)}
 
@@ -96,3 +97,36 @@ def test_a_file_without_the_columns_is_refused(tmp_path):
     path = write(tmp_path / "pairs.csv", [(0, 1)], ("row_id", "hypothesis"))
     with pytest.raises(InputError, match="no column 'hypothesis_id'"):
         Mask.read(path, 4)
+
+
+DESIGN = ("row_id", "hypothesis_id", "probability")
+
+
+def test_a_mask_with_probabilities_is_a_design(tmp_path):
+    rows = [(7, 0, 0.5), (7, 1, 0.5), (3, 1, 0.2), (3, 0, 0.2)]
+    mask = Mask.read(write(tmp_path / "pairs.csv", rows, DESIGN), 2)
+    drawn = DrawnRows.of(mask.row_ids, mask.probability)
+    assert drawn.row_ids.tolist() == [3, 7]
+    assert drawn.probability.tolist() == [0.2, 0.5]
+    assert not drawn.uniform.any()
+    there, at = drawn.positions(np.array([0, 3, 7, 9]))
+    assert there.tolist() == [False, True, True, False]
+    assert at.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(7, 0, 0.5), (7, 1, 0)], "row 2: column 'probability': .* is no probability above 0"),
+        ([(7, 0, 0.5), (7, 1, None)], "row 2: column 'probability': null is no probability above 0"),
+        ([(7, 0, 1.5), (7, 1, 1.5)], "row 1: column 'probability': '1.5' is no probability"),
+        ([(7, 0, 0.5), (7, 1, 0.4)], "row_id 7 has 2 probabilities: a row is drawn with one"),
+        (
+            [(7, 0, 0.5), (7, 1, 0.5), (8, 1, 0.5)],
+            "row_id 8 names 1 of 2 hypotheses: a row that was drawn has all",
+        ),
+    ],
+)
+def test_a_design_that_is_none_is_refused(tmp_path, rows, message):
+    with pytest.raises(InputError, match=message):
+        Mask.read(write(tmp_path / "pairs.csv", rows, DESIGN), 2)

@@ -8,9 +8,9 @@ The model of a fold has two steps:
 
 1. Ridge regression of all labels on the embeddings; the penalty of each hypothesis is the one with the least
    error of leaving rows out one by one, which has a closed form (Golub, Heath and Wahba 1979).
-2. Logistic regression of the label on that score, as it is for a row left out, and on how strongly the
-   neuron of the hypothesis fires. It puts both on the scale of a probability (Platt 1999), and is where they
-   are weighed against each other.
+2. Logistic regression of the label on that score, as it is for a row left out, on how strongly the neuron of
+   the hypothesis fires, and on what a cheaper model says. It puts them on the scale of a probability (Platt
+   1999), and is where they are weighed against each other.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -27,6 +27,8 @@ from hypsae_ray.data.arrays import Floats, Hashes, Ints
 FOLDS = 5
 PENALTIES = np.logspace(-3, 3, 13)
 """Of ridge, in units of the mean square of the embeddings' directions."""
+SUREST = 0.001
+"""P(yes) of a cheaper model closer to 0 or 1 counts as this."""
 LEAST = 4
 """Labels of either kind from which on anything is learned; below, a proxy is the prevalence."""
 
@@ -43,31 +45,38 @@ class Clues:
     Attributes:
         embeddings: (n, d); None: not used.
         activations: (n, H) of the neuron of each hypothesis; None: not used.
+        p_yes: (n, H) of a cheaper model; None: there is none.
     """
 
-    embeddings: Floats | None
-    activations: Floats | None
+    embeddings: Floats | None = None
+    activations: Floats | None = None
+    p_yes: Floats | None = None
 
     def rows(self, which: Ints) -> "Clues":
         """Return those of some rows."""
-        parts = (self.embeddings, self.activations)
-        return Clues(*(None if part is None else part[which] for part in parts))
+        return Clues(*(None if part is None else part[which] for part in self._parts))
 
     @property
     def n(self) -> int:
         """Rows."""
-        given = self.embeddings if self.embeddings is not None else self.activations
-        return 0 if given is None else len(given)
+        return next(len(part) for part in self._parts if part is not None)
+
+    @property
+    def _parts(self) -> tuple[Floats | None, Floats | None, Floats | None]:
+        return self.embeddings, self.activations, self.p_yes
 
     def columns(self, scores: Floats | None, j: int) -> Floats:
-        """Return what logistic regression reads of a hypothesis, (n, 1 to 3).
+        """Return what logistic regression reads of a hypothesis, (n, 1 to 4).
 
-        Its scores (n, H) by ridge regression, whether its neuron fires, and how strongly.
+        Its scores (n, H) by ridge regression, whether its neuron fires, and how strongly; and the log odds of
+        p_yes, which one that is nearly 0 or 1 ends at.
         """
         columns = [] if scores is None else [scores[:, j]]
         if self.activations is not None:
             fires = np.maximum(self.activations[:, j], 0)
             columns += [(fires > 0).astype(np.float64), np.log1p(fires)]
+        if self.p_yes is not None:
+            columns.append(logit(np.clip(self.p_yes[:, j], SUREST, 1 - SUREST)))
         return np.column_stack(columns)
 
 
