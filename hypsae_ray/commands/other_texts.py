@@ -55,7 +55,11 @@ def find_task(job: ReplicateJob, task: str, say: Say) -> Task:
     try:
         found = evaluation.find_task_of(job.testing, say)
     except InputError as error:
-        if "no column" in str(error):
+        said, of_classes, _ = str(error).partition("data.task: multiclass")
+        if of_classes:
+            needs = f"the task of the run is {task}, which takes numbers: name another --target"
+            raise InputError(f"{said}{needs}") from None
+        if "no column" in said:
             _require_columns(job)
         raise
     if LINKS.get(found) != LINKS[task]:

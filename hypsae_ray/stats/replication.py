@@ -28,7 +28,7 @@ from hypsae_ray.stats.multiplicity import Correction, correct
 FIRST, NEW = "first", "new"
 _SAMPLES = {FIRST: "first run", NEW: "new texts"}
 _HALF_WIDTH, _WIDE = float(norm.ppf(0.975)), float(t.ppf(0.975, 10))
-_BOLD = "its interval is that of few texts, so that z tests of the difference and of the pooled effect are too bold"
+_BOLD = "its interval is that of few texts, so that z tests with this effect are too bold"
 # Columns of `Evaluation.table` that are shown of both samples, and what they are called after its name.
 _SHOWN = {
     "regression_coef": "coef",
@@ -49,9 +49,9 @@ class Replication:
         table: H rows in the order of the first sample. hypothesis_id, hypothesis; of each sample (first_,
             new_) coef, se, ci_low, ci_high, pval, n, prevalence; first_pval_adj, first_significant;
             new_pval_adj (over the effects significant in the first); difference, difference_ + se, ci_low,
-            ci_high, pval, pval_adj; differs (adjusted p-value of the difference below alpha); pooled_ + coef, se, ci_low,
-            ci_high, pval; q, i2 (from 0 to 1); replicates (null where the first effect is not significant, or
-            one has no coefficient); note (why values are NaN).
+            ci_high, pval, pval_adj; differs (adjusted p-value of the difference below alpha); pooled_ + coef,
+            se, ci_low, ci_high, pval; q, i2 (from 0 to 1); replicates (null where the first effect is not
+            significant, or one has no coefficient); note (why values are NaN).
         metrics: link, correction, alpha, n_hypotheses; n_compared (with both coefficients and their errors);
             n_significant (in the first), n_replicated, n_not_measured (significant in the first, without a
             p-value in the second), n_differing; n_first and n_new (rows).
@@ -172,13 +172,16 @@ def _notes(table: pd.DataFrame, samples: Mapping[str, pd.DataFrame]) -> list[str
 
 
 def _remarks(table: pd.DataFrame, name: str, of: pd.DataFrame) -> list[str]:
-    known, where = np.isfinite(estimates_of(of).value), _SAMPLES[name]
-    without = np.where(table[f"{name}_coef"].isna(), "no coefficient", "no standard error of the coefficient")
+    known = np.isfinite(estimates_of(of).value)
+    lacks = np.where(table[f"{name}_coef"].isna(), "no coefficient", "no standard error of the coefficient")
     wide = table[f"{name}_ci_high"] - table[f"{name}_ci_low"] > 2 * _WIDE * table[f"{name}_se"]
-    said = [note if isinstance(note, str) else "" for note in of["note"]]
-    words = [one or ("" if there else why) for one, there, why in zip(said, known, without, strict=True)]
-    words = ["; ".join(filter(None, [one, _BOLD * few])) for one, few in zip(words, wide, strict=True)]
-    return [f"{where}: {one}" if one else "" for one in words]
+    remarks = list[str]()
+    for said, there, why, few in zip(of["note"], known, lacks, wide, strict=True):
+        said = said if isinstance(said, str) else ""
+        parts = [said, "" if there or why in said else str(why), _BOLD if few else ""]
+        words = "; ".join(filter(None, parts))
+        remarks.append(f"{_SAMPLES[name]}: {words}" if words else "")
+    return remarks
 
 
 def _counts(table: pd.DataFrame) -> dict[str, int]:
@@ -201,6 +204,4 @@ def _require_alike(first: Evaluation, new: Evaluation) -> None:
         )
     ids = [one.table["hypothesis_id"].tolist() for one in (first, new)]
     if ids[0] != ids[1]:
-        raise ValueError(
-            f"the tables are of {len(ids[0])} and {len(ids[1])} hypotheses, not of the same ones"
-        )
+        raise ValueError(f"the tables are of other hypotheses ({len(ids[0])} and {len(ids[1])} rows)")
