@@ -9,8 +9,9 @@
 - Replicates: an effect that was significant in the first sample has the same sign in the second, and a
   p-value there below alpha, adjusted over the effects that were significant in the first.
 
-Differences and pooled effects are by the normal distribution. Where a sample's own interval is that of few
-texts, and so wider than 10 degrees of freedom make it, a note says so. Intervals cover 95 %.
+Differences and pooled effects are by the normal distribution. Where a sample's own interval is wider
+than 10 degrees of freedom make it (few texts hold a property; outcomes are separated), a note says so.
+Intervals cover 95 %.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from hypsae_ray.stats.multiplicity import Correction, correct
 FIRST, NEW = "first", "new"
 _SAMPLES = {FIRST: "first run", NEW: "new texts"}
 _HALF_WIDTH, _WIDE = float(norm.ppf(0.975)), float(t.ppf(0.975, 10))
-_BOLD = "its interval is that of few texts, so that z tests with this effect are too bold"
+_BOLD = "its interval is far wider than its standard error makes it: z tests with this effect are too bold"
 # Columns of `Evaluation.table` that are shown of both samples, and what they are called after its name.
 _SHOWN = {
     "regression_coef": "coef",
