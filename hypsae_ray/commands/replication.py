@@ -194,7 +194,8 @@ def _differences(planned: Replicating, found: Evaluation) -> Iterator[str]:
             yield f"data.{name} is {_shown(now)}, and {_shown(before)} in the run{_MEANS.get(name, '')}"
     changed = [name for name in _TESTS if getattr(first.evaluate, name) != getattr(job.evaluate, name)]
     if changed:
-        yield f"{listed([f'evaluate.{name}' for name in changed])} differ from the run"
+        differ = "differs" if len(changed) == 1 else "differ"
+        yield f"{listed([f'evaluate.{name}' for name in changed])} {differ} from the run"
     yield from _other_sets(planned.first.table, found.table)
 
 

@@ -214,6 +214,39 @@ def test_a_hypothesis_without_a_sentence_is_not_asked_and_keeps_its_number(
     assert found.loc[1, "note"] == why
 
 
+def test_where_too_few_texts_have_labels_nothing_passes_as_measured(
+    demo_run: Path, other: Path, tmp_path: Path, capsys
+):
+    pairs = pd.DataFrame({"row_id": np.repeat(range(20), 8), "hypothesis_id": list(range(8)) * 20})
+    pairs.to_csv(tmp_path / "mask.csv", index=False)
+    out = tmp_path / "out"
+    masked = ["--annotate.mask", str(tmp_path / "mask.csv"), "--out", str(out)]
+    assert replicate(demo_run, other, *masked) == 3
+    table, told = pd.read_csv(out / "replication.csv"), capsys.readouterr()
+    assert table[["new_coef", "difference", "pooled_coef", "replicates"]].isna().all(axis=None)
+    n = int(table["first_significant"].sum())
+    assert (
+        f"0 of {n} significant effects replicate on 300 new texts; {n} could not be measured there"
+        in told.out
+    )
+    assert (
+        "hypsae: nothing was measured: none of 8 hypotheses has labels on half of the 300 new texts"
+        in told.err
+    )
+    assert (out / "replication.html").exists()
+
+
+def test_what_differs_from_the_run_is_told(demo_run: Path, other: Path, tmp_path: Path, capsys):
+    table = pd.read_json(other, lines=True)
+    table.assign(year=[2000 + i % 9 for i in table.index]).to_csv(tmp_path / "new.csv", index=False)
+    changed = ["--covariates", "year", "--evaluate.correction", "holm"]
+    assert replicate(demo_run, tmp_path / "new.csv", *changed, "--out", str(tmp_path / "out")) == 0
+    told = capsys.readouterr().out
+    assert "note: data.covariates is year, and not given in the run" in told
+    assert "note: evaluate.correction differs from the run" in told
+    assert "adjusted by Holm" in (tmp_path / "out/replication.html").read_text()
+
+
 def unfinished(run: Path) -> None:
     saved = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**saved, "results": []}))
