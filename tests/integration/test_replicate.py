@@ -146,7 +146,7 @@ def test_nothing_is_asked_twice(run: Path, other: Path, asked: list, capsys):
     fit = sm.OLS(drawn["stars"].to_numpy(float), columns).fit()
     np.testing.assert_allclose(table["new_coef"], fit.params[1:], rtol=1e-6)
     assert "significant effects replicate on 100 new texts" in capsys.readouterr().out
-    assert "a random sample of the second corpus" in (out / "replication.html").read_text()
+    assert "on 100 texts, a random sample, of a second corpus" in (out / "replication.html").read_text()
 
     assert replicate(run, other, "--annotate.sample.rows", "100") == 0
     assert len(asked) == 100 * 8 and "nothing to do" in capsys.readouterr().err
