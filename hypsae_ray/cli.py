@@ -176,6 +176,7 @@ def _add_labelling(commands: Any) -> None:
         command.add_argument("--out", required=required, metavar="URI", help="folder of the result")
         _add_prices(command)
     _add_evaluate(commands)
+    _add_replicate(commands)
     status = _add(commands, "status", _status, "show how far the labelling in a folder is")
     status.add_argument("run", help="run folder or URI")
 
@@ -194,6 +195,21 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--covariates", nargs="+", metavar="COLUMN", help="columns to hold fixed")
     evaluate.add_argument("--fixed-effects", nargs="+", metavar="COLUMN", help="columns of levels to absorb")
     evaluate.add_argument("--out", metavar="FILE", help="the whole table: .csv, .parquet or .jsonl")
+
+
+def _add_replicate(commands: Any) -> None:
+    overrides = "Fields of llm, label, annotate, evaluate, and how data are read, can be overridden"
+    about = "test the hypotheses of a finished run on other texts, and compare the effects"
+    replicate = _add(commands, "replicate", _replicate, about, overrides)
+    replicate.add_argument("run", help="run folder or URI")
+    replicate.add_argument("--data", required=True, metavar="GLOB", help="the other texts")
+    for column in ("text", "target", "id", "group", "weight"):
+        replicate.add_argument(
+            f"--{column}", metavar="COLUMN", help=f"column of the {column} (default: the run's)"
+        )
+    replicate.add_argument("--covariates", nargs="+", metavar="COLUMN", help="(default: the run's)")
+    replicate.add_argument("--task", help="regression, classification or count (default: the run's)")
+    replicate.add_argument("--out", metavar="DIR", help="folder or URI (default: in the run folder)")
 
 
 def _add_prices(command: argparse.ArgumentParser) -> None:
@@ -279,6 +295,23 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     print(evaluation_text(found))
     if nothing := nothing_measured(found.metrics):
         raise PartialResultError(nothing)
+
+
+def _replicate(options: argparse.Namespace, rest: list[str]) -> None:
+    from hypsae_ray.api.evaluation import evaluate_hypotheses
+    from hypsae_ray.cluster.session import Session
+    from hypsae_ray.commands import replication
+    from hypsae_ray.config.loading import COLUMNS
+    from hypsae_ray.console import Console
+    from hypsae_ray.run_log import own_console
+    from hypsae_ray.store.artifacts import Folder
+
+    columns = {name: getattr(options, name) for name in COLUMNS if getattr(options, name) is not None}
+    texts = (options.data, columns, parse_overrides(rest))
+    planned = replication.plan(options.run, *texts, Console().say, options.out)
+    folder = Folder.at(planned.out)
+    with own_console(folder) as console, Session(folder, console.say) as session:
+        console.show(replication.run(planned, session, console, evaluate_hypotheses))
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> None:

@@ -16,14 +16,14 @@ import pandas as pd
 import pyarrow as pa
 
 from hypsae_ray.commands.annotation import SOURCE
-from hypsae_ray.config import UNPLACED, EvaluateJob
+from hypsae_ray.config import UNPLACED, Data, EvaluateJob
 from hypsae_ray.config.loading import load_evaluation
 from hypsae_ray.data.arrays import Bools, Hashes, codes_of
 from hypsae_ray.data.columns import Typed, names, numbers, texts
 from hypsae_ray.data.dataset import find_levels, read_rows
 from hypsae_ray.data.files import DataFile, columns_in, find_files, read_frames, remarks
 from hypsae_ray.data.levels import Levels
-from hypsae_ray.data.rows import number_columns, text_ids
+from hypsae_ray.data.rows import columns_of, number_columns, text_ids
 from hypsae_ray.errors import ConfigError, InputError
 from hypsae_ray.labels.read import StoredLabels, find_annotations
 from hypsae_ray.report.results import without_nan
@@ -31,6 +31,7 @@ from hypsae_ray.stages.annotate import Say
 from hypsae_ray.stages.data import Check, TruthValues, find_task, refuse_bad_rows, tell_classes
 from hypsae_ray.stages.evaluate import absent_notes, repeat_notes
 from hypsae_ray.stages.texts import PREFIX
+from hypsae_ray.stats.analysis import Task
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import COVARIATE
 
@@ -128,14 +129,42 @@ def read(job: Job, say: Say) -> Tested:
     annotated[labels.row_ids()] = True
     check, rows = _read_rows(files, job.config, levels, annotated)
     refuse_bad_rows({"data": check}, options, {"data": files})
-    if check.targets.low == check.targets.high:
-        raise InputError(f"{options.train}: column {options.target!r} has one value: nothing to predict")
+    _require_values(check, options)
     annotated[rows.index] = False
     found, task = pd.Series(text_hashes[rows.index]), find_task({"data": check}, options, say)
     arguments = {"target": _target(rows, levels), "task": task, **_others(job.config, rows, found)}
     notes = [*_dropped_notes(check), *levels.notes(), *repeat_notes(found)]
     notes += absent_notes(levels.classes, rows["target"].to_numpy())
     return Tested(replace(labels, left_out=np.flatnonzero(annotated)), arguments, notes)
+
+
+def find_task_of(config: EvaluateJob, say: Say) -> Task:
+    """Read rows that are not annotated yet, their ids and texts too; return the task that their target fits.
+
+    Raises:
+        InputError: a file, column or row cannot be used, or the target has one value.
+    """
+    options, check, reasons = config.data, Check(), dict[str, list[Any]]()
+    files = find_files(options.train, options.encoding, options.delimiter)
+    for remark in remarks(files):
+        say(f"data: {remark}")
+    levels = find_levels({"data": files}, options)
+    truth = TruthValues(options, levels)
+    columns = columns_of(options)
+    for file, frame in ((one, frame) for one in files for frame in read_frames(one, columns)):
+        found = read_rows(file, frame, options, levels)
+        truth.see(file.path, frame, found.values)
+        check.targets.see(found.values["target"].drop(found.bad.index).to_numpy())
+        reasons.setdefault(file.path, []).append(found.bad)
+    check.bad |= {path: bad for path, parts in reasons.items() if len(bad := pd.concat(parts))}
+    refuse_bad_rows({"data": check}, options, {"data": files})
+    _require_values(check, options)
+    return find_task({"data": check}, options, say)
+
+
+def _require_values(check: Check, options: Data) -> None:
+    if check.targets.low == check.targets.high:
+        raise InputError(f"{options.train}: column {options.target!r} has one value: nothing to predict")
 
 
 def _require_same_rows(files: Sequence[DataFile], job: Job) -> None:

@@ -15,7 +15,7 @@ from hypsae_ray.config.interpret import AdvancedInterpret, Interpret
 from hypsae_ray.config.label import UNPLACED, Label
 from hypsae_ray.config.llm import Llm
 from hypsae_ray.config.replicas import Replicas
-from hypsae_ray.config.run import AnnotateJob, Config, EvaluateJob, NamingOptions
+from hypsae_ray.config.run import AnnotateJob, Config, EvaluateJob, NamingOptions, ReplicateJob
 from hypsae_ray.config.score_fidelity import ScoreFidelity
 from hypsae_ray.config.select import Select
 from hypsae_ray.config.train_sae import AdvancedSae, SaeShape, TrainSae
@@ -41,6 +41,7 @@ __all__ = [
     "Llm",
     "NamingOptions",
     "Replicas",
+    "ReplicateJob",
     "SaeShape",
     "ScoreFidelity",
     "Section",

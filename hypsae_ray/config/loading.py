@@ -15,6 +15,7 @@ from hypsae_ray.config import (
     AnnotateJob,
     Config,
     EvaluateJob,
+    ReplicateJob,
     Section,
 )
 from hypsae_ray.config.types import SECRET, alternatives, section_in
@@ -23,6 +24,7 @@ from hypsae_ray.secrets import without_secrets
 
 S = TypeVar("S", bound=Section)
 HOW_READ = ("data.encoding", "data.delimiter", "data.decimal", "data.on_bad_rows")
+COLUMNS = ("text", "target", "id", "group", "weight", "covariates", "task")  # of a run, for other texts too
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Config:
@@ -58,6 +60,32 @@ def load_evaluation(fields: Mapping[str, Any], overrides: Mapping[str, str]) -> 
             raise ConfigError(f"--{name}: {can_be} can be set here, such as --evaluate.alpha 0.05")
         _override(tree, name, value, EvaluateJob)
     return _validate(EvaluateJob, tree, "hypsae evaluate")
+
+
+def load_replication(
+    config: Config, texts: str, columns: Mapping[str, Any], overrides: Mapping[str, str]
+) -> ReplicateJob:
+    """Read how the hypotheses of a run are labelled and tested on other texts. Errors are those of `load`.
+
+    Sections llm, label, annotate and evaluate are those of the run, and so are COLUMNS, unless `columns` or
+    an override differs. Sample and mask of the run are about its own rows, and do not apply.
+    """
+    whole = config.model_dump(mode="json")
+    tree = {name: whole[name] for name in ("llm", "label", "annotate", "evaluate")}
+    tree["annotate"] |= {"sample": None, "mask": None}
+    named = {name: whole["data"][name] for name in COLUMNS}
+    tree["data"] = {"train": texts, "holdout": texts, **named, **columns}
+    can_be = {*HOW_READ, *(f"data.{name}" for name in COLUMNS)}
+    for name, value in overrides.items():
+        if name == "label.threshold":
+            raise ConfigError(f"--{name}: the thresholds of a replication are those of the run")
+        if name not in can_be and name.partition(".")[0] not in ("llm", "label", "annotate", "evaluate"):
+            raise ConfigError(
+                f"--{name}: only fields of llm, label, annotate and evaluate can be set here, and "
+                f"{', '.join(sorted(can_be))}"
+            )
+        _override(tree, name, value, ReplicateJob)
+    return _validate(ReplicateJob, tree, "hypsae replicate")
 
 
 def with_llm(config: Config, overrides: Mapping[str, str]) -> Config:

@@ -42,14 +42,7 @@ class AnnotateJob(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        sample = self.annotate.sample
-        if sample is not None and sample.llm is not None:
-            raise ValueError("annotate.sample.llm predicts labels in a run, not in a job of its own")
-        if sample is not None and sample.half_width is not None:
-            raise ValueError(
-                "annotate.sample.half_width is about coefficients, and a job of `hypsae annotate` has no "
-                "target: give rows, a share, minutes or a cost"
-            )
+        _refuse_what_a_run_knows(self.annotate)
         return self
 
 
@@ -66,6 +59,39 @@ class EvaluateJob(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         _check_evaluate(self.data, self.evaluate)
+        return self
+
+
+class ReplicateJob(Section):
+    """Other texts for the hypotheses of a run: what `hypsae replicate` labels and tests."""
+
+    data: Data
+    """The texts, and their columns."""
+    llm: Llm = Llm()
+    """The model that labels."""
+    label: Label = Label()
+    """How it is asked."""
+    annotate: Annotate = Annotate()
+    """Sample, shards, cuts and tries."""
+    evaluate: Evaluate = Evaluate()
+    """The tests."""
+
+    @property
+    def testing(self) -> EvaluateJob:
+        """The tests as a job of `hypsae evaluate`."""
+        return EvaluateJob(data=self.data, evaluate=self.evaluate)
+
+    def labelling(self, hypotheses: str) -> AnnotateJob:
+        """Return the labelling as a job of `hypsae annotate`, with the path of a file of hypotheses."""
+        fields = ("text", "id", "encoding", "delimiter")
+        reading = {name: getattr(self.data, name) for name in fields}
+        asking = {name: getattr(self, name) for name in ("llm", "label", "annotate")}
+        return AnnotateJob(hypotheses=hypotheses, data=self.data.train, **reading, **asking)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _check_evaluate(self.data, self.evaluate)
+        _refuse_what_a_run_knows(self.annotate)
         return self
 
 
@@ -206,6 +232,18 @@ class Config(Section):
         elif self.annotate.minutes is not None:
             sample = None
         return self.annotate.model_copy(update={"sample": sample})
+
+
+def _refuse_what_a_run_knows(annotate: Annotate) -> None:
+    """Raise ValueError if a sample needs the neurons or the target of a run."""
+    sample = annotate.sample
+    if sample is not None and sample.llm is not None:
+        raise ValueError("annotate.sample.llm predicts labels in a run, not in a job of its own")
+    if sample is not None and sample.half_width is not None:
+        raise ValueError(
+            "annotate.sample.half_width is about coefficients, and a job of `hypsae annotate` has no "
+            "target: give rows, a share, minutes or a cost"
+        )
 
 
 def _check_evaluate(data: Data, evaluate: Evaluate) -> None:

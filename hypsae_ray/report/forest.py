@@ -4,7 +4,7 @@ Percentages, because SVG accepts them as coordinates: the plot then takes any wi
 markers, on a phone as on paper.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,15 @@ class Interval:
     high: float
     cut_low: bool
     cut_high: bool
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One of several effects that a row of a plot shows one above the other."""
+
+    name: str
+    y: float  # its middle, in percent of the height
+    interval: Interval | None  # None: no estimate
 
 
 def scale(effect: np.ndarray, low: np.ndarray, high: np.ndarray, origin: float = 0.0) -> Scale:
@@ -73,6 +82,19 @@ def interval(scale: Scale, effect: float, low: float, high: float) -> Interval |
         cut_low=low < scale.low,
         cut_high=high > scale.high,
     )
+
+
+def lanes(scale: Scale, effects: Mapping[str, tuple[float, float, float]]) -> list[Lane]:
+    """Place effects, each with the ends of its interval, in lanes of one height, the first on top.
+
+    >>> [(lane.name, lane.y) for lane in lanes(_between(-1, 1, 0), {"a": (0, 0, 0), "b": (0, 0, 0)})]
+    [('a', 25.0), ('b', 75.0)]
+    """
+    height = 100 / max(len(effects), 1)
+    return [
+        Lane(name, round(height * (i + 0.5), 2), interval(scale, *ends))
+        for i, (name, ends) in enumerate(effects.items())
+    ]
 
 
 def _ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:

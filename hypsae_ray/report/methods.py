@@ -17,7 +17,12 @@ from hypsae_ray.stages.embed import CUT_ADVICE
 
 def methods(config: Config, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Describe a run in plain text: paragraphs with blank lines between them, the sources last."""
-    filled = render("methods.txt.j2", config=config, metrics=metrics, facts=facts)
+    return fill("methods.txt.j2", config=config, metrics=metrics, facts=facts)
+
+
+def fill(template: str, **values: Any) -> str:
+    """Return what a template of paragraphs, --- between them, makes of values, and the sources it cites."""
+    filled = render(template, **values)
     paragraphs = [" ".join(paragraph.split()) for paragraph in filled.split("\n---\n")]
     text = "\n\n".join(filter(None, paragraphs))
     sources = yaml.safe_load((files("hypsae_ray.report") / "sources.yaml").read_text(encoding="utf-8"))
