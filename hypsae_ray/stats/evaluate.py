@@ -65,7 +65,8 @@ class Evaluation:
             share_of_ceiling, signal_r2, signal_pval, signal_draws; n_pairs and n_pairs_asked where a mask
             left out pairs.
         notes: what was left out, did not hold, or was done otherwise, in words; "#3" is hypothesis_id 3.
-        details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes.
+        details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes;
+            stage `evaluate` adds gold (`two_phase.gold.Corrections`).
     """
 
     table: pd.DataFrame
