@@ -82,6 +82,7 @@ def sample(path: str, n: int, hypotheses: Sequence[int] | None = None, out: str 
     chosen = _chosen(hypotheses, table["interpretation"], p_yes)
     size = _size(folders["data"], labels, config, p_yes, chosen)
     probability = allocate(size, n)
+    probability = np.array([float(f"{one:.6g}") for one in probability])  # as a spreadsheet keeps them
     order = _draw(row_ids, probability)
     texts = read_texts(folders["data"], "holdout", row_ids[order])
     sentences = table["interpretation"][chosen]

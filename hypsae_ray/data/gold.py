@@ -74,10 +74,8 @@ class GoldFile:
     def _require_one_probability(self) -> None:
         first = self.lines.groupby("row_id")["probability"].transform("first")
         for line in self._bad(first != self.lines["probability"]):
-            one = f"another line of row_id {line['row_id']} has {first[line['at']]:g}"
-            raise self._refused(
-                line, "probability", f"{line['probability']:g}", f"but {one}: it has only one"
-            )
+            why = f"another line of row_id {line['row_id']} has {first[line['at']]}: a row has one only"
+            raise self._refused(line, "probability", str(line["probability"]), why)
 
     def _require_one_label(self) -> None:
         labelled = self.lines[self.lines["label"].notna()]
@@ -100,14 +98,14 @@ class GoldFile:
         """
         lines = self.lines
         for line in self._bad(~lines["row_id"].isin(row_ids)):
-            why = f"is none of the {len(row_ids)} rows that this run has labelled"
+            why = f"it is none of the {len(row_ids)} rows that this run has labelled"
             raise self._refused(line, "row_id", str(line["row_id"]), why)
         for line in self._bad(lines["hypothesis_id"] >= len(sentences)):
             why = f"hypotheses of this run are 0 to {len(sentences) - 1}"
             raise self._refused(line, "hypothesis_id", str(line["hypothesis_id"]), why)
         own = lines["hypothesis_id"].map(lambda j: _plain(sentences[j] or ""))
         for line in self._bad((lines["property"] != "") & (lines["property"].map(_plain) != own)):
-            why = f"but hypothesis {line['hypothesis_id']} of this run is {shown(own[line['at']])}: "
+            why = f"hypothesis {line['hypothesis_id']} of this run is {shown(own[line['at']])}: "
             why += "the labels are of another run"
             raise self._refused(line, "property", shown(line["property"]), why)
 
@@ -127,7 +125,7 @@ class GoldFile:
 
     @staticmethod
     def _refused(line: Mapping[str, Any], column: str, value: str, why: str) -> InputError:
-        return InputError(f"{line['path']}: row {line['line']}: column {column!r}: {value} {why}")
+        return InputError(f"{line['path']}: row {line['line']}: column {column!r}: {value}; {why}")
 
 
 def _plain(text: str) -> str:

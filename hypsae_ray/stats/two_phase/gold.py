@@ -96,7 +96,7 @@ class _Case:
     @property
     def complete(self) -> Bools:
         """Rows with a label of people for each chosen hypothesis, (n,)."""
-        return (~np.isnan(self.gold.labels[:, self.chosen])).all(axis=1)
+        return np.asarray((~np.isnan(self.gold.labels[:, self.chosen])).all(axis=1))
 
     def sample(self, labels: Floats, proxies: Floats, which: Bools) -> Sample:
         """Return some of the people's rows, with labels (n, h) and their proxies (N, h)."""
