@@ -165,7 +165,9 @@ def _add(commands: Any, name: str, do: Do, about: str, overrides: str = "") -> a
 def _add_gold(commands: Any) -> None:
     gold = _add(commands, "gold", _gold_sample, "have people label texts, to correct coefficients by that")
     about = "draw texts of a finished run, into a CSV file that people fill in"
-    draw = _add(gold.add_subparsers(required=True), "sample", _gold_sample, about)
+    draw = _add(
+        gold.add_subparsers(dest="what", metavar="sample", required=True), "sample", _gold_sample, about
+    )
     draw.add_argument("run", help="run folder or URI")
     draw.add_argument("--n", type=int, default=200, help="texts, about (default: 200)")
     numbers = "hypothesis_id of those to label (default: all that have a sentence and labels)"

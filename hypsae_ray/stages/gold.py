@@ -13,7 +13,7 @@ from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.stats.analysis import Task, method_of
 from hypsae_ray.stats.evaluate import Evaluation
 from hypsae_ray.stats.sample import Sample
-from hypsae_ray.stats.two_phase.gold import Corrections, Gold, correct_by_gold
+from hypsae_ray.stats.two_phase.gold import NO_COEFFICIENT, Corrections, Gold, correct_by_gold
 from hypsae_ray.store.artifacts import Folder, Manifest
 
 TABLE = "gold"
@@ -90,5 +90,10 @@ def _correct(
         one = sample.of_class(code)
         part = correct_by_gold(one, p_yes, method_of("classification", one, options.cov_type), gold)
         part.table.insert(1, "target_class", code)
-        parts.append(part)
+        parts.append(replace(part, notes=[_of_class(note, code) for note in part.notes]))
     return parts
+
+
+def _of_class(note: str, code: float) -> str:
+    """Return a note with the class that it is about; most are about all classes."""
+    return f"class {code:g}: {note}" if note.startswith(NO_COEFFICIENT) else note

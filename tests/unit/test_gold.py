@@ -9,9 +9,12 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
+import hypsae_ray
 from hypsae_ray.config import Evaluate
+from hypsae_ray.config.loading import load_evaluation, parse
 from hypsae_ray.data.gold import GoldFile, for_spreadsheet
-from hypsae_ray.errors import InputError
+from hypsae_ray.errors import ConfigError, InputError
+from hypsae_ray.stages.gold import _correct
 from hypsae_ray.stats.analysis import analyse, method_of
 from hypsae_ray.stats.sample import LabelArray, Sample
 from hypsae_ray.stats.two_phase.gold import Corrections, Gold, correct_by_gold, draw_size
@@ -270,3 +273,42 @@ def test_a_missing_file_or_column_is_named(tmp_path: Path):
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "  =1"])
 def test_no_text_is_a_formula(text: str):
     assert for_spreadsheet(text) == f"'{text.strip()}"
+
+
+def test_several_classes_have_a_row_each_and_notes_name_theirs():
+    rng = np.random.default_rng(5)
+    z, y, p_yes = population(rng)
+    classes = np.digitize(y, [-0.5, 0.8]).astype(float)
+    classes[:3] = 3.0  # of which no labelled row is one
+    whole = Sample(LabelArray((p_yes >= 0.5).astype(float)), classes)
+    at = np.arange(5, N, 10)
+    parts = _correct(whole, p_yes, Gold(at, np.full(len(at), 0.1), z[None, at]), "multiclass", QUICK)
+    table = pd.concat([part.table for part in parts])
+    assert table["target_class"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert table["corrected_coef"].notna().tolist() == [True] * 6 + [False] * 2
+    assert [note for note in parts[3].notes if note.startswith("class 3: no corrected coefficient: ")]
+
+
+DATA = {"train": "a.csv", "holdout": "b.csv", "target": "y"}
+
+
+def test_labels_of_people_are_those_of_the_own_chain_and_of_whole_texts():
+    config = parse({"data": DATA, "evaluate": {"gold": "gold.csv"}, "llm": {"model": "m/one"}}, "c")
+    assert config.evaluate.gold == "gold.csv" and config.with_keywords().evaluate.gold is None
+    keywords = parse({"data": DATA, "evaluate": {"gold": "gold.csv"}, "llm": {"engine": "keywords"}}, "c")
+    assert keywords.with_keywords().evaluate.gold == "gold.csv"
+    assert config.evaluate.content() == Evaluate().content()  # what the file holds counts, in the fingerprint
+    for change in ({"chunk": {"words": 50}}, {"text_a": "a", "text_b": "b"}):
+        with pytest.raises(ConfigError, match=r"evaluate\.gold needs labels of whole texts"):
+            parse({"data": {**DATA, **change}, "evaluate": {"gold": "gold.csv"}}, "c")
+    whole = {**DATA, "chunk": {"sentences": 1, "labels": "whole"}}
+    assert parse({"data": whole, "evaluate": {"gold": "gold.csv"}}, "c").evaluate.gold
+
+
+def test_labels_of_people_need_a_run():
+    with pytest.raises(ConfigError, match=r"hypsae run --evaluate\.gold FILE"):
+        load_evaluation(
+            {"data": {"train": "a.csv", "target": "y", "holdout": "a.csv"}}, {"evaluate.gold": "g"}
+        )
+    with pytest.raises(ConfigError, match=r"hypsae run --evaluate\.gold FILE"):
+        hypsae_ray.evaluate_hypotheses(np.eye(20), np.arange(20.0), task="regression", gold="g.csv")

@@ -29,6 +29,9 @@ from hypsae_ray.stats.two_phase.raters import accuracy, coder_kappas, kappas
 LEAST_CHANCE = 0.1
 """That a label is 1 where P(yes) is 0, or 0 where it is 1: models are too sure of themselves."""
 
+NO_COEFFICIENT = "no corrected coefficient"
+"""How a note begins that says why there is none."""
+
 
 @dataclass(frozen=True)
 class Gold:
@@ -173,18 +176,22 @@ def _corrected(case: _Case, live: Ints) -> tuple[tuple[Design, Fit] | None, list
     """Return the joint model with labels of people in place of the model's; or why there is none."""
     which, method = case.complete, case.method
     if not len(np.intersect1d(np.flatnonzero(case.chosen), live)) or not which.any():
-        return None, ["no corrected coefficient: no hypothesis of the regression has labels of people"]
+        return None, [f"{NO_COEFFICIENT}: no hypothesis of the regression has labels of people"]
     said = fill(_all_labels(case.whole))
     proxies = np.where(case.chosen, fill(case.p_yes), said)
     labels = np.where(case.chosen, case.gold.labels, said[case.gold.positions])
     design, fit = _fit(case.sample(labels, proxies, which), method, live)
     found = correct_joint(design, fit, method.family, method.contrast) if len(fit.columns) else None
     if found is None:
-        reason = fit.notes[0] if fit.notes else f"the model of their rows is {fit.model}"
-        return None, [
-            f"no corrected coefficient: {int(which.sum())} rows that people labelled are too few ({reason})"
-        ]
+        return None, [f"{NO_COEFFICIENT}: {_why_not(fit)} ({int(which.sum())} rows that people labelled)"]
     return (design, found.fit), []
+
+
+def _why_not(fit: Fit) -> str:
+    if not len(fit.columns):
+        return fit.notes[0].removeprefix("no joint regression: ")
+    separated = "their outcomes are separated, which labels of more texts may mend"
+    return separated if fit.model.endswith("Firth") else "P(yes) fits no model of the target"
 
 
 def _coefficients(name: str, case: _Case, found: tuple[Design, Fit] | None) -> dict[str, Floats]:
@@ -246,7 +253,7 @@ def _notes(case: _Case, live: Ints) -> Iterator[str]:
         yield f"{gold.n_ties} labels count as missing: as many people say yes as say no"
     few = np.setdiff1d(case.own, np.flatnonzero(chosen))
     if len(few):
-        yield f"{_names(few)}: labelled on fewer than half of these texts: no corrected coefficient"
+        yield f"{_names(few)}: labelled on fewer than half of these texts: {NO_COEFFICIENT}"
     kept = live[~chosen[live]]
     if len(kept):
         yield f"{_names(kept)}: the model's labels are taken as right where others are corrected"
