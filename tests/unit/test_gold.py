@@ -159,12 +159,12 @@ def test_accuracy_and_kappa_by_hand():
     for value, share, n in ((1, 0.75, 40), (0, 0.9, 60)):
         rate, ends = accuracy(truth, said, value)
         assert rate[0] == pytest.approx(share)
-        # The variance has n - 1 in place of n.
-        np.testing.assert_allclose(ends[0], proportion_confint(share * (n - 1), n - 1, 0.05, "wilson"))
+        count = (n - 1) ** 2 / n  # of a row that is left out, the influence is n / (n - 1) times as large
+        np.testing.assert_allclose(ends[0], proportion_confint(share * count, count, 0.05, "wilson"))
     kappa, ends = kappas(truth, said)
     theirs = cohens_kappa(np.array([[54, 6], [10, 30]]))
     assert kappa[0] == pytest.approx(theirs.kappa)
-    se = np.sqrt(100 / 99) * theirs.std_kappa / (1 - theirs.kappa**2)
+    se = 100 / 99 * theirs.std_kappa / (1 - theirs.kappa**2)
     expected = np.tanh(np.arctanh(theirs.kappa) + np.array([-1, 1]) * 1.959964 * se)
     np.testing.assert_allclose(ends[0], expected, rtol=1e-5)
     weighted = Sample(LabelArray(z), np.zeros(100), weights=np.full(100, 3.0))

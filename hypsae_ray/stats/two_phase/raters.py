@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 
 from hypsae_ray.data.arrays import Floats
-from hypsae_ray.stats.prevalence import intervals, prevalences
-from hypsae_ray.stats.sample import LabelArray, Sample, sum_by_group
+from hypsae_ray.stats.prevalence import Values, intervals
+from hypsae_ray.stats.sample import Sample, sum_by_group
 
 _Z = 1.959963984540054  # of a normal distribution, for 95 %
 
@@ -15,7 +15,8 @@ def accuracy(truth: Sample, said: Floats, value: int) -> tuple[Floats, Floats]:
     """Return how often labels are right where the truth is a value, (h,), with 95 % intervals (h, 2).
 
     Sensitivity with a value of 1, specificity with 0. Intervals are Wilson's (1927), of as many independent
-    rows as would have the variance of the weighted share; where all are right, or none, of Kish's number.
+    rows as would have the variance of the weighted share, which is that of leaving rows, or groups, out one
+    by one; where all are right, or none, of Kish's number.
 
     Args:
         truth: n rows with the true labels, NaN where there is none; its weights and groups count.
@@ -23,18 +24,24 @@ def accuracy(truth: Sample, said: Floats, value: int) -> tuple[Floats, Floats]:
         value: 0 or 1.
     """
     labels = np.concatenate([one for _, one in truth.blocks()])
-    right = np.where((labels == value) & ~np.isnan(said), said == labels, np.nan).astype(np.float64)
-    judged = Sample(LabelArray(right), truth.target, truth.groups, truth.weights)
+    judged = (labels == value) & ~np.isnan(said)
+    weights = truth.weight(slice(0, truth.n))[:, None] * judged
+    found, effective = _share(_by_unit(truth, weights * (said == labels)), _by_unit(truth, weights))
+    return found.value, intervals(found, effective)
+
+
+def _share(right: Floats, weights: Floats) -> tuple[Values, Floats]:
+    """Return the share of weights (u, h) that is right (u, h), and Kish's (1965) number of units, (h,)."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = prevalences(judged)
-        return found.value, intervals(found, _effective(truth, ~np.isnan(right)))
+        total = weights.sum(axis=0)
+        share = right.sum(axis=0) / total
+        moves = (right - share * weights) / total * _inflation(weights)
+        return Values(share, (moves**2).sum(axis=0)), np.nan_to_num(total**2 / (weights**2).sum(axis=0))
 
 
-def _effective(sample: Sample, there: np.ndarray) -> Floats:
-    """Return how many units of equal weight some rows (n, h) count as, (h,): Kish's (1965)."""
-    weights = _by_unit(sample, sample.weight(slice(0, sample.n))[:, None] * there)
-    squares = (weights**2).sum(axis=0)
-    return np.where(squares > 0, weights.sum(axis=0) ** 2 / np.where(squares > 0, squares, 1), 0)
+def _inflation(weights: Floats) -> Floats:
+    """By how much more leaving a unit out changes a mean than its influence says, (u, h): as in HC3."""
+    return 1 / np.maximum(1 - weights / weights.sum(axis=0), 1e-12)
 
 
 def _by_unit(sample: Sample, values: Floats) -> Floats:
@@ -44,17 +51,18 @@ def _by_unit(sample: Sample, values: Floats) -> Floats:
 def kappas(truth: Sample, said: Floats) -> tuple[Floats, Floats]:
     """Return Cohen's kappa (1960) of labels and the truth, (h,), with 95 % intervals (h, 2).
 
-    The variance is the delta method's, a sum of squared influences of rows, or groups: with equal weights
-    that of Fleiss, Cohen and Everitt (1969). The interval is even on the scale of Fisher's z, atanh(kappa).
-    NaN where kappa is not known; its ends where all labels agree. Arguments are those of `accuracy`.
+    The variance is the delta method's, a sum of squared influences of rows, or groups, as leaving each out
+    would show them: with many rows of equal weight that of Fleiss, Cohen and Everitt (1969). The interval is
+    even on the scale of Fisher's z, atanh(kappa). NaN where kappa is not known; its ends where all labels
+    agree. Arguments are those of `accuracy`.
     """
     labels = np.concatenate([one for _, one in truth.blocks()])
-    kappa, influence = _kappa(labels, said, truth.weight(slice(0, truth.n)))
-    influence = np.nan_to_num(influence)
+    weights = truth.weight(slice(0, truth.n))
+    kappa, influence = _kappa(labels, said, weights)
     with np.errstate(invalid="ignore", divide="ignore"):
-        moves = _by_unit(truth, influence)
-        n = (_by_unit(truth, (~np.isnan(labels + said)).astype(np.float64)) > 0).sum(axis=0)
-        se = np.sqrt((moves**2).sum(axis=0) * n / (n - 1)) / (1 - kappa**2)
+        there = weights[:, None] * ~np.isnan(labels + said)
+        moves = _by_unit(truth, np.nan_to_num(influence)) * _inflation(_by_unit(truth, there))
+        se = np.sqrt((moves**2).sum(axis=0)) / (1 - kappa**2)
         ends = np.tanh(np.arctanh(kappa)[:, None] + np.array([-_Z, _Z]) * se[:, None])
     known = np.isfinite(se) & (se > 0)
     return kappa, np.where(known[:, None], ends, np.nan)
