@@ -132,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--n", type=int, default=20, help="texts (default: 20)")
     explain.add_argument("--seed", type=int, default=0, help="seed of the choice among equals (default: 0)")
 
+    _add_gold(commands)
+
     plot = _add(commands, "plot", _plot, "draw the effects of a run's hypotheses into a file")
     plot.add_argument("run", help="run folder or URI")
     plot.add_argument("--out", required=True, metavar="FILE", help="the figure: .svg, .png or .pdf")
@@ -158,6 +160,19 @@ def _add(commands: Any, name: str, do: Do, about: str, overrides: str = "") -> a
     command = commands.add_parser(name, help=about, epilog=overrides or None, allow_abbrev=not overrides)
     command.set_defaults(do=do, overrides=overrides)
     return command
+
+
+def _add_gold(commands: Any) -> None:
+    gold = _add(commands, "gold", _gold_sample, "have people label texts, to correct coefficients by that")
+    about = "draw texts of a finished run, into a CSV file that people fill in"
+    draw = _add(
+        gold.add_subparsers(dest="what", metavar="sample", required=True), "sample", _gold_sample, about
+    )
+    draw.add_argument("run", help="run folder or URI")
+    draw.add_argument("--n", type=int, default=200, help="texts, about (default: 200)")
+    numbers = "hypothesis_id of those to label (default: all that have a sentence and labels)"
+    draw.add_argument("--hypotheses", type=int, nargs="+", metavar="NUMBER", help=numbers)
+    draw.add_argument("--out", metavar="FILE", default="gold.csv", help="the file (default: gold.csv)")
 
 
 def _add_labelling(commands: Any) -> None:
@@ -386,6 +401,13 @@ def _explain(options: argparse.Namespace, rest: list[str]) -> None:
     with own_console(audit.folder) as console, Session(audit.folder, console.say) as session:
         table = explanation.run(audit, session, console)
         console.show(explanation.describe(audit, table))
+
+
+def _gold_sample(options: argparse.Namespace, _: list[str]) -> None:
+    from hypsae_ray.commands import gold
+
+    drawn = gold.sample(options.run, options.n, options.hypotheses, options.out)
+    print(gold.describe(drawn, options.run))
 
 
 def _plot(options: argparse.Namespace, _: list[str]) -> None:

@@ -67,7 +67,7 @@ STAGES = (
     Stage("interpret", interpret.run, SELECTED, fingerprints.naming, NAMER, unit="candidates"),
     Stage("score_fidelity", score_fidelity.run, NAMED, fingerprints.scoring, LLM, unit="candidates"),
     Stage("annotate", annotate.run, LABELLED, fingerprints.annotating, LLM),
-    Stage("evaluate", evaluate.run, TESTED, fingerprints.section("evaluate"), unit="hypotheses"),
+    Stage("evaluate", evaluate.run, TESTED, fingerprints.evaluating, unit="hypotheses"),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 SHARED = STAGE_NAMES[: STAGE_NAMES.index("interpret")]

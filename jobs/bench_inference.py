@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import designs
+import gold_labels
 import numpy as np
 import pandas as pd
 from hypothesaes.evaluation import compute_hypothesis_separation_scores, score_hypotheses
@@ -395,7 +396,7 @@ def fidelity(rng: np.random.Generator) -> Found:
 SCENARIOS: tuple[Callable[[np.random.Generator], Found], ...] = (
     welch, clustered, clustered_rare, pairwise, logit, logit_clustered, firth, uneven, counts, within_levels,
     few_texts, few_of_two, few_groups, families, any_signal, noise, predictive, fidelity,
-    *designs.CELLS,
+    *designs.CELLS, gold_labels.gold,
 )  # fmt: skip
 
 

@@ -296,8 +296,11 @@ def _by_name(sentences: list[str | None], names: list[str]) -> np.ndarray:
 
 def _options(fields: dict[str, Any]) -> Evaluate:
     try:
-        return Evaluate(**fields)
+        options = Evaluate(**fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "evaluate_hypotheses"
         raise ConfigError(f"{where}: {first['msg']}") from None
+    if options.gold is not None:
+        raise ConfigError("gold: labels of people are about a run: hypsae run --evaluate.gold FILE")
+    return options

@@ -7,6 +7,7 @@ import pandas as pd
 
 from hypsae_ray import pipeline
 from hypsae_ray.commands import outlook
+from hypsae_ray.commands.gold import refuse_own
 from hypsae_ray.config import Config
 from hypsae_ray.console import Console
 from hypsae_ray.errors import PartialResultError
@@ -15,6 +16,7 @@ from hypsae_ray.report.run_folder import Chain, RunFolder
 from hypsae_ray.report.terminal import annotation_counts, closing_text
 from hypsae_ray.report.words import nothing_measured
 from hypsae_ray.stages import fingerprints
+from hypsae_ray.stages.gold import check_gold
 from hypsae_ray.store.artifacts import Folder
 
 # Columns of the table of stages, and how it names them.
@@ -81,6 +83,7 @@ def run(
     commits = fingerprints.known_commits(folder)
     config = fingerprints.pinned(config, commits)
     steps = pipeline.plan(config, folder, until)
+    _check_gold(steps, folder)
     records: list[pipeline.Record] = []
     for line in outlook.outlook(steps, config, folder):
         console.say(line)
@@ -109,6 +112,15 @@ def run(
         show("\n\n".join([*closing_text(finished, chains), stage_table(records)]))
         show(f"\nreport: {folder.path}/{results.REPORT}")
     return Run(folder, tuple(records), chains)
+
+
+def _check_gold(steps: Sequence[pipeline.Step], out: Folder) -> None:
+    """Refuse labels of people before anything is written, where the run that they are about is there."""
+    for step in steps:
+        path = step.config.evaluate.gold
+        if step.stage.name == pipeline.STAGE_NAMES[-1] and path is not None:
+            refuse_own(Folder.at(path), out, "evaluate.gold:")
+            check_gold(step.config, step.inputs)
 
 
 def stage_table(records: Sequence[pipeline.Record]) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from hypsae_ray.config.types import Count, Fraction, Section
+from hypsae_ray.config.types import Count, Fraction, Runtime, Section
 
 
 class Evaluate(Section):
@@ -30,6 +30,9 @@ class Evaluate(Section):
     """Permutations in the test for any signal at all; 0: no test."""
     random_state: Count = 0
     """Seed of folds, bootstrap and permutations."""
+    gold: Runtime[str | None] = None
+    """File that `hypsae gold sample` wrote, with labels that people filled in: coefficients are corrected by
+    them, in a table `gold`; null: none. Its content decides the result, not its place."""
 
     def content(self) -> dict[str, Any]:
         """Return what decides the results, under the names and values of 0.1: hashes of its folders stay."""

@@ -59,6 +59,8 @@ class EvaluateJob(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         _check_evaluate(self.data, self.evaluate)
+        if self.evaluate.gold is not None:
+            raise ValueError("evaluate.gold is about the labels of a run: hypsae run --evaluate.gold FILE")
         return self
 
 
@@ -139,6 +141,8 @@ class Config(Section):
         self._check_sample()
         self._check_select()
         self._check_vectors()
+        if self.evaluate.gold is not None:
+            require_whole_texts(self.data, "evaluate.gold")
         own = "column" if self.embed.engine == "column" else None
         by_row = {"annotate.mask": self.annotate.mask, "embed.engine": own}
         if self.data.rule and (given := [name for name, one in by_row.items() if one is not None]):
@@ -212,11 +216,13 @@ class Config(Section):
         """
         here = Llm(engine="keywords", replicas=Replicas(min=0, max=0))
         llm = here if self.uses_llm else self.llm
-        changed = {
+        changed: dict[str, Section] = {
             "llm": llm,
             "interpret": self.interpret.model_copy(update={"llm": None}),
             "annotate": self._annotate_at_once,
         }
+        if self.uses_llm:  # people labelled what the LLM's sentences say, not those of keywords
+            changed["evaluate"] = self.evaluate.model_copy(update={"gold": None})
         return self.model_copy(update=changed)
 
     @property
@@ -244,6 +250,13 @@ def _refuse_what_a_run_knows(annotate: Annotate) -> None:
             "annotate.sample.half_width is about coefficients, and a job of `hypsae annotate` has no "
             "target: give rows, a share, minutes or a cost"
         )
+
+
+def require_whole_texts(data: Data, what: str) -> None:
+    """Raise ValueError if texts are labelled in parts, or in pairs, which people do not label."""
+    if data.rule is not None and not data.labels_documents:
+        parts = "chunks (data.chunk.labels: whole labels documents)" if data.chunk else "pairs of texts"
+        raise ValueError(f"{what} needs labels of whole texts, and this run labels {parts}")
 
 
 def _check_evaluate(data: Data, evaluate: Evaluate) -> None:

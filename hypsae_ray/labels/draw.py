@@ -32,12 +32,17 @@ class DrawnRows:
         return there, at[there]
 
 
-def uniform_numbers(row_ids: Ints) -> Floats:
+FOR_PEOPLE = 0x3C6EF372FE94F82B
+"""A salt, so that what people label has nothing to do with which rows a model was given."""
+
+
+def uniform_numbers(row_ids: Ints, salt: int = _SECOND) -> Floats:
     """Return a number of 0 or more and below 1 for each row (n,), the same everywhere.
 
-    A row is drawn if it is below the row's probability. It has nothing to do with the hash of the row.
+    A row is drawn if it is below the row's probability. It has nothing to do with the hash of the row, nor
+    with the numbers of another salt.
     """
-    hashes: Hashes = hash_ids(hash_ids(row_ids).view(np.int64) ^ np.int64(_SECOND))
+    hashes: Hashes = hash_ids(hash_ids(row_ids).view(np.int64) ^ np.int64(salt))
     return _to_unit(hashes)
 
 

@@ -152,6 +152,7 @@ def render(data: ReportData) -> str:
         groups=sections.redundancy_section(rows, tables),
         dependence=sections.dependence_section(tables),
         controls=sections.controls_section(tables),
+        gold=sections.gold_section(rows, tables),
         extra=sorted({name for one in both for name in one.details} - set(DETAILS)),
         stages=_stage_view(data.stages),
     )

@@ -14,7 +14,7 @@ from hypsae_ray.pipeline import BASELINE, MAIN
 from hypsae_ray.store.artifacts import Folder, Manifest
 
 RUN, EVALUATION = "run.json", "evaluation.csv"
-DETAILS = ("dose", "dose_trend", "chain", "redundancy", "covariates", "dependence", "classes")
+DETAILS = ("dose", "dose_trend", "chain", "redundancy", "covariates", "dependence", "classes", "gold")
 
 
 @dataclass(frozen=True)

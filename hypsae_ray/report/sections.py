@@ -211,3 +211,13 @@ def controls_section(tables: Tables) -> Rows:
     names = ["target_class", "coef", "ci_low", "ci_high", "pval"]
     rows = _columns(tables, "covariates", ["name"], names).to_dict("records")
     return [{**row, "class_name": class_name(row["target_class"])} for row in rows]
+
+
+def gold_section(rows: Rows, tables: Tables) -> Rows:
+    """Return the rows of the table `gold`, with `row`, what the report says of the hypothesis otherwise."""
+    keys = _keys(tables, "gold")
+    estimates = ("raw_coef", "corrected_coef", "raw_prevalence", "corrected_prevalence")
+    measures = [*estimates, "sensitivity", "specificity", "kappa"]
+    ends = [f"{name}_ci_{end}" for name in measures for end in ("low", "high")]
+    table = _columns(tables, "gold", keys, ["n_gold", *measures, *ends, "coder_kappa"])
+    return [{**found, "row": row} for row in rows for found in _of(table, row).head(1).to_dict("records")]

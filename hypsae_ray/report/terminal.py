@@ -21,6 +21,18 @@ OF_RUN = {
     "feature_prevalence": "prevalence",
     "f1_fidelity_score": "fidelity F1",
 }
+OF_GOLD = {
+    "target_class": "class",
+    "hypothesis": "hypothesis",
+    "n_gold": "texts",
+    "raw_coef": "coef",
+    "raw_coef_ends": "95 % interval",
+    "corrected_coef": "corrected",
+    "corrected_coef_ends": "95 % interval ",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "kappa": "kappa",
+}
 EVALUATED = {
     "target_class": "class",
     "hypothesis": "hypothesis",
@@ -39,9 +51,24 @@ def closing_text(run: RunFolder, chains: Mapping[str, Chain]) -> list[str]:
     for name, chain in reversed(list(chains.items())):
         engine = words.engine_name(name, config)
         paragraphs.append(f"{engine}: {headline(chain.metrics)}\n{_short_table(chain.evaluation)}")
+        paragraphs.append(_gold_table(chain))
         paragraphs.append("\n".join(f"note: {note}" for note in chain.notes))
     notes = "\n".join(f"note: {note}" for note in cut_notes(run.stages().values(), config))
     return [text for text in (*paragraphs, notes, words.caveat(config)) if text]
+
+
+def _gold_table(chain: Chain) -> str:
+    """Return what labels of people correct, a line for each hypothesis; empty where there are none."""
+    if "gold" not in chain.details:
+        return ""
+    table = chain.details["gold"]
+    sentences = chain.hypotheses.set_index("hypothesis_id")["interpretation"]
+    table = table.assign(hypothesis=table["hypothesis_id"].map(sentences).str.slice(0, 50))
+    for name in ("raw_coef", "corrected_coef"):
+        ends = zip(table[f"{name}_ci_low"], table[f"{name}_ci_high"], strict=True)
+        table[f"{name}_ends"] = [f"{_short_number(low)} to {_short_number(high)}" for low, high in ends]
+    shown = table[[name for name in OF_GOLD if name in table]].rename(columns=OF_GOLD)
+    return f"corrected by labels of people:\n{shown.to_string(index=False, float_format=_short_number)}"
 
 
 def headline(metrics: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from hypsae_ray.data.rows import few_texts
 from hypsae_ray.errors import StageError
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.stages.embed import to_vectors
+from hypsae_ray.stages.gold import add_gold, read_gold
 from hypsae_ray.stages.holdout import read_holdout
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.stats.evaluate import evaluate, name_classes, note_mask
@@ -41,6 +42,7 @@ def run(work: Workspace) -> Outcome:
     options, facts = work.config.evaluate, work.facts("data")
     hypotheses = work.inputs["score_fidelity"].read_table("hypotheses.parquet").to_pandas()
     labels = StoredLabels(work.inputs["annotate"], hypotheses["threshold"].to_numpy())
+    coded = read_gold(options.gold, labels, hypotheses) if options.gold else None
     neurons = hypotheses["neuron_idx"].to_numpy()
     rows, sample = read_holdout(work, labels, neurons)
     notes = document_notes(labels, work.config.data)
@@ -52,6 +54,8 @@ def run(work: Workspace) -> Outcome:
     except ValueError as error:
         raise StageError(f"evaluate: {error}") from None
     result = note_mask(result, labels.unasked())
+    if coded is not None:
+        result = add_gold(result, sample, labels, coded, options)
     if classes := facts.get("classes"):
         notes += absent_notes(classes, sample.target)
         result = name_classes(result, np.array(classes, dtype=object))

@@ -83,6 +83,17 @@ def annotating(config: Config | AnnotateJob) -> dict[str, Any]:
     return {**options.content(), "mask": mask, "labeller": labeller(config.llm, config.label), **proxy}
 
 
+def evaluating(config: Config) -> dict[str, Any]:
+    """Return what decides the tests of given labels; without labels of people, hashes are as before.
+
+    Raises:
+        InputError: there are labels of people, but their file cannot be read.
+    """
+    files = find_files(config.evaluate.gold) if config.evaluate.gold else []
+    gold = {"gold": [file.digest() for file in files]} if files else {}
+    return {**config.evaluate.content(), **gold}
+
+
 def labeller(llm: Llm, label: Label) -> dict[str, Any]:
     """Return what decides an answer to a given question about a given text."""
     return {**_asking(llm), "label": label.content()}

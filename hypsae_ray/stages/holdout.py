@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from hypsae_ray.config import UNPLACED, Config
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints, codes_of
 from hypsae_ray.data.chunks import Rule, combine_activations, combine_vectors, documents_of, starts_of
+from hypsae_ray.labels.draw import DrawnRows
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
@@ -54,10 +55,9 @@ def read_holdout(work: Workspace, labels: StoredLabels, neurons: Ints) -> Holdou
         rows = read_rows(data, labels.row_ids(), config)
         return Holdout(rows, make_sample(labels, rows, config))
     rows = read_rows(data, None, config)
-    of_units = starts_of(_units(drawn.row_ids, config)) if config.data.rule else np.arange(len(drawn.row_ids))
-    at = np.searchsorted(rows.index, _units(drawn.row_ids[of_units], config))
     found, doses = _labels_and_doses(labels, config)
-    how = Drawn(len(rows), drawn.probability[of_units], drawn.uniform[of_units], at)
+    how = _how_drawn(drawn, rows, config)
+    at = how.positions
     whole = _sample_of(rows, LabelArray(np.zeros((len(rows), 0))), config)
     if _has_proxies(config):
         values = np.concatenate(list(found.blocks()))
@@ -65,6 +65,24 @@ def read_holdout(work: Workspace, labels: StoredLabels, neurons: Ints) -> Holdou
         whole = replace(whole, labels=LabelArray(proxies))
         how = replace(how, all_rows=whole)
     return Holdout(rows.iloc[at], replace(drawn_sample(whole, found, how), doses=doses))
+
+
+def read_labelled(data: Folder, labels: StoredLabels, config: Config) -> Sample:
+    """Return the annotated rows by themselves; where they were drawn, weights stand for how, and no proxy."""
+    drawn = labels.drawn()
+    if drawn is None:
+        return make_sample(labels, read_rows(data, labels.row_ids(), config), config)
+    rows, (found, doses) = read_rows(data, None, config), _labels_and_doses(labels, config)
+    whole = _sample_of(rows, LabelArray(np.zeros((len(rows), 0))), config)
+    sample = drawn_sample(whole, found, _how_drawn(drawn, rows, config))
+    return replace(sample, doses=doses, drawn=None)
+
+
+def _how_drawn(drawn: DrawnRows, rows: pd.DataFrame, config: Config) -> Drawn:
+    """Return how rows, or documents, were drawn from all `rows`."""
+    of_units = starts_of(_units(drawn.row_ids, config)) if config.data.rule else np.arange(len(drawn.row_ids))
+    at = np.searchsorted(rows.index, _units(drawn.row_ids[of_units], config))
+    return Drawn(len(rows), drawn.probability[of_units], drawn.uniform[of_units], at)
 
 
 def _has_proxies(config: Config) -> bool:

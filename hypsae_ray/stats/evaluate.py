@@ -67,7 +67,8 @@ class Evaluation:
             left out pairs; n_all where n rows were drawn from so many, n_uniform of them uniformly, and where
             proxies are known, effective_labels: how many drawn plainly are as good (median of hypotheses).
         notes: what was left out, did not hold, or was done otherwise, in words; "#3" is hypothesis_id 3.
-        details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes.
+        details: further tables by name: redundancy, covariates, dependence, chain, dose, dose_trend, classes;
+            stage `evaluate` adds gold (`two_phase.gold.Corrections`).
     """
 
     table: pd.DataFrame

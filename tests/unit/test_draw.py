@@ -1,6 +1,7 @@
 import numpy as np
 
 from hypsae_ray.data.arrays import hash_ids, largest_drawn
+from hypsae_ray.labels.draw import FOR_PEOPLE, uniform_numbers
 
 
 def test_hashes_are_those_of_splitmix64():
@@ -26,3 +27,11 @@ def test_a_larger_sample_holds_the_smaller_one():
     samples = [set(np.flatnonzero(hashes <= largest_drawn(hashes, size))) for size in (1, 7, 100, 500)]
     assert [len(sample) for sample in samples] == [1, 7, 100, 500]
     assert samples[0] < samples[1] < samples[2] < samples[3]
+
+
+def test_what_people_label_has_nothing_to_do_with_what_a_model_was_given():
+    ids = np.arange(20_000)
+    model, people = uniform_numbers(ids), uniform_numbers(ids, FOR_PEOPLE)
+    assert ((people >= 0) & (people < 1)).all() and abs(people.mean() - 0.5) < 4 * 0.29 / np.sqrt(len(ids))
+    assert abs(np.corrcoef(model, people)[0, 1]) < 4 / np.sqrt(len(ids))
+    np.testing.assert_array_equal(uniform_numbers(ids[5:9], FOR_PEOPLE), people[5:9])

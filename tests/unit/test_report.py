@@ -506,6 +506,27 @@ def test_a_chain_that_loses_nothing_says_nothing_about_losses():
     assert not any("step down" in sentence for sentence in view["sentences"])
 
 
+def test_what_labels_of_people_correct_is_a_section():
+    table = pd.DataFrame(
+        {
+            "hypothesis_id": [0, 2],
+            "n_gold": [197, 88],
+            "raw_coef": [0.25, 0.1],
+            "corrected_coef": [0.515, np.nan],
+            "corrected_coef_ci_low": [0.375, np.nan],
+            "corrected_coef_ci_high": [0.655, np.nan],
+        }
+    )
+    made = shown(details={"gold": table})
+    assert "gold" in made.sections() and not made.unbalanced
+    cells = made.text("td")
+    assert "mentions rain #0 197 0.25 0.52 0.38 to 0.66" in cells and "praises the soup #2 88 0.10 –" in cells
+    assert "Kappa of people" not in made.text("th")
+    both = shown(details={"gold": table.assign(coder_kappa=[0.875, 0.5])})
+    assert "Kappa of people" in both.text("th")
+    assert "gold" not in shown(details={}).sections()
+
+
 def test_a_dose_curve_rises_on_the_page_as_the_means_do():
     made = shown(details=DETAILS)
     assert len(made.having("figure", "dose")) == 3
