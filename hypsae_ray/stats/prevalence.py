@@ -65,11 +65,11 @@ def _by_group(sample: Sample, columns: slice) -> tuple[Floats, Floats, Floats, F
     return (there > 0).sum(axis=0).astype(np.float64), has.sum(axis=0), there.sum(axis=0), products
 
 
-def intervals(found: Values, n: Floats, df: Floats) -> Floats:
+def intervals(found: Values, n: Floats, df: Floats | float = np.inf) -> Floats:
     """Return the ends (H, 2) of 95 % intervals, from n (H,) labels: Wilson's (1927).
 
-    Of as many independent texts as would have this variance; of n where it is 0. Where the variance is known
-    from rows of unequal weight alone, of fewer, by the squared ratio of the normal quantile to that of a t
+    Of as many independent texts as would have this variance; of n where it is 0. Where few rows of unequal
+    weight say what the variance is, of fewer, by the squared ratio of the normal quantile to that of a t
     distribution of df (H,) degrees of freedom (Korn and Graubard 1998).
     """
     share = np.clip(found.value, 0.0, 1.0)

@@ -132,9 +132,9 @@ def test_a_small_llm_labels_all_rows_for_proxies(demo_tree: dict, place: Path, d
     small = {"engine": "keywords", "replicas": {"min": 0, "max": 0}}
     finished = run(demo_tree, place, rows=60, proxies=[], llm=small)
     assert pairs_asked(place) == N * H
-    whole = pd.read_csv(demo_run / "evaluation.csv")
-    close = np.abs(coefficients(finished)["regression_coef"].to_numpy() - whole["regression_coef"])
-    assert (close < whole["regression_se"]).all()
+    found, whole = coefficients(finished), pd.read_csv(demo_run / "evaluation.csv")
+    close = np.abs(found["regression_coef"].to_numpy() - whole["regression_coef"]) < whole["regression_se"]
+    assert close[found["n_yes"].to_numpy() >= 8].all()  # of fewer, Omega is no more than a guess
     assert finished.chains["main"].metrics["effective_labels"] > 120
 
 

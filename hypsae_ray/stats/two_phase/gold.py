@@ -20,7 +20,7 @@ from hypsae_ray.stats.regression.joint import fit_joint
 from hypsae_ray.stats.regression.likelihood import LINEAR
 from hypsae_ray.stats.regression.linear import sum_moments
 from hypsae_ray.stats.sample import Drawn, LabelArray, Sample, drawn_sample
-from hypsae_ray.stats.separation import SMALL_CELL
+from hypsae_ray.stats.separation import PRESENCE, SMALL_CELL, sum_sides
 from hypsae_ray.stats.two_phase.alone import PREVALENCE, correct_alone
 from hypsae_ray.stats.two_phase.joint import correct_joint
 from hypsae_ray.stats.two_phase.probabilities import spread_of_influence
@@ -223,7 +223,9 @@ def _prevalences(case: _Case) -> dict[str, Floats]:
     found = correct_alone(sample, sample.drawn, sample.drawn.all_rows, PREVALENCE)
     found = replace(found, value=np.clip(found.value, 0, 1))
     n = (~np.isnan(labels)).sum(axis=0).astype(np.float64)
-    return columns | _with_ends("corrected_prevalence", found.value, intervals(found, n))
+    sides = sum_sides(sample, PRESENCE)
+    df = np.minimum(sides.yes.effective, sides.no.effective) - 1
+    return columns | _with_ends("corrected_prevalence", found.value, intervals(found, n, df))
 
 
 def _agreement(case: _Case) -> dict[str, Floats]:
