@@ -330,22 +330,25 @@ def _replicate(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> None:
-    from hypsae_ray.commands import annotation
+    from hypsae_ray.commands import annotation, trade
     from hypsae_ray.config import loading
     from hypsae_ray.stages.texts import read_hypotheses
+    from hypsae_ray.store.artifacts import Folder
 
+    known = None
     if options.hypotheses and options.data:
         config = _job(options, rest)
         questions = read_hypotheses(config.hypotheses)
     elif options.config:
         run = loading.load(options.config, _overrides(options, rest))
         config = annotation.job_of(run)
-        questions = annotation.questions_of(options.out or default_out(options.config), run)
+        out = options.out or default_out(options.config)
+        questions, known = annotation.questions_of(out, run), trade.known(run, Folder.at(out))
     else:
         raise ConfigError("plan: give --config of a run, or --hypotheses and --data")
     if options.out:
         config = annotation.with_measured_rate(config, options.out)
-    print(annotation.plan(config, questions))
+    print(annotation.plan(config, questions, known))
 
 
 def _status(options: argparse.Namespace, _: list[str]) -> None:

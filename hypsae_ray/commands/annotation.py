@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from hypsae_ray.cluster.engines import Engines
+from hypsae_ray.commands.trade import Known, trade
 from hypsae_ray.config import UNPLACED, AnnotateJob, Config
 from hypsae_ray.data.files import find_files, remarks
 from hypsae_ray.errors import ConfigError, PartialResultError
@@ -162,15 +163,19 @@ def summary(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def plan(config: AnnotateJob, questions: list[str | None]) -> str:
-    """Return what a job takes, for people; nothing is asked, and nothing kept."""
+def plan(config: AnnotateJob, questions: list[str | None], found: Known | None = None) -> str:
+    """Return what a job takes, for people, and what a sample would give, where that is known.
+
+    Nothing is asked, and nothing kept.
+    """
     with tempfile.TemporaryDirectory() as path:
         folder = Folder.at(path)
         rows = folder.sub("rows")
         counted = store_rows(config, rows)
         made = make_plan(to_job(config, questions, rows, folder.sub(ANSWERS), folder))
         n_texts = sum(file.rows for file in made.files)
-    return "\n".join([*_sizes(counted, n_texts, made), *_cost(made)])
+        gives = [] if found is None else ["", trade(found, made)]
+    return "\n".join([*_sizes(counted, n_texts, made), *_cost(made), *gives])
 
 
 def _sizes(counted: Outcome, n_texts: int, made: Plan) -> list[str]:
@@ -227,7 +232,7 @@ def job_of(config: Config) -> AnnotateJob:
         delimiter=config.data.delimiter,
         llm=config.llm,
         label=config.label,
-        annotate=config.annotate,
+        annotate=config.annotate.model_copy(update={"sample": None}),  # whole: a sample is a part of it
     )
 
 

@@ -127,7 +127,8 @@ def read_rows(data: Folder, row_ids: Ints | None, config: Config) -> pd.DataFram
     Of chunks, those of their documents, indexed by the row of these; of texts of pairs, those of the pairs.
     text_id is a hash of 8 bytes: a million of the stored ones, as texts, take 90 MB.
     """
-    columns = ["row_id", "text_id", "target", "group", "weight"]
+    used = {"group": config.data.group, "weight": config.data.weight}
+    columns = ["row_id", "text_id", "target", *(name for name, column in used.items() if column is not None)]
     columns += covariate_columns(data, "holdout")
     tables = [_with_short_ids(table) for table in data.tables("holdout-", columns)]
     rows = pa.concat_tables(tables).to_pandas().set_index("row_id")
@@ -164,7 +165,7 @@ def _units(row_ids: Ints, config: Config) -> Ints:
 
 
 def _proxies(work: Workspace, rows: pd.DataFrame, at: Ints, labels: Floats, given: _Given) -> Floats:
-    """Return proxies (N, H) float32 of all rows, from the labels (n, H) of those at some positions (n,)."""
+    """Return proxies (N, H) float16 of all rows, from the labels (n, H) of those at some positions (n,)."""
     sample = work.config.annotate.sample
     assert sample is not None
     together = rows["group"] if work.config.data.group is not None else rows["text_id"]
@@ -182,7 +183,7 @@ def _proxies(work: Workspace, rows: pd.DataFrame, at: Ints, labels: Floats, give
 
     ids = rows.index.to_numpy()
     models = learn(clues(at, _gather(work, ids, at) if with_vectors else None), labels, folds[at])
-    proxies = np.zeros((len(rows), labels.shape[1]), dtype=np.float32)
+    proxies = np.zeros((len(rows), labels.shape[1]), dtype=np.float16)  # any function of a row will do
     for some, vectors in _vectors(work) if with_vectors else _ids_alone(ids):
         mine = np.searchsorted(ids, some)
         proxies[mine] = predict(models, clues(mine, vectors), folds[mine])
@@ -211,10 +212,8 @@ def _activations(work: Workspace, neurons: Ints) -> sp.csr_matrix:
     """Return how strongly neurons (H,) fire for each row, or document, of the holdout, (N, H)."""
     split, rule = work.config.data.embedded_holdout, work.config.data.rule
     n_neurons = work.facts("train_sae")["n_neurons"]
-    row_ids, fired = read_activations(work.inputs["embed_holdout"], split, n_neurons)
-    if rule is not None:
-        fired = combine_activations(fired, starts_of(documents_of(row_ids)), rule)
-    return sp.csr_matrix(fired[:, neurons])
+    row_ids, fired = read_activations(work.inputs["embed_holdout"], split, n_neurons, neurons)
+    return fired if rule is None else combine_activations(fired, starts_of(documents_of(row_ids)), rule)
 
 
 def _gather(work: Workspace, ids: Ints, at: Ints) -> Vectors:

@@ -33,13 +33,19 @@ def read_texts(data: Folder, split: str, row_ids: Iterable[int]) -> pd.Series:
     return pa.concat_tables(parts).to_pandas().set_index("row_id")["text"].sort_index()
 
 
-def read_activations(sae: Folder, split: str, n_neurons: int) -> tuple[np.ndarray, sp.csr_matrix]:
-    """Return row ids (n,), ascending, and the activations of these rows, (n, n_neurons) sparse."""
+def read_activations(
+    sae: Folder, split: str, n_neurons: int, some: np.ndarray | None = None
+) -> tuple[np.ndarray, sp.csr_matrix]:
+    """Return row ids (n,), ascending, and the activations of these rows, (n, n_neurons) sparse.
+
+    Those of some neurons (H,) alone, (n, H), where these are given.
+    """
     row_ids, parts = [], []
     for table in sae.tables(f"activations-{split}-"):
         neurons, values = table["neurons"].combine_chunks(), table["values"].combine_chunks()
         fired = (values.flatten().to_numpy(), neurons.flatten().to_numpy(), neurons.offsets.to_numpy())
-        parts.append(sp.csr_matrix(fired, shape=(len(table), n_neurons)))
+        matrix = sp.csr_matrix(fired, shape=(len(table), n_neurons))
+        parts.append(matrix if some is None else matrix[:, some])
         row_ids.append(table["row_id"].to_numpy())
     ids, matrix = np.concatenate(row_ids), sp.vstack(parts, format="csr")
     order = np.argsort(ids, kind="stable")

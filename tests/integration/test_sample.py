@@ -1,15 +1,19 @@
 """`annotate.sample` in whole runs with keywords: which rows are labelled, and what is said of all."""
 
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import hypsae_ray as hr
-from hypsae_ray.commands import runner
+from hypsae_ray import cli
+from hypsae_ray.commands import outlook, runner, trade
 from hypsae_ray.config import loading
+from hypsae_ray.console import Console
 from hypsae_ray.data.arrays import hash_ids
 from hypsae_ray.labels.draw import uniform_numbers
 from hypsae_ray.stages import annotate
@@ -160,3 +164,41 @@ def test_stored_annotations_of_a_sample_are_evaluated_as_such(demo_tree: dict, p
     expected = hr.evaluate_hypotheses(labels, target, weights=1 / rows["probability"], **options)
     np.testing.assert_allclose(found.table["regression_coef"], expected.table["regression_coef"])
     assert found.metrics["n_all"] == round((1 / rows["probability"]).sum())
+
+
+def test_a_plan_says_what_a_sample_gives_and_costs(demo_tree: dict, place: Path, capsys, monkeypatch):
+    monkeypatch.setattr(trade, "SIZES", (50,))
+    config = place / "c.yaml"
+    config.write_text(yaml.safe_dump(demo_tree))
+    command = ["plan", "--config", str(config), "--out", str(place), "--rate", "2", "--price-per-hour", "3"]
+    evaluation = pd.read_csv(place / "evaluation.csv")
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert "as the labels of this folder show" in said
+    width = 1.96 * evaluation["regression_se"][0] * np.sqrt([evaluation["n"][0] / 50, evaluation["n"][0] / N])
+    line = next(line for line in said.splitlines() if line.startswith(evaluation["hypothesis"][0]))
+    assert line.split()[-2:] == [f"{one:.3g}" for one in width]
+    # 1,600 pairs at 2 a second; a quarter of the rows take a quarter of that.
+    assert re.search(r"replica hours +0.06 +0.22\ncost +0.17 +0.67\n", said)
+    (place / "evaluation.csv").unlink()  # before any label is known
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    target = pd.read_json(demo_tree["data"]["holdout"], lines=True)["stars"]
+    p = pd.read_csv(place / "hypotheses.csv")["prevalence"][0]
+    expected = 1.96 * target.std(ddof=0) / np.sqrt(p * (1 - p) * np.array([50, N]))
+    line = next(line for line in said.splitlines() if line.startswith(evaluation["hypothesis"][0]))
+    assert line.split()[-2:] == [f"{one:.3g}" for one in expected]
+
+
+def test_where_many_rows_are_to_be_labelled_a_sample_is_proposed(
+    demo_tree: dict, place: Path, capsys, monkeypatch
+):
+    monkeypatch.setattr(outlook, "MANY_ROWS", 100)
+    monkeypatch.setattr(outlook, "SAMPLE_ROWS", 50)
+    tree = {**demo_tree, "annotate": {**demo_tree["annotate"], "rate": 2}}
+    runner.run(loading.parse(tree, "all rows"), str(place), show=print, console=Console())
+    said = capsys.readouterr().err
+    assert (
+        "--annotate.sample.rows 50 would take 0.06 replica hours; intervals would be 2.0 times as wide"
+        in said
+    )

@@ -41,11 +41,15 @@ class Influences:
 
 @dataclass(frozen=True)
 class Correction:
-    """What to take off theta (k,), the covariance (k, k) of what is left, and Omega (k, q)."""
+    """What to take off theta (k,), the covariance (k, k) of what is left, and Omega (k, q).
+
+    stretch: (k,) of the standard errors, as Omega is fitted to the rows whose variance it lowers.
+    """
 
     shift: Floats
     matrix: Floats
     omega: Floats
+    stretch: Floats
 
 
 @dataclass(frozen=True)
@@ -105,12 +109,12 @@ def correct(sums: Influences, difference: Floats, own: Ints, n: int) -> Correcti
     """Return the correction by gamma_drawn - gamma_all (q,), from n drawn rows.
 
     `own` (k,) is the position of each theta's own gamma, -1 for none. The covariance is stretched by
-    n / (n - gammas used): Omega is fitted to the rows whose variance it lowers.
+    n / (n - gammas used).
     """
     omega, used = _omega(sums, own, n)
     matrix = sums.theta - omega @ sums.cross.T - sums.cross @ omega.T + omega @ sums.gamma @ omega.T
     stretch = np.sqrt(n / np.maximum(n - used, 1))
-    return Correction(omega @ difference, matrix * np.outer(stretch, stretch), omega)
+    return Correction(omega @ difference, matrix * np.outer(stretch, stretch), omega, stretch)
 
 
 def _omega(sums: Influences, own: Ints, n: int) -> tuple[Floats, Floats]:

@@ -155,7 +155,7 @@ def _corrected(
     effects = None
     if labelled.family is not LINEAR:
         effects = average_effects(design, labelled.family, beta, covariance, contrast)
-    left = (theta - of_drawn @ found.omega.T) * stretch
+    left = (theta - of_drawn @ found.omega.T) * stretch * found.stretch
     phases = Phases(drawn.probability, np.diag(sums.theta) * stretch**2, theta * stretch, left)
     return Corrected(
         replace(
