@@ -8,7 +8,7 @@ part is left if a model labels). Proxies are from activations; `--embeddings` ta
 are drawn again and again; how often does the interval hold the coefficient of all rows, and how many labels
 drawn plainly are as good, by what proxies are made from? Intervals are of the design alone: all rows are the
 population. `--small FOLDER` names what `hypsae annotate` wrote for the same holdout and hypotheses by a small
-LLM. One line of JSON at the end.
+LLM. With `--half-width W` such a width is asked for instead. One line of JSON at the end.
 """
 
 import argparse
@@ -35,12 +35,13 @@ from hypsae_ray.report.run_folder import RunFolder
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stats.analysis import Analysis, analyse, method_of
 from hypsae_ray.stats.sample import Drawn, LabelArray, Sample, drawn_sample
-from hypsae_ray.stats.two_phase.probabilities import allocate, pooled, spread_of_influence
+from hypsae_ray.stats.two_phase.probabilities import allocate, pooled, rows_for, spread_of_influence
 from hypsae_ray.stats.two_phase.proxied import use_proxies
 from hypsae_ray.stats.two_phase.proxies import Clues, folds_of, learn, predict
 from hypsae_ray.store.artifacts import Folder, Manifest
 from hypsae_ray.store.stage_tables import read_activations
 
+FIRST = 400  # as by default
 QUICK = Evaluate(folds=0, n_bootstrap=0, n_permutations=0)
 TABLE_ROWS = 100_000
 CONFIG = """
@@ -155,13 +156,7 @@ def read_run(run: str, small: str | None) -> Labelled:
 
 def resample(data: Labelled, draws: int) -> dict[str, Any]:
     """Draw samples of the rows that have every label, by every kind of proxies, and compare with all rows."""
-    complete = ~np.isnan(data.labels).any(axis=1)
-    data = Labelled(
-        data.target[complete],
-        data.labels[complete],
-        data.folds[complete],
-        {name: one.rows(np.flatnonzero(complete)) for name, one in data.clues.items()},
-    )
+    data = _complete(data)
     truth = _fit(Sample(LabelArray(data.labels), data.target)).fit.estimates.value[1:]
     found: dict[str, Any] = {"rows": len(data.target), "hypotheses": len(truth)}
     plain: list[np.ndarray] = []
@@ -194,7 +189,7 @@ def resample(data: Labelled, draws: int) -> dict[str, Any]:
 def _draw(
     data: Labelled, clues: Clues, design: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int] | None:
-    """Corrected coefficients, half their intervals by the design, those of labels alone, and rows labelled."""
+    """Corrected coefficients, half their intervals by the design, those of labels alone, rows labelled."""
     n_all = len(data.target)
     n = int(rng.integers(n_all // 7, n_all // 3 + 1))
     n_first = n if design == "uniform" else n // 2
@@ -227,6 +222,45 @@ def _draw(
     return (value, margin, alone, len(at)) if len(value) == len(alone) == data.labels.shape[1] else None
 
 
+def widths(data: Labelled, half_width: float, draws: int) -> dict[str, Any]:
+    """Ask for a half width again and again: rows that it took, half widths, and how often they are enough."""
+    data, found = _complete(data), []
+    n_all = len(data.target)
+    for draw in range(draws):
+        rng = np.random.default_rng(draw)
+        first = np.sort(rng.choice(n_all, min(FIRST, n_all), replace=False))
+        clues, share = data.clues["stacked"], len(first) / n_all
+        wave = _corrected(data, clues, first, np.full(n_all, share), first)
+        assert wave.sample.drawn is not None and wave.sample.drawn.all_rows is not None
+        size = spread_of_influence(wave, wave.sample.drawn.all_rows)
+        n = rows_for(wave, size, half_width)
+        later = allocate(size, (n - len(first)) / max(1 - share, 1e-9)) if n < n_all else np.ones(n_all)
+        at = np.union1d(first, np.flatnonzero(rng.random(n_all) < later))
+        analysis = _corrected(data, clues, at, pooled(share, later), first)
+        low, high = analysis.fit.estimates.interval(0.95)[1:].T
+        found.append((len(at), np.nanmax(high - low) / 2, np.nanmedian(high - low) / 2))
+    rows, widest, median = np.array(found).T
+    low, high = _fit(Sample(LabelArray(data.labels), data.target)).fit.estimates.interval(0.95)[1:].T
+    return {
+        "rows": n_all,
+        "hypotheses": data.labels.shape[1],
+        "asked": half_width,
+        "by_all_rows": round(float(np.nanmax(high - low) / 2), 4),
+        "draws": draws,
+        "took": [round(float(q)) for q in np.quantile(rows, (0.05, 0.5, 0.95))],
+        "widest": [round(float(q), 4) for q in np.quantile(widest, (0.05, 0.5, 0.95))],
+        "median": round(float(np.median(median)), 4),
+        "narrow_enough": round(100 * float((widest <= half_width).mean()), 1),
+    }
+
+
+def _complete(data: Labelled) -> Labelled:
+    """Return the rows that have every label."""
+    rows = np.flatnonzero(~np.isnan(data.labels).any(axis=1))
+    clues = {name: one.rows(rows) for name, one in data.clues.items()}
+    return Labelled(data.target[rows], data.labels[rows], data.folds[rows], clues)
+
+
 def _corrected(
     data: Labelled, clues: Clues, at: np.ndarray, chance: np.ndarray, first: np.ndarray
 ) -> Analysis:
@@ -251,10 +285,13 @@ def main() -> None:
     parser.add_argument("--embeddings", action="store_true")
     parser.add_argument("--run", help="finished run folder; then samples are drawn of its labels")
     parser.add_argument("--small", help="folder of annotations of the same holdout by a small LLM")
+    parser.add_argument("--half-width", type=float, help="with --run: ask for it, over so many draws")
     parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()
     if options.run:
-        print(json.dumps(resample(read_run(options.run, options.small), options.draws)))
+        data = read_run(options.run, options.small)
+        wide = options.half_width
+        print(json.dumps(widths(data, wide, options.draws) if wide else resample(data, options.draws)))
         return
     proxies = "activations, embeddings" if options.embeddings else "activations"
     with tempfile.TemporaryDirectory() as place:

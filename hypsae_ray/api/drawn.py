@@ -1,10 +1,11 @@
-"""Arguments of `evaluate_hypotheses` about rows that were drawn to be labelled."""
+"""Arguments of `evaluate_hypotheses` about rows that were drawn to be labelled, and of what else is of rows."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from hypsae_ray.data import arguments
 from hypsae_ray.data.arguments import Rows, index_of
@@ -46,6 +47,31 @@ def draw(sample: Sample, rows: Rows, given: Mapping[str, Any]) -> Sample:
         uniform = rows.take("uniform", values, index_of(given["uniform"]))[at] == 1
     all_rows = None if proxies is None else replace(sample, labels=proxies)
     return drawn_sample(sample, LabelArray(labels[at]), Drawn(sample.n, chance[at], uniform, at, all_rows))
+
+
+def check_rows(
+    extras: Mapping[str, Any], activations: sp.csc_matrix | None, n: int, n_hypotheses: int
+) -> None:
+    """Raise InputError if anything has other rows than the labels; features may end sooner."""
+    if activations is not None and activations.shape != (n, n_hypotheses):
+        raise InputError(f"activations: the shape is {activations.shape}, but must be {(n, n_hypotheses)}")
+    for name, values in extras.items():
+        for key, one in values.items():
+            rows = one.shape[0]
+            if rows > n or (rows < n and name == "groupings"):
+                raise InputError(f"{name}, {key!r}: {rows:,} rows, but annotations has {n:,}")
+
+
+def with_sources(sample: Sample, sources: Mapping[str, Any], activations: Any) -> Sample:
+    """Return a sample with `features`, `groupings` and activations of all rows: of those that it has."""
+    at = slice(None) if sample.drawn is None else sample.drawn.positions
+    features = {
+        name: values[at] if sample.drawn is None else values[at[at < values.shape[0]]]
+        for name, values in sources["features"].items()
+    }
+    groupings = {name: values[at] for name, values in sources["groupings"].items()}
+    of_rows = None if activations is None else sp.csc_matrix(activations)[at]
+    return replace(sample, features=features, groupings=groupings, activations=of_rows)
 
 
 def of_stored(sample: Sample) -> Sample:

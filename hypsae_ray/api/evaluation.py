@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from pydantic import ValidationError
 
 from hypsae_ray.api.drawn import NAMES as DRAWN
-from hypsae_ray.api.drawn import draw
+from hypsae_ray.api.drawn import check_rows, draw, with_sources
 from hypsae_ray.config import UNPLACED, Evaluate
 from hypsae_ray.data import arguments, columns, controls
 from hypsae_ray.data.arguments import Rows, index_of
@@ -104,7 +104,7 @@ def evaluate_hypotheses(
     cuts = _thresholds(threshold, hypotheses, order)
     labels, unplaced = _labels(held, task, UNPLACED if cuts is None else cuts)
     extras: dict[str, Any] = {"features": features or {}, "groupings": groupings or {}}
-    _check_rows(extras, activations, *labels.shape)
+    check_rows(extras, activations, *labels.shape)
     read = read_target(target, task)
     given = {
         "target": target,
@@ -116,7 +116,7 @@ def evaluate_hypotheses(
     given |= {"probability": probability, "uniform": uniform, "proxies": proxies}
     try:
         sample, notes = _sample(labels, index, read, {k: v for k, v in given.items() if v is not None})
-        found = evaluate(replace(sample, activations=activations, **extras), task, settings)
+        found = evaluate(with_sources(sample, extras, activations), task, settings)
         if isinstance(labels, StoredLabels):
             found = note_mask(found, labels.unasked())
     except ValueError as error:
@@ -170,19 +170,6 @@ def _rows(labels: Labels, index: pd.Index | None, given: Mapping[str, Any]) -> R
                 "annotations as a DataFrame with its index, or all in one order and without"
             )
     return Rows("annotations", labels.shape[0], index)
-
-
-def _check_rows(
-    extras: Mapping[str, Any], activations: sp.csc_matrix | None, n: int, n_hypotheses: int
-) -> None:
-    """Raise InputError if anything has other rows than the labels; features may end sooner."""
-    if activations is not None and activations.shape != (n, n_hypotheses):
-        raise InputError(f"activations: the shape is {activations.shape}, but must be {(n, n_hypotheses)}")
-    for name, values in extras.items():
-        for key, one in values.items():
-            rows = one.shape[0]
-            if rows > n or (rows < n and name == "groupings"):
-                raise InputError(f"{name}, {key!r}: {rows:,} rows, but annotations has {n:,}")
 
 
 def _groups(groups: Any, notes: list[str]) -> np.ndarray:

@@ -97,9 +97,8 @@ def evaluate(sample: Sample, task: Task, options: Evaluate) -> Evaluation:
         **value.metrics,
         **_signal(analysis, options),
     }
-    dependence = _dependence(labelled, options)
-    notes = [*notes_of(analysis), *value.notes]
-    notes += dependence_notes(dependence, metrics["n_significant"])
+    dependence, n_significant = _dependence(labelled, options)
+    notes = [*notes_of(analysis), *value.notes, *dependence_notes(dependence, n_significant)]
     details = _details(analysis, value) | {"dependence": dependence}
     return Evaluation(table, metrics, notes, _filled(details))
 
@@ -201,22 +200,29 @@ def _details(analysis: Analysis, value: Value) -> dict[str, pd.DataFrame]:
     return details
 
 
-def _dependence(analysis: Analysis, options: Evaluate) -> pd.DataFrame:
-    """How standard errors and significance change if rows belong together by other groupings."""
+def _dependence(analysis: Analysis, options: Evaluate) -> tuple[pd.DataFrame, int]:
+    """How standard errors and significance change if rows belong together by other groupings.
+
+    Also how many hypotheses are significant as it is: by labels alone, where proxies are known.
+    """
     rows: list[dict[str, Any]] = []
-    usual = analysis.by_hypothesis(analysis.fit.estimates.se)
+    usual, method = analysis.by_hypothesis(analysis.fit.estimates.se), analysis.method
     for name, groups in analysis.sample.groupings.items():
-        design = replace(analysis.design, sample=replace(analysis.sample, groups=groups))
-        method = analysis.method
+        sample = replace(analysis.sample, groups=groups, drawn=None)
+        design = replace(analysis.design, sample=sample)
         fit = fit_joint(design, analysis.total, "cluster", method.family, method.contrast)
         other = replace(analysis, fit=fit)
         ratios = other.by_hypothesis(fit.estimates.se) / usual
         if np.isnan(ratios).all():
             continue
-        pval = _correct([other.by_hypothesis(fit.estimates.pval)], options).pval
         row = {"grouping": name, "n_groups": len(np.unique(groups)), "se_ratio": float(np.nanmedian(ratios))}
-        rows.append({**row, "n_significant": int((pval < options.alpha).sum())})
-    return pd.DataFrame(rows)
+        rows.append({**row, "n_significant": _n_significant(other, options)})
+    return pd.DataFrame(rows), _n_significant(analysis, options)
+
+
+def _n_significant(analysis: Analysis, options: Evaluate) -> int:
+    pval = _correct([analysis.by_hypothesis(analysis.fit.estimates.pval)], options).pval
+    return int((pval < options.alpha).sum())
 
 
 def _evaluate_classes(sample: Sample, options: Evaluate) -> Evaluation:

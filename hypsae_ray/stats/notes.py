@@ -158,10 +158,14 @@ def _intraclass(y: Floats, groups: Ints) -> tuple[float, float]:
 
 def _weights(analysis: Analysis) -> Iterator[str]:
     w, drawn = analysis.sample.weights, analysis.sample.drawn
-    if w is None or (drawn is not None and np.ptp(drawn.probability) > 0):
+    if w is None:
         return
-    effective = float(w.sum()) ** 2 / float((w**2).sum())
-    yield f"weights: {len(w)} rows count as {effective:.0f} of equal weight (Kish)"
+    by_design = drawn is not None and np.ptp(drawn.probability) > 0
+    if not by_design:
+        effective = float(w.sum()) ** 2 / float((w**2).sum())
+        yield f"weights: {len(w)} rows count as {effective:.0f} of equal weight (Kish)"
+    elif drawn is not None and drawn.uniform.any():
+        return  # such rows are tested exactly
     smaller = np.minimum(analysis.sides.yes.n, analysis.sides.no.n)
     small = np.flatnonzero((smaller > 0) & (smaller < SMALL_CELL)).tolist()
     if small:

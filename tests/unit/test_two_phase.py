@@ -246,6 +246,23 @@ def test_classes_are_corrected_each_by_its_own_target():
         np.testing.assert_allclose(mine["regression_coef"], alone["regression_coef"], rtol=1e-9)
 
 
+def test_fixed_effects_and_other_groupings_go_together_with_proxies():
+    labels, proxies, noise, rng = population(5, 3000)
+    author = np.arange(3000) // 20
+    target = labels @ [0.5, 0] + rng.normal(size=150)[author] + noise
+    at = np.sort(rng.choice(3000, 900, replace=False))
+    given = {"probability": np.full(3000, 0.3), "proxies": proxies}
+    within = table(only(labels, at), target, fixed_effects=author, **given)
+    alone = table(only(labels, at), target, fixed_effects=author, probability=np.full(3000, 0.3))
+    assert within["regression_ci_low"][0] <= 0.5 <= within["regression_ci_high"][0]
+    assert (within["regression_se"] < 0.9 * alone["regression_se"]).all()
+    found = hypsae_ray.evaluate_hypotheses(
+        only(labels, at), target, task="regression", groupings={"author": author}, **given, **FAST
+    )
+    (note,) = [note for note in found.notes if "author" in note]
+    assert "rows may belong together by author (150 groups)" in note
+
+
 def test_allocated_probabilities_add_up_grow_and_are_never_0():
     size = np.random.default_rng(0).exponential(size=1000) ** 4
     before = np.zeros(1000)

@@ -46,8 +46,10 @@ def spread_of_influence(analysis: Analysis, all_rows: Sample) -> Floats:
     That is the root of the sum, over hypotheses, of the variance of the row's influence where its label is 1
     with the probability that its proxy says, and all other labels are what theirs say; each in units of the
     variance of the coefficient. Rows whose label is certain have none; nor have those whose target is what
-    the model expects with either label.
+    the model expects with either label. Where fixed effects are absorbed, it is the same for all rows.
     """
+    if analysis.design.levels is not None:
+        return np.ones(all_rows.n)
     design, family = analysis.design.keep(analysis.fit.columns), analysis.method.family
     beta = analysis.fit.estimates.value * design.scale
     information = np.zeros((len(beta), len(beta)))

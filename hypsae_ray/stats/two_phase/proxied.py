@@ -44,7 +44,7 @@ def _exact_on_uniform_rows(analysis: Analysis, drawn: Drawn, rng: np.random.Gene
     """Test by the rows that were drawn with one probability what few labels of unequal weight stand for."""
     sample, sides = analysis.sample, analysis.sides
     few = np.flatnonzero(np.minimum(sides.yes.effective, sides.no.effective) < SMALL_CELL)
-    if not len(few) or np.ptp(drawn.probability) == 0:
+    if not len(few) or np.ptp(drawn.probability) == 0 or not drawn.uniform.any():
         return analysis
     uniform = _uniform_rows(sample, drawn)
     found = separations(uniform, sum_sides(uniform, analysis.method.contrast), rng)
