@@ -1,4 +1,4 @@
-"""Arguments of `evaluate_hypotheses` about rows that were drawn to be labelled, and of what else is of rows."""
+"""Arguments of `evaluate_hypotheses`: rows drawn to be labelled, and what else is known of rows."""
 
 from collections.abc import Mapping
 from dataclasses import replace
