@@ -1,7 +1,7 @@
 """Section `annotate`."""
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -100,6 +100,10 @@ class Annotate(Section):
         if self.sample and self.sample.minutes is None and self.mask:
             raise ValueError("sample and mask both say what is labelled: name one")
         return self
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides the annotations: no limit of time or cost, which the next run goes beyond."""
+        return {**super().content(), **({"sample": None} if self.minutes is not None else {})}
 
     @property
     def minutes(self) -> float | None:

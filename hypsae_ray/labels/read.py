@@ -65,13 +65,15 @@ class StoredLabels:
         return np.concatenate([table["row_id"].to_numpy() for table in self._tables()])
 
     def drawn(self) -> DrawnRows | None:
-        """Return how the rows were drawn; None: they are all rows."""
+        """Return how the rows were drawn; None: they are all rows, each of a probability of 1 if it has one."""
         with self.folder.open(self._names()[0]) as file:
             if "probability" not in pq.ParquetFile(file).schema_arrow.names:
                 return None
         tables = pa.concat_tables(self._tables("probability", "uniform"))
-        columns = (tables[name].to_numpy() for name in ("row_id", "probability", "uniform"))
-        return DrawnRows(*columns)
+        row_ids, probability, uniform = (
+            tables[name].to_numpy() for name in ("row_id", "probability", "uniform")
+        )
+        return DrawnRows(row_ids, probability, uniform) if (probability < 1).any() else None
 
     def unasked(self) -> int:
         """Return how many pairs of row and hypothesis a mask left out."""

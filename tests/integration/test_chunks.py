@@ -73,7 +73,8 @@ def folder_of(found: runner.Run, stage: str) -> Folder:
 @pytest.fixture(scope="module")
 def chunked(documents: Path, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
     """A run on chunks that labels 40 documents."""
-    settings = tree(documents, chunk={"words": WORDS, "overlap": 0}) | {"annotate": {"sample": {"rows": 40}}}
+    settings = tree(documents, chunk={"words": WORDS, "overlap": 0})
+    settings |= {"annotate": {"sample": {"rows": 40, "proxies": []}}}
     return run(settings, tmp_path_factory.mktemp("chunked"))
 
 
@@ -124,7 +125,7 @@ def by_sentence(tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
     folder = tmp_path_factory.mktemp("by_sentence")
     pd.DataFrame(rows).to_json(folder / "reviews.jsonl", orient="records", lines=True)
     settings = tree(folder / "reviews.jsonl", chunk={"sentences": 1, "labels": "whole"})
-    return run(settings | {"annotate": {"sample": {"rows": 60}}}, folder / "out")
+    return run(settings | {"annotate": {"sample": {"rows": 60, "proxies": []}}}, folder / "out")
 
 
 def test_sentences_are_embedded_and_whole_reviews_labelled(by_sentence: runner.Run):
