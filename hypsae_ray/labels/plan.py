@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hypsae_ray.config import Annotate, Label, Llm
-from hypsae_ray.data.arrays import Hashes, Ints, hash_ids, largest_drawn
+from hypsae_ray.data.arrays import Ints, hash_ids, largest_drawn
 from hypsae_ray.data.chunks import documents_of
 from hypsae_ray.data.mask import Mask
 from hypsae_ray.data.words import truncate_words
@@ -74,7 +74,7 @@ class Job:
 
     def tables(self, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
         """Yield the tables of rows with their names, of a sample the rows that are drawn."""
-        limit = self._limit
+        limit = self._limit[0]
         for name in self.rows.names(self.prefix, ".parquet"):
             table = self.rows.read_table(name, list({*columns, "row_id"}))
             if self.drawn is not None:
@@ -99,24 +99,22 @@ class Job:
         if self.drawn is not None:
             at = self.drawn.positions(row_ids)[1]
             return {"probability": self.drawn.probability[at], "uniform": self.drawn.uniform[at]}
-        share = 1.0 if self._limit is None else float((self._all_hashes <= self._limit).mean())
+        share = self._limit[1]
         return {"probability": np.full(len(row_ids), share), "uniform": np.ones(len(row_ids), dtype=bool)}
 
     @cached_property
-    def _limit(self) -> np.uint64 | None:
-        """The largest hash of a row that is labelled; None: all are."""
-        sample = self.options.sample
-        if self.up_to is not None or sample is None:
-            return self.up_to
-        n = len(self._all_hashes)
-        size = min(sample.first, sample.size(n)) if self.first_only else sample.size(n)
-        return largest_drawn(self._all_hashes, size) if size < n else None
-
-    @cached_property
-    def _all_hashes(self) -> Hashes:
-        """Of all that rows are drawn by, each once, ascending."""
+    def _limit(self) -> tuple[np.uint64 | None, float]:
+        """The largest hash of a row that is labelled, None if all are; and the share of rows that are."""
+        sample, limit = self.options.sample, self.up_to
+        if limit is None and sample is None:
+            return None, 1.0
         tables = self.rows.tables(self.prefix, ["row_id"])
-        return np.unique(np.concatenate([self.hashes(table) for table in tables]))
+        hashes = np.unique(np.concatenate([self.hashes(table) for table in tables]))
+        if limit is None and sample is not None:
+            size = sample.size(len(hashes))
+            size = min(sample.first, size) if self.first_only else size
+            limit = largest_drawn(hashes, size) if size < len(hashes) else None
+        return limit, 1.0 if limit is None else float((hashes <= limit).mean())
 
     def hashes(self, table: pa.Table) -> np.ndarray:
         """The hash of what each row is drawn by, (n,): itself, or its document."""

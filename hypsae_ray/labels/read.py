@@ -65,7 +65,7 @@ class StoredLabels:
         return np.concatenate([table["row_id"].to_numpy() for table in self._tables()])
 
     def drawn(self) -> DrawnRows | None:
-        """Return how the rows were drawn; None: they are all rows, each of a probability of 1 if it has one."""
+        """Return how the rows were drawn; None: all rows were, each with a probability of 1 if it has one."""
         with self.folder.open(self._names()[0]) as file:
             if "probability" not in pq.ParquetFile(file).schema_arrow.names:
                 return None

@@ -130,8 +130,8 @@ def read_rows(data: Folder, row_ids: Ints | None, config: Config) -> pd.DataFram
     used = {"group": config.data.group, "weight": config.data.weight}
     columns = ["row_id", "text_id", "target", *(name for name, column in used.items() if column is not None)]
     columns += covariate_columns(data, "holdout")
-    tables = [_with_short_ids(table) for table in data.tables("holdout-", columns)]
-    rows = pa.concat_tables(tables).to_pandas().set_index("row_id")
+    frames = [_with_short_ids(table).to_pandas() for table in data.tables("holdout-", columns)]
+    rows = pd.concat(frames, ignore_index=True).set_index("row_id")
     if row_ids is not None and not np.array_equal(rows.index, row_ids):
         rows = rows.loc[row_ids]  # which copies them
     return rows if (rule := config.data.rule) is None else _to_documents(rows, rule)

@@ -28,15 +28,18 @@ def allocate(size: Floats, n: float) -> Floats:
 
     A fifth is spread evenly. None is above 1: what a row cannot take goes to the others.
     """
-    total = float(size.sum())
-    even = np.full(len(size), 1 / len(size))
-    share = UNIFORM_SHARE * even + (1 - UNIFORM_SHARE) * size / total if total > 0 else even
     if n >= len(size):
         return np.ones(len(size))
-    # The largest shares are certain; of those that are left, each has its part of what is left.
-    descending = np.sort(share)[::-1]
-    left = descending.sum() - np.concatenate([[0.0], np.cumsum(descending)[:-1]])
-    certain = int(np.argmin((n - np.arange(len(share))) * descending > left))
+    total = float(size.sum())
+    share = np.full(len(size), 1 / len(size))
+    if total > 0:
+        share *= UNIFORM_SHARE
+        share += (1 - UNIFORM_SHARE) / total * size
+    # The largest shares are certain; those that are left have their parts of what is left. Only the n largest
+    # can be certain.
+    largest = -np.sort(-np.partition(share, -max(1, int(n)))[-max(1, int(n)) :])
+    left = 1 - np.concatenate([[0.0], np.cumsum(largest)[:-1]])
+    certain = int(np.argmin((n - np.arange(len(largest))) * largest > left))
     return np.minimum(share * (n - certain) / left[certain], 1.0)
 
 
