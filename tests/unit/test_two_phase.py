@@ -76,8 +76,7 @@ def test_coefficients_of_least_squares_are_those_written_out(size: int, own: boo
     Z, M = np.hstack([one, labels]), np.hstack([one, proxies])
     theta, L = influences_of_wls(Z[at], target[at], w / w.mean())
     gamma, D = influences_of_wls(M[at], target[at], w / w.mean())
-    everywhere, _ = influences_of_wls(M, target, np.ones(3000))
-    A = (M @ np.linalg.inv(M.T @ M)) * (target - M @ everywhere)[:, None]
+    everywhere, A = influences_of_wls(M, target, np.ones(3000))
     value, se = corrected_by_hand(theta, L, gamma, D, everywhere, A, at, own)
     np.testing.assert_allclose(found["regression_coef"], value[1:], rtol=1e-6)
     np.testing.assert_allclose(found["regression_se"], se[1:], rtol=1e-6)
@@ -109,9 +108,9 @@ def test_coefficients_of_logit_and_poisson_are_those_written_out(task: str, fami
     Z, M = np.hstack([one, labels]), np.hstack([one, proxies])
     labelled, *L = fit(Z[at], target[at])
     of_drawn, *D = fit(M[at], target[at])
-    of_all, A, _ = fit(M, target)
+    of_all, *A = fit(M, target)
     hc3 = int(task == "count")  # the logit has the errors of its likelihood
-    parts = (labelled.params, L[hc3], of_drawn.params, D[hc3], of_all.params, A)
+    parts = (labelled.params, L[hc3], of_drawn.params, D[hc3], of_all.params, A[hc3])
     value, se = corrected_by_hand(*parts, at, own=False)
     if not hc3:
         se *= labelled.bse / np.sqrt((L[0] ** 2).sum(axis=0))
@@ -201,6 +200,16 @@ def test_intervals_hold_and_effective_labels_are_what_they_say(auc: float, group
     worth = np.mean(np.square(alone)) / np.mean(np.square(errors))
     assert worth > (0.97 if auc < 0.7 else 1.7)
     assert np.mean(claimed) / 400 == pytest.approx(worth, rel=0.2)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.995])
+def test_where_nearly_all_rows_are_labelled_proxies_promise_nothing(share: float):
+    labels, proxies, noise, rng = population(6, 600)
+    at = np.sort(rng.choice(600, int(share * 600), replace=False))
+    found = table(only(labels, at), noise, probability=np.full(600, share), proxies=proxies)
+    whole = table(labels, noise)
+    for name in ("regression_se", "separation_se"):
+        np.testing.assert_allclose(found[name], whole[name], rtol=0.03)
 
 
 def test_rows_drawn_by_what_they_hold_bias_nothing():

@@ -137,7 +137,7 @@ def _corrected(
     grouped = sample.groups is not None
     is_hc3 = not grouped and fit.covariance.effective is not None
     theta, of_drawn = (_influences(one, inflated=is_hc3) for one in (labelled, models[0]))
-    everywhere, square = _of_all(models[1], drawn, sample.n_groups)
+    everywhere, square = _of_all(models[1], drawn, sample.n_groups, inflated=is_hc3)
     if sample.groups is None:
         sums = over_rows(theta, of_drawn, everywhere, square)
     else:
@@ -177,11 +177,14 @@ def _influences(model: _Model, *, inflated: bool) -> Floats:
     return found
 
 
-def _of_all(model: _Model, drawn: Drawn, n_groups: int) -> tuple[Floats, Floats]:
-    """Return the influence of the drawn rows (n, k), or by group (G, k); and the products of all (k, k)."""
+def _of_all(model: _Model, drawn: Drawn, n_groups: int, *, inflated: bool) -> tuple[Floats, Floats]:
+    """Return the influence of the drawn rows (n, k), or by group (G, k); and the products of all (k, k).
+
+    `inflated` as those on gamma of the drawn rows, or both would differ where nearly all rows are drawn.
+    """
     sample, k = model.design.sample, len(model.beta)
     found, square = np.zeros((n_groups or len(drawn.positions), k)), np.zeros((k, k))
-    for rows, values in model.influences(inflated=False):
+    for rows, values in model.influences(inflated=inflated):
         square += values.T @ values
         if sample.groups is not None:
             add_by_group(found, sample.groups[rows.index], values)

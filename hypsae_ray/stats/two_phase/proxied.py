@@ -19,7 +19,7 @@ def use_proxies(analysis: Analysis, rng: np.random.Generator) -> Analysis:
     it is: proxies help where labels are many.
     """
     sample, drawn = analysis.sample, analysis.sample.drawn
-    if drawn is None:
+    if drawn is None or len(drawn.positions) == drawn.n_all:
         return analysis
     analysis = _exact_on_uniform_rows(analysis, drawn, rng)
     if drawn.all_rows is None or sample.doses is not None or analysis.method.contrast is not PRESENCE:
