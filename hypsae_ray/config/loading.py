@@ -68,11 +68,12 @@ def load_replication(
     """Read how the hypotheses of a run are labelled and tested on other texts. Errors are those of `load`.
 
     Sections llm, label, annotate and evaluate are those of the run, and so are COLUMNS, unless `columns` or
-    an override differs. Sample and mask of the run are about its own rows, and do not apply.
+    an override differs. Sample, mask and gold labels of the run are about its own rows, and do not apply.
     """
     whole = config.model_dump(mode="json")
     tree = {name: whole[name] for name in ("llm", "label", "annotate", "evaluate")}
     tree["annotate"] |= {"sample": None, "mask": None}
+    tree["evaluate"] |= {"gold": None}
     named = {name: whole["data"][name] for name in COLUMNS}
     tree["data"] = {"train": texts, "holdout": texts, **named, **columns}
     can_be = {*HOW_READ, *(f"data.{name}" for name in COLUMNS)}

@@ -59,8 +59,7 @@ class EvaluateJob(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         _check_evaluate(self.data, self.evaluate)
-        if self.evaluate.gold is not None:
-            raise ValueError("evaluate.gold is about the labels of a run: hypsae run --evaluate.gold FILE")
+        _refuse_gold(self.evaluate)
         return self
 
 
@@ -93,6 +92,7 @@ class ReplicateJob(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         _check_evaluate(self.data, self.evaluate)
+        _refuse_gold(self.evaluate)
         _refuse_what_a_run_knows(self.annotate)
         return self
 
@@ -238,6 +238,11 @@ class Config(Section):
         elif self.annotate.minutes is not None:
             sample = None
         return self.annotate.model_copy(update={"sample": sample})
+
+
+def _refuse_gold(evaluate: Evaluate) -> None:
+    if evaluate.gold is not None:
+        raise ValueError("evaluate.gold is about the labels of a run: hypsae run --evaluate.gold FILE")
 
 
 def _refuse_what_a_run_knows(annotate: Annotate) -> None:

@@ -8,6 +8,8 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
 from hypsae_ray import evaluate_hypotheses
+from hypsae_ray.config.loading import load_replication, parse
+from hypsae_ray.errors import ConfigError
 from hypsae_ray.report import forest
 from hypsae_ray.report.replication import headline
 from hypsae_ray.stats.evaluate import Evaluation
@@ -156,3 +158,20 @@ def test_lanes_lie_one_above_the_other():
     top, middle, low = forest.lanes(axis, {"a": (0, -1, 1), "b": (1, 0.5, 1.5), "c": (NAN, 0, 1)})
     assert (top.y, middle.y, low.y) == (16.67, 50, 83.33) and low.interval is None
     assert top.interval is not None and top.interval.at == axis.percent(0)
+
+
+def test_gold_labels_and_samples_of_a_run_are_about_its_own_rows():
+    config = parse(
+        {
+            "data": {"train": "a.csv", "holdout": "b.csv", "target": "y"},
+            "annotate": {"sample": {"half_width": 0.1}, "max_words": 60},
+            "evaluate": {"gold": "gold.csv", "alpha": 0.05},
+        },
+        "a run",
+    )
+    job = load_replication(config, "new.csv", {}, {})
+    assert (job.annotate.sample, job.annotate.max_words) == (None, 60)
+    assert (job.testing.evaluate.gold, job.testing.evaluate.alpha) == (None, 0.05)
+    for name, value in (("evaluate.gold", "gold.csv"), ("annotate.sample.half_width", "0.1")):
+        with pytest.raises(ConfigError, match=r"evaluate\.gold is about|half_width is about"):
+            load_replication(config, "new.csv", {}, {name: value})
