@@ -26,7 +26,7 @@ from hypsae_ray.report.results import TABLES
 from hypsae_ray.report.run_folder import RunFolder
 from hypsae_ray.stages.gold import TABLE, read_p_yes
 from hypsae_ray.stages.holdout import read_labelled
-from hypsae_ray.stats.analysis import Task, analyse, method_of
+from hypsae_ray.stats.analysis import Task, analyse, method_of, one_by_one
 from hypsae_ray.stats.sample import Sample
 from hypsae_ray.stats.two_phase.gold import draw_size
 from hypsae_ray.stats.two_phase.probabilities import allocate
@@ -38,7 +38,7 @@ OUT = "gold.csv"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GoldSample:
     """What is to be labelled.
 
     Attributes:
@@ -53,7 +53,7 @@ class Drawn:
     n_all: int
 
 
-def sample(path: str, n: int, hypotheses: Sequence[int] | None = None, out: str = OUT) -> Drawn:
+def sample(path: str, n: int, hypotheses: Sequence[int] | None = None, out: str = OUT) -> GoldSample:
     """Draw about n texts of a finished run, and write the file that people fill in.
 
     Args:
@@ -88,7 +88,7 @@ def sample(path: str, n: int, hypotheses: Sequence[int] | None = None, out: str 
     sentences = table["interpretation"][chosen]
     lines = _lines(row_ids[order], probability[order], texts, sentences)
     file.parent.write_bytes(file.name, lines.to_csv(index=False).encode("utf-8-sig"))  # as Excel wants it
-    return Drawn(file, lines, len(order), len(row_ids))
+    return GoldSample(file, lines, len(order), len(row_ids))
 
 
 def _require_place(file: Folder, run: Folder) -> None:
@@ -134,8 +134,7 @@ def _size(data: Folder, labels: StoredLabels, config: Config, p_yes: Floats, cho
     manifest = Manifest.load(data)
     assert manifest is not None  # the run is finished
     rows, task = read_labelled(data, labels, config), manifest.outcome.facts["task"]
-    samples = [rows.of_class(code) for code in np.unique(rows.target)] if task == "multiclass" else [rows]
-    task = "classification" if task == "multiclass" else task
+    samples, task = one_by_one(rows, task)
     squares = [_size_of(one, task, config, p_yes, chosen) ** 2 for one in samples]
     return np.sqrt(np.sum(squares, axis=0))
 
@@ -172,7 +171,7 @@ def _lines(
     return pd.DataFrame(columns)[[*COLUMNS]]
 
 
-def describe(drawn: Drawn, run: str) -> str:
+def describe(drawn: GoldSample, run: str) -> str:
     """Return what was written, and what comes next, for people."""
     properties = drawn.lines["hypothesis_id"].nunique()
     return (

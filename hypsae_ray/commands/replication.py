@@ -200,7 +200,7 @@ def _differences(planned: Replicating, found: Evaluation) -> Iterator[str]:
 
 
 def _other_sets(first: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
-    """Say which hypotheses are in one joint model only, as all coefficients depend on those beside them."""
+    """Say which hypotheses are in one joint model only, as each coefficient depends on the others."""
     in_first, in_new = (set(one.loc[one["regression_coef"].notna(), "hypothesis_id"]) for one in (first, new))
     for only, model in ((in_first - in_new, "the first run"), (in_new - in_first, "the new texts")):
         if only:

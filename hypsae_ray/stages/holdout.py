@@ -19,7 +19,7 @@ from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.stages.workspace import Workspace
 from hypsae_ray.stats.sample import Drawn, LabelArray, Labels, Sample, drawn_sample
-from hypsae_ray.stats.two_phase.proxies import Clues, folds_of, learn, predict
+from hypsae_ray.stats.two_phase.proxies import Clues, fill, folds_of, learn, predict
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.schema import COVARIATE
 from hypsae_ray.store.stage_tables import covariate_columns, read_activations
@@ -197,10 +197,7 @@ def _p_yes(folder: Folder, config: Config) -> Floats:
         parts = list(DocumentLabels(stored, "max", doses=True).blocks())
     else:
         parts = [p_yes for _, p_yes in stored.tables()]
-    values = np.concatenate(parts).astype(np.float64)
-    known = ~np.isnan(values)
-    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.where(known, values, mean)
+    return fill(np.concatenate(parts).astype(np.float64))
 
 
 def _ids_alone(ids: Ints) -> Iterator[tuple[Ints, None]]:

@@ -10,13 +10,13 @@ run draws the same rows and further ones.
 import numpy as np
 import pandas as pd
 
-from hypsae_ray.config import LabelSample
+from hypsae_ray.config import Evaluate, LabelSample
 from hypsae_ray.data.arrays import Floats, Ints
 from hypsae_ray.labels.draw import DrawnRows, uniform_numbers
 from hypsae_ray.labels.read import StoredLabels
 from hypsae_ray.stages.holdout import read_holdout
 from hypsae_ray.stages.workspace import Workspace
-from hypsae_ray.stats.analysis import Analysis, analyse, method_of
+from hypsae_ray.stats.analysis import Analysis, Task, analyse, method_of, one_by_one
 from hypsae_ray.stats.sample import Sample
 from hypsae_ray.stats.two_phase.probabilities import allocate, pooled, rows_for, spread_of_influence
 from hypsae_ray.stats.two_phase.proxied import use_proxies
@@ -33,7 +33,8 @@ def draw_further(work: Workspace, hypotheses: pd.DataFrame) -> DrawnRows:
     sample = read_holdout(work, labels, hypotheses["neuron_idx"].to_numpy()).sample
     drawn = sample.drawn
     assert drawn is not None and drawn.all_rows is not None
-    analyses = [_analyse(work, one) for one in _by_class(sample, work.facts("data")["task"])]
+    samples, task = one_by_one(sample, work.facts("data")["task"])
+    analyses = [_analyse(one, task, work.config.evaluate) for one in samples]
     squares = [spread_of_influence(one, drawn.all_rows) ** 2 for one in analyses]
     row_ids, costs = _costs(work, hypotheses["interpretation"])
     size, n_first = np.sqrt(np.sum(squares, axis=0) / costs), len(drawn.positions)
@@ -45,15 +46,7 @@ def draw_further(work: Workspace, hypotheses: pd.DataFrame) -> DrawnRows:
     return DrawnRows(row_ids[which], pooled(share, later)[which], uniform[which])
 
 
-def _by_class(sample: Sample, task: str) -> list[Sample]:
-    if task != "multiclass":
-        return [sample]
-    return [sample.of_class(code) for code in np.unique(sample.target)]
-
-
-def _analyse(work: Workspace, sample: Sample) -> Analysis:
-    options, task = work.config.evaluate, work.facts("data")["task"]
-    task = "classification" if task == "multiclass" else task
+def _analyse(sample: Sample, task: Task, options: Evaluate) -> Analysis:
     rng = np.random.default_rng(options.random_state)
     return use_proxies(analyse(sample, method_of(task, sample, options.cov_type), options), rng)
 

@@ -67,6 +67,13 @@ def method_of(task: Task, sample: Sample, cov_type: Literal["auto"] | CovType) -
     return Method(family, contrast, cov_type)
 
 
+def one_by_one(sample: Sample, task: Task) -> tuple[list[Sample], Task]:
+    """Return the sample and its task; in multiclass a sample for each class against the rest."""
+    if task != "multiclass":
+        return [sample], task
+    return [sample.of_class(code) for code in np.unique(sample.target)], "classification"
+
+
 @dataclass(frozen=True)
 class Analysis:
     """One target.

@@ -168,6 +168,15 @@ def _firth_score(problem: Problem, beta: Floats, bread: Floats) -> Floats:
     return score
 
 
+def information(design: Design, family: Family, beta: Floats) -> Floats:
+    """Return the information (k, k) of a likelihood at coefficients (k,)."""
+    total = np.zeros((len(beta), len(beta)))
+    for rows in design.rows():
+        curvature = rows.w * family.variance(family.mean(rows.X @ beta))
+        total += (rows.X * curvature[:, None]).T @ rows.X
+    return total
+
+
 def linear_predictor(design: Design, beta: Floats) -> Floats:
     """Return X beta of every row of the sample, (n,); NaN for rows that are not complete."""
     eta = np.full(design.sample.n, np.nan)

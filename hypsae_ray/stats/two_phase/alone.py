@@ -15,7 +15,7 @@ from hypsae_ray.stats.two_phase.debias import Influences, correct, over_groups, 
 
 
 @dataclass(frozen=True)
-class Sides:
+class SideSums:
     """Weight, and weighted target, of texts with a property (first) and without.
 
     (2, U, H) of U rows, or groups of them; (2, H) of all together.
@@ -25,30 +25,30 @@ class Sides:
     target: Floats
 
     @classmethod
-    def of_rows(cls, weight: Floats, target: Floats, values: Floats) -> "Sides":
+    def of_rows(cls, weight: Floats, target: Floats, values: Floats) -> "SideSums":
         """Take rows of weight (m,), target (m,), and values (m, H) that are NaN where there is no label."""
         there = np.where(np.isnan(values), 0.0, weight[:, None])
         yes = np.nan_to_num(values) * there
         weights = np.stack([yes, there - yes])
         return cls(weights, weights * target[:, None])
 
-    def by_group(self, sample: Sample) -> "Sides":
+    def by_group(self, sample: Sample) -> "SideSums":
         """Return the sums by group of the sample whose rows these are."""
         assert sample.groups is not None
         sums = ([sum_by_group(sample.groups, sample.n_groups, one) for one in part] for part in self._both)
-        return Sides(*map(np.stack, sums))
+        return SideSums(*map(np.stack, sums))
 
-    def together(self) -> "Sides":
+    def together(self) -> "SideSums":
         """Return the sums over all."""
-        return Sides(*(part.sum(axis=1) for part in self._both))
+        return SideSums(*(part.sum(axis=1) for part in self._both))
 
     @property
     def _both(self) -> tuple[Floats, Floats]:
         return self.weight, self.target
 
-    def __add__(self, other: "Sides") -> "Sides":
+    def __add__(self, other: "SideSums") -> "SideSums":
         """Return the sums of both."""
-        return Sides(self.weight + other.weight, self.target + other.target)
+        return SideSums(self.weight + other.weight, self.target + other.target)
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ class Measure:
     With True, the influence is as leaving the unit out would show it.
     """
 
-    value: Callable[[Sides], Floats]
-    influence: Callable[[Sides, Sides, bool], Floats]
+    value: Callable[[SideSums], Floats]
+    influence: Callable[[SideSums, SideSums, bool], Floats]
 
 
-def _separation(total: Sides) -> Floats:
+def _separation(total: SideSums) -> Floats:
     yes, no = total.target / total.weight
     return yes - no
 
 
-def _moves_separation(total: Sides, units: Sides, inflated: bool) -> Floats:
+def _moves_separation(total: SideSums, units: SideSums, inflated: bool) -> Floats:
     """By 1 / sqrt(1 - h), as in Welch's test and in CR2."""
     moves = (units.target - (total.target / total.weight)[:, None] * units.weight) / total.weight[:, None]
     if inflated:
@@ -75,11 +75,11 @@ def _moves_separation(total: Sides, units: Sides, inflated: bool) -> Floats:
     return moves[0] - moves[1]
 
 
-def _prevalence(total: Sides) -> Floats:
+def _prevalence(total: SideSums) -> Floats:
     return total.weight[0] / total.weight.sum(axis=0)
 
 
-def _moves_prevalence(total: Sides, units: Sides, inflated: bool) -> Floats:
+def _moves_prevalence(total: SideSums, units: SideSums, inflated: bool) -> Floats:
     """By n / (n - 1), as the variance of a mean is."""
     either = units.weight.sum(axis=0)
     moves = (units.weight[0] - _prevalence(total) * either) / total.weight.sum(axis=0)
@@ -109,16 +109,16 @@ def correct_alone(sample: Sample, drawn: Drawn, all_rows: Sample, measure: Measu
         return Values(measure.value(rows.together()) - fixed.shift, np.diag(fixed.matrix))
 
 
-def _rows(sample: Sample, values: Floats) -> Sides:
-    return Sides.of_rows(sample.weight(slice(0, sample.n)), sample.target, values)
+def _rows(sample: Sample, values: Floats) -> SideSums:
+    return SideSums.of_rows(sample.weight(slice(0, sample.n)), sample.target, values)
 
 
-def _influences(measure: Measure, rows: Sides, sample: Sample) -> Floats:
+def _influences(measure: Measure, rows: SideSums, sample: Sample) -> Floats:
     units = rows if sample.groups is None else rows.by_group(sample)
     return measure.influence(rows.together(), units, True)
 
 
-def _vary(rows: Sides) -> Bools:
+def _vary(rows: SideSums) -> Bools:
     """Which proxies (H,) are not the same on all labelled rows."""
     there = rows.weight.sum(axis=0)
     share = np.where(there > 0, rows.weight[0] / np.where(there > 0, there, 1), np.nan)
@@ -130,12 +130,12 @@ def _against_all(
 ) -> tuple[Floats, Influences]:
     """Return the measure of the proxies of all rows, (H,), and products of influences."""
     n_hypotheses = all_rows.n_hypotheses
-    total = Sides(np.zeros((2, n_hypotheses)), np.zeros((2, n_hypotheses)))
+    total = SideSums(np.zeros((2, n_hypotheses)), np.zeros((2, n_hypotheses)))
     for rows, values in all_rows.blocks():
-        total += Sides.of_rows(all_rows.weight(rows), all_rows.target[rows], values).together()
+        total += SideSums.of_rows(all_rows.weight(rows), all_rows.target[rows], values).together()
     found, square = np.zeros_like(gamma), np.zeros((n_hypotheses, n_hypotheses))
     for rows, values in all_rows.blocks():
-        sides = Sides.of_rows(all_rows.weight(rows), all_rows.target[rows], values)
+        sides = SideSums.of_rows(all_rows.weight(rows), all_rows.target[rows], values)
         moves = np.where(tells, np.nan_to_num(measure.influence(total, sides, False)), 0.0)
         square += moves.T @ moves
         if all_rows.groups is not None:

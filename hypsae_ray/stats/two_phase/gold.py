@@ -24,6 +24,7 @@ from hypsae_ray.stats.separation import PRESENCE, SMALL_CELL, sum_sides
 from hypsae_ray.stats.two_phase.alone import PREVALENCE, correct_alone
 from hypsae_ray.stats.two_phase.joint import correct_joint
 from hypsae_ray.stats.two_phase.probabilities import spread_of_influence
+from hypsae_ray.stats.two_phase.proxies import fill
 from hypsae_ray.stats.two_phase.raters import accuracy, coder_kappas, kappas
 
 LEAST_CHANCE = 0.1
@@ -131,13 +132,6 @@ def draw_size(analysis: Analysis, whole: Sample, p_yes: Floats, chosen: Bools) -
 
 def _all_labels(sample: Sample) -> Floats:
     return np.concatenate([labels for _, labels in sample.blocks()])
-
-
-def fill(values: Floats) -> Floats:
-    """Return values (n, H) with the mean of their column where they are NaN; 0 where all are."""
-    known = ~np.isnan(values)
-    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.where(known, values, mean)
 
 
 def correct_by_gold(whole: Sample, p_yes: Floats, method: Method, gold: Gold) -> Corrections:

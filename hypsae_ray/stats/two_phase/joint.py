@@ -12,7 +12,7 @@ from hypsae_ray.stats.regression.collinear import find_independent
 from hypsae_ray.stats.regression.design import Design, Rows, make_design
 from hypsae_ray.stats.regression.estimates import Fit, wald
 from hypsae_ray.stats.regression.glm import average_effects
-from hypsae_ray.stats.regression.likelihood import LINEAR, LOGIT, Family, Problem, maximise
+from hypsae_ray.stats.regression.likelihood import LINEAR, LOGIT, Family, Problem, information, maximise
 from hypsae_ray.stats.regression.linear import Moments, sum_moments
 from hypsae_ray.stats.sample import Drawn, LabelArray, Sample, add_by_group, sum_by_group
 from hypsae_ray.stats.separation import Contrast
@@ -80,17 +80,10 @@ def correct_joint(design: Design, fit: Fit, family: Family, contrast: Contrast) 
     if drawn.all_rows is None or not fit.model.endswith((LINEAR.name, "maximum likelihood")):
         return None
     kept = design.keep(fit.columns)
-    labelled = _at(kept, family, fit.estimates.value * kept.scale)
+    beta = fit.estimates.value * kept.scale
+    labelled = _Model(kept, family, beta, inverse(information(kept, family, beta)))
     models = _models_of_proxies(labelled, drawn, drawn.all_rows)
     return None if models is None else _corrected(fit, labelled, models, drawn, contrast)
-
-
-def _at(design: Design, family: Family, beta: Floats) -> _Model:
-    information = np.zeros((len(beta), len(beta)))
-    for rows in design.rows():
-        curvature = rows.w * family.variance(family.mean(rows.X @ beta))
-        information += (rows.X * curvature[:, None]).T @ rows.X
-    return _Model(design, family, beta, inverse(information))
 
 
 def _models_of_proxies(labelled: _Model, drawn: Drawn, all_rows: Sample) -> tuple[_Model, _Model] | None:

@@ -9,6 +9,7 @@ from scipy import stats
 from hypsae_ray.data.arrays import Floats
 from hypsae_ray.stats.analysis import Analysis
 from hypsae_ray.stats.regression.algebra import inverse
+from hypsae_ray.stats.regression.likelihood import information
 from hypsae_ray.stats.sample import Sample
 
 UNIFORM_SHARE = 0.2
@@ -55,11 +56,7 @@ def spread_of_influence(analysis: Analysis, all_rows: Sample) -> Floats:
         return np.ones(all_rows.n)
     design, family = analysis.design.keep(analysis.fit.columns), analysis.method.family
     beta = analysis.fit.estimates.value * design.scale
-    information = np.zeros((len(beta), len(beta)))
-    for rows in design.rows():
-        curvature = rows.w * family.variance(family.mean(rows.X @ beta))
-        information += (rows.X * curvature[:, None]).T @ rows.X
-    bread, variance = inverse(information), analysis.fit.estimates.se**2
+    bread, variance = inverse(information(design, family, beta)), analysis.fit.estimates.se**2
     everywhere = replace(design, sample=all_rows, complete=np.ones(all_rows.n, dtype=bool), held=None)
     found = np.zeros(all_rows.n)
     hypotheses = np.flatnonzero(design.hypotheses[design.kept] >= 0)

@@ -111,6 +111,13 @@ class Model:
         return found
 
 
+def fill(values: Floats) -> Floats:
+    """Return values (n, H) with the mean of their column where they are NaN; 0 where all are."""
+    known = ~np.isnan(values)
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, values, mean)
+
+
 def learn(clues: Clues, labels: Floats, folds: Ints) -> list[Model]:
     """Return the model of each fold, from labelled rows outside of it.
 
