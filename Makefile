@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # sought with more candidates and texts than SmolLM2 has time for, and MINUTES=N limits how long holdout texts are
 # labelled; what was left out is labelled by the next such command.
 MINUTES ?= 20
-SIZES := --interpret.n_candidates 2 --interpret.n_examples 12 --score_fidelity.n_examples 20 --annotate.max_minutes $(MINUTES)
+SIZES := --interpret.n_candidates 2 --interpret.n_examples 12 --score_fidelity.n_examples 20 --annotate.sample.minutes $(MINUTES)
 SERVER := --llm.engine endpoint --llm.endpoint.url '$(LLM)' --llm.model '$(or $(MODEL),auto)'
 CHOSEN := $(if $(findstring ://,$(LLM)),$(SERVER),$(if $(LLM),--llm.model '$(LLM)')) $(if $(LLM),$(SIZES))
 
