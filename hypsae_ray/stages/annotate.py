@@ -121,7 +121,7 @@ def annotate(job: Job, engines: Engines, track: Track, say: Say) -> Outcome:
     tally = Tally(FAILURES_IN_A_ROW * max(1, job.llm.replicas.max))
     asking = _Asking(tally, engines, track, say)
     job = plan.job
-    none_before, all_rows = not plan.annotated, job.n_rows
+    none_before, all_rows = not plan.annotated, len(plan.positions)
     if plan.shards and (minutes := _minutes(job)) is not None:
         plan = asking.for_a_time(plan, 60 * minutes)
     elif plan.shards:

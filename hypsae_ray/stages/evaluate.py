@@ -32,7 +32,7 @@ from hypsae_ray.stats.prediction.cross_fit import rows_that_fit
 from hypsae_ray.store import schema
 from hypsae_ray.store.artifacts import Folder, Outcome
 from hypsae_ray.store.schema import Status
-from hypsae_ray.store.stage_tables import in_order, read_activations
+from hypsae_ray.store.stage_tables import read_activations
 
 KEPT = ["hypothesis_id", "neuron_idx", "interpretation", "f1_fidelity_score", "f1_ci_low", "f1_ci_high"]
 
@@ -155,10 +155,10 @@ def _sources(
     """
     out, n_neurons = work.inputs["embed_holdout"], work.facts("train_sae")["n_neurons"]
     split, rule = work.config.data.embedded_holdout, work.config.data.rule
-    row_ids, fired = read_activations(out, split, n_neurons)
     if rule is not None:  # all texts of the documents, which may be labelled whole
+        row_ids = np.sort(out.read_tables(f"activations-{split}-", ["row_id"])["row_id"].to_numpy())
         labelled = row_ids[rows_of_documents(row_ids, labelled)]
-    fired = in_order(fired, np.searchsorted(row_ids, labelled))
+    _, fired = read_activations(out, split, n_neurons, wanted=labelled)
     vectors = _read_vectors(out, split, labelled)
     if rule is not None:
         starts = starts_of(documents_of(labelled))

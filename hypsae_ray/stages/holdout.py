@@ -156,7 +156,8 @@ def linked_pairs(ids: np.ndarray) -> Ints:
 def _with_short_ids(table: pa.Table) -> pa.Table:
     ids = table["text_id"].to_numpy()
     short = pa.array(pd.util.hash_array(ids, categorize=False))
-    return table.set_column(table.column_names.index("text_id"), "text_id", short)
+    table = table.set_column(table.column_names.index("text_id"), "text_id", short)
+    return table.replace_schema_metadata()  # by which pandas would make texts of the hashes again
 
 
 def _units(row_ids: Ints, config: Config) -> Ints:

@@ -34,19 +34,28 @@ def read_texts(data: Folder, split: str, row_ids: Iterable[int]) -> pd.Series:
 
 
 def read_activations(
-    sae: Folder, split: str, n_neurons: int, some: np.ndarray | None = None
+    sae: Folder,
+    split: str,
+    n_neurons: int,
+    some: np.ndarray | None = None,
+    wanted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, sp.csr_matrix]:
     """Return row ids (n,), ascending, and the activations of these rows, (n, n_neurons) sparse.
 
-    Those of some neurons (H,) alone, (n, H), where these are given.
+    Those of some neurons (H,) alone, (n, H), where these are given, and of the rows alone whose ids are
+    wanted, (m,), ascending.
     """
     row_ids, parts = [], []
     for table in sae.tables(f"activations-{split}-"):
         neurons, values = table["neurons"].combine_chunks(), table["values"].combine_chunks()
         fired = (values.flatten().to_numpy(), neurons.flatten().to_numpy(), neurons.offsets.to_numpy())
         matrix = sp.csr_matrix(fired, shape=(len(table), n_neurons))
-        parts.append(matrix if some is None else matrix[:, some])
-        row_ids.append(table["row_id"].to_numpy())
+        matrix, ids = matrix if some is None else matrix[:, some], table["row_id"].to_numpy()
+        if wanted is not None:
+            there = np.flatnonzero(np.append(wanted, -1)[np.searchsorted(wanted, ids)] == ids)
+            matrix, ids = in_order(matrix, there), ids[there]
+        parts.append(matrix)
+        row_ids.append(ids)
     ids, matrix = np.concatenate(row_ids), sp.vstack(parts, format="csr")
     order = np.argsort(ids, kind="stable")
     return ids[order], in_order(matrix, order)

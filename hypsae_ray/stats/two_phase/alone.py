@@ -32,6 +32,14 @@ class SideSums:
         weights = np.stack([yes, there - yes])
         return cls(weights, weights * target[:, None])
 
+    @classmethod
+    def over_all(cls, sample: Sample) -> "SideSums":
+        """Return the sums over all rows of a sample, read block by block."""
+        total = cls(*np.zeros((2, 2, sample.n_hypotheses)))
+        for rows, values in sample.blocks():
+            total += cls.of_rows(sample.weight(rows), sample.target[rows], values).together()
+        return total
+
     def by_group(self, sample: Sample) -> "SideSums":
         """Return the sums by group of the sample whose rows these are."""
         assert sample.groups is not None
@@ -91,8 +99,10 @@ SEPARATION = Measure(_separation, _moves_separation)
 PREVALENCE = Measure(_prevalence, _moves_prevalence)
 
 
-def correct_alone(sample: Sample, drawn: Drawn, all_rows: Sample, measure: Measure) -> Values:
-    """Return a measure of the labels of a sample, corrected by the proxies of all rows.
+def correct_alone(
+    sample: Sample, drawn: Drawn, all_rows: Sample, total: SideSums, measure: Measure
+) -> Values:
+    """Return a measure of the labels of a sample, corrected by the proxies of all rows, of a total (2, H).
 
     NaN for a hypothesis that all labelled rows have, or none.
     """
@@ -103,8 +113,9 @@ def correct_alone(sample: Sample, drawn: Drawn, all_rows: Sample, measure: Measu
         theta, gamma = (_influences(measure, one, sample) for one in (rows, of_proxies))
         tells = _vary(of_proxies)  # the influence of one that does not vary is rounding
         gamma = np.where(tells, np.nan_to_num(gamma), 0.0)
-        whole, products = _against_all(measure, theta, gamma, tells, drawn, all_rows)
-        difference = np.where(tells, np.nan_to_num(measure.value(of_proxies.together()) - whole), 0.0)
+        products = _against_all(measure, theta, gamma, tells, total, drawn, all_rows)
+        difference = measure.value(of_proxies.together()) - measure.value(total)
+        difference = np.where(tells, np.nan_to_num(difference), 0.0)
         fixed = correct(products, difference, np.arange(sample.n_hypotheses), sample.n)
         return Values(measure.value(rows.together()) - fixed.shift, np.diag(fixed.matrix))
 
@@ -126,14 +137,16 @@ def _vary(rows: SideSums) -> Bools:
 
 
 def _against_all(
-    measure: Measure, theta: Floats, gamma: Floats, tells: Bools, drawn: Drawn, all_rows: Sample
-) -> tuple[Floats, Influences]:
-    """Return the measure of the proxies of all rows, (H,), and products of influences."""
-    n_hypotheses = all_rows.n_hypotheses
-    total = SideSums(np.zeros((2, n_hypotheses)), np.zeros((2, n_hypotheses)))
-    for rows, values in all_rows.blocks():
-        total += SideSums.of_rows(all_rows.weight(rows), all_rows.target[rows], values).together()
-    found, square = np.zeros_like(gamma), np.zeros((n_hypotheses, n_hypotheses))
+    measure: Measure,
+    theta: Floats,
+    gamma: Floats,
+    tells: Bools,
+    total: SideSums,
+    drawn: Drawn,
+    all_rows: Sample,
+) -> Influences:
+    """Return products of influences, those of the proxies of all rows on what their total says."""
+    found, square = np.zeros_like(gamma), np.zeros((all_rows.n_hypotheses, all_rows.n_hypotheses))
     for rows, values in all_rows.blocks():
         sides = SideSums.of_rows(all_rows.weight(rows), all_rows.target[rows], values)
         moves = np.where(tells, np.nan_to_num(measure.influence(total, sides, False)), 0.0)
@@ -144,5 +157,5 @@ def _against_all(
             first, end = np.searchsorted(drawn.positions, (rows.start, rows.stop))
             found[first:end] = moves[drawn.positions[first:end] - rows.start]
     if all_rows.groups is not None:
-        return measure.value(total), over_groups(theta, gamma, found)
-    return measure.value(total), over_rows(theta, gamma, found, square)
+        return over_groups(theta, gamma, found)
+    return over_rows(theta, gamma, found, square)
