@@ -140,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--keywords", action="store_true", help="draw the keyword baseline, not the LLM's")
     plot.add_argument("--most", type=int, default=20, help="hypotheses drawn at the most (default: 20)")
 
+    _add_pages(commands)
+
     demo = _add(commands, "demo-data", _demo_data, "write made-up reviews with planted concepts")
     demo.add_argument("folder", help="where the files go")
     demo.add_argument("--train", type=int, default=2000, help="training reviews (default: 2000)")
@@ -160,6 +162,22 @@ def _add(commands: Any, name: str, do: Do, about: str, overrides: str = "") -> a
     command = commands.add_parser(name, help=about, epilog=overrides or None, allow_abbrev=not overrides)
     command.set_defaults(do=do, overrides=overrides)
     return command
+
+
+def _add_pages(commands: Any) -> None:
+    overrides = "Fields of report can be overridden: --report.texts none"
+    about = "write the result files of a finished run again, or a page that compares two runs"
+    report = _add(commands, "report", _report, about, overrides)
+    report.add_argument("runs", nargs="+", metavar="RUN", help="run folder or URI, or two of them")
+    page = "the page of two runs (default: comparison.html in the first one)"
+    report.add_argument("--out", metavar="FILE", help=page)
+
+    about = (
+        "write texts, labels, activations and the map of a run's holdout as Parquet, for Embedding Atlas too"
+    )
+    export = _add(commands, "export", _export, about, overrides)
+    export.add_argument("run", help="run folder or URI")
+    export.add_argument("--out", metavar="FILE", help="the file (default: export.parquet in the run folder)")
 
 
 def _add_gold(commands: Any) -> None:
@@ -411,6 +429,27 @@ def _gold_sample(options: argparse.Namespace, _: list[str]) -> None:
 
     drawn = gold.sample(options.run, options.n, options.hypotheses, options.out)
     print(gold.describe(drawn, options.run))
+
+
+def _report(options: argparse.Namespace, rest: list[str]) -> None:
+    from hypsae_ray.commands import comparison, rewriting
+
+    match options.runs:
+        case [run]:
+            if options.out:
+                raise ConfigError("--out is for the page of two runs; the report of one stays in its folder")
+            print(rewriting.rewrite(run, parse_overrides(rest)))
+        case [first, second]:
+            print(comparison.compare(first, second, options.out, parse_overrides(rest)))
+        case _:
+            raise ConfigError(f"report: expected one run or two, and got {len(options.runs)}")
+
+
+def _export(options: argparse.Namespace, rest: list[str]) -> None:
+    from hypsae_ray.commands.export import export
+    from hypsae_ray.console import Console
+
+    print(export(options.run, options.out, parse_overrides(rest), Console().say))
 
 
 def _plot(options: argparse.Namespace, _: list[str]) -> None:

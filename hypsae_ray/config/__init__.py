@@ -15,6 +15,7 @@ from hypsae_ray.config.interpret import AdvancedInterpret, Interpret
 from hypsae_ray.config.label import UNPLACED, Label
 from hypsae_ray.config.llm import Llm
 from hypsae_ray.config.replicas import Replicas
+from hypsae_ray.config.report import Report, TextPolicy
 from hypsae_ray.config.run import AnnotateJob, Config, EvaluateJob, NamingOptions, ReplicateJob
 from hypsae_ray.config.score_fidelity import ScoreFidelity
 from hypsae_ray.config.select import Select
@@ -42,10 +43,12 @@ __all__ = [
     "NamingOptions",
     "Replicas",
     "ReplicateJob",
+    "Report",
     "SaeShape",
     "ScoreFidelity",
     "Section",
     "Select",
+    "TextPolicy",
     "TrainSae",
     "VectorFiles",
 ]

@@ -91,10 +91,19 @@ def load_replication(
 
 def with_llm(config: Config, overrides: Mapping[str, str]) -> Config:
     """Return a config with other fields of section llm, by dotted name. Errors are those of `load`."""
+    return _with_section(config, overrides, "llm", "--llm.model NAME")
+
+
+def with_report(config: Config, overrides: Mapping[str, str]) -> Config:
+    """Return a config with other fields of section report, by dotted name. Errors are those of `load`."""
+    return _with_section(config, overrides, "report", "--report.texts none")
+
+
+def _with_section(config: Config, overrides: Mapping[str, str], section: str, example: str) -> Config:
     tree = config.model_dump(mode="json")
     for name, value in overrides.items():
-        if not name.startswith("llm."):
-            raise ConfigError(f"--{name}: only fields of llm can be set here, such as --llm.model NAME")
+        if not name.startswith(f"{section}."):
+            raise ConfigError(f"--{name}: only fields of {section} can be set here, such as {example}")
         _override(tree, name, value, Config)
     return parse(tree, "the run's config") if overrides else config
 

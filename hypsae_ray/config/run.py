@@ -12,6 +12,7 @@ from hypsae_ray.config.interpret import Interpret
 from hypsae_ray.config.label import Label
 from hypsae_ray.config.llm import Llm
 from hypsae_ray.config.replicas import Replicas
+from hypsae_ray.config.report import Report
 from hypsae_ray.config.score_fidelity import ScoreFidelity
 from hypsae_ray.config.select import Select
 from hypsae_ray.config.train_sae import SAE_SIZES, TrainSae
@@ -121,6 +122,7 @@ class Config(Section):
     score_fidelity: ScoreFidelity = ScoreFidelity()
     annotate: Annotate = Annotate()
     evaluate: Evaluate = Evaluate()
+    report: Report = Report()
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -11,6 +11,9 @@ import numpy as np
 
 # Share of the width left free on either side of the outermost interval, for markers and arrows.
 _MARGIN = 0.04
+# An interval is steady up to so many times the width of a narrow one, and a plot is at most so many times as
+# wide as most of the steady intervals are together.
+_STEADY, _WIDEST = 3.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,14 @@ class Scale:
 
 @dataclass(frozen=True)
 class Interval:
-    """One effect on the scale: places in percent, and whether an end lies beyond the edge."""
+    """One effect on the scale: places in percent, and whether an end, or itself, lies beyond the edge."""
 
     low: float
     at: float
     high: float
     cut_low: bool
     cut_high: bool
+    cut_at: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,22 +52,49 @@ class Lane:
     interval: Interval | None  # None: no estimate
 
 
-def scale(effect: np.ndarray, low: np.ndarray, high: np.ndarray, origin: float = 0.0) -> Scale:
+def scale(
+    effect: np.ndarray, low: np.ndarray, high: np.ndarray, origin: float = 0.0, *, cut: bool = True
+) -> Scale:
     """Choose a scale that holds the origin, each effect (H,) and its interval, NaN where there is none.
 
-    An end more than three times as far from the origin as the median one is cut off, so that one shaky
-    estimate does not flatten all others.
+    Most of the steady intervals take a third of the width or more: what lies further out is cut off, so that
+    one shaky estimate does not flatten all others. With `cut` false, that is ends of intervals only.
     """
     finite = np.isfinite(effect) & np.isfinite(low) & np.isfinite(high)
     at, below, above = (values[finite] - origin for values in (effect, low, high))
     if not finite.any():
         return _between(-1.0, 1.0, origin)
-    ends = np.maximum(np.abs(below), np.abs(above))
-    limit = max(3 * float(np.median(ends)), 1.1 * float(np.abs(at).max())) or 1.0
-    left = min(0.0, max(float(below.min()), -limit))
-    right = max(0.0, min(float(above.max()), limit))
-    room = _MARGIN * (right - left or 1.0)
-    return _between(left - room, right + room, origin)
+    left, right = _fitted(
+        max(0.0, -float(below.min())), max(0.0, float(above.max())), _most(at, below, above)
+    )
+    if not cut:
+        left, right = max(left, -float(at.min())), max(right, float(at.max()))
+    room = _MARGIN * (left + right or 1.0)
+    return _between(-left - room, right + room, origin)
+
+
+def _most(at: np.ndarray, below: np.ndarray, above: np.ndarray) -> float:
+    """Return how much the scale may span, without its margins, for intervals around effects (H,).
+
+    Steady are the intervals that are not much wider than a narrow one, so that wide ones do not decide even
+    where they are many; of these, a tenth may lie further out on either side.
+    """
+    width = np.maximum(at - below, above - at)
+    narrow = np.quantile(width[width > 0], 0.25) if (width > 0).any() else 0.0
+    steady = width <= _STEADY * narrow
+    start, end = np.quantile(below[steady], 0.1), np.quantile(above[steady], 0.9)
+    span = max(0.0, float(end)) - min(0.0, float(start))
+    return span * _WIDEST / (1 + 2 * _MARGIN) if span else np.inf
+
+
+def _fitted(left: float, right: float, most: float) -> tuple[float, float]:
+    """Return how far a scale reaches on either side, together no more than `most`: the longer gives way.
+
+    >>> _fitted(1, 2, 4), _fitted(1, 9, 4), _fitted(8, 9, 4)
+    ((1, 2), (1, 3), (2.0, 2.0))
+    """
+    shorter = min(left, right, most / 2)
+    return min(left, most - shorter), min(right, most - shorter)
 
 
 def _between(left: float, right: float, origin: float) -> Scale:
@@ -81,6 +112,7 @@ def interval(scale: Scale, effect: float, low: float, high: float) -> Interval |
         high=scale.percent(high),
         cut_low=low < scale.low,
         cut_high=high > scale.high,
+        cut_at=not scale.low <= effect <= scale.high,
     )
 
 

@@ -1,6 +1,7 @@
 """Numbers and terms of an evaluation as words; a number that is missing is a dash."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from hypsae_ray.config import Config, Endpoint, Llm
+from hypsae_ray.config.model import Model
 from hypsae_ray.pipeline import BASELINE
 from hypsae_ray.store.schema import USABLE
 
@@ -27,6 +29,10 @@ CAVEATS = {
         "planted concepts (see README): name a model that can label in llm.model, or by `make demo LLM=NAME`."
     )
 }
+# A path that says where something is on one machine, also on one with Windows.
+_ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]|file:")
+# A package, owner/name of a hub, or a URI: anything else is the path of a folder.
+_MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?|(?!file:)[a-z0-9]{2,}://.*")
 
 
 class Quality(NamedTuple):
@@ -186,6 +192,29 @@ def labels_cut(answers: Mapping[str, int], max_words: int) -> str:
     )
 
 
+def file_name(path: str) -> str:
+    """Return the last part of an absolute path; a relative path, a URI or any other name as it is.
+
+    >>> file_name("/home/ann/a.csv"), file_name("s3://bucket/a.csv"), file_name("data/a.csv")
+    ('a.csv', 's3://bucket/a.csv', 'data/a.csv')
+    """
+    return _last_part(path) if _ABSOLUTE.match(path) else path
+
+
+def model_name(options: Model) -> str:
+    """Return what people call a model: of a folder its last part, of any other model the name in the config.
+
+    >>> model_name(Llm(model="/home/ann/models/tiny/")), model_name(Llm(model="owner/name"))
+    ('tiny', 'owner/name')
+    """
+    is_name = options.engine == "endpoint" or _MODEL.fullmatch(options.model)
+    return file_name(options.model) if is_name else _last_part(options.model)
+
+
+def _last_part(path: str) -> str:
+    return next(filter(None, reversed(re.split(r"[/\\]", path))), path)
+
+
 def model_in_use(llm: Llm) -> str:
     """Return a model and what runs it, for people; of a server its host, never its path or query.
 
@@ -195,7 +224,7 @@ def model_in_use(llm: Llm) -> str:
     if llm.engine == "keywords":
         return "keywords"
     revision = f" (revision {llm.revision})" if llm.revision else ""
-    return f"{llm.model}{revision} {at_server(llm.endpoint) if llm.endpoint else 'in vLLM'}"
+    return f"{model_name(llm)}{revision} {at_server(llm.endpoint) if llm.endpoint else 'in vLLM'}"
 
 
 def engine_name(chain: str, config: Config) -> str:

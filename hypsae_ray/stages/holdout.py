@@ -11,9 +11,16 @@ import pyarrow as pa
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-from hypsae_ray.config import UNPLACED, Config
+from hypsae_ray.config import UNPLACED, Config, Data
 from hypsae_ray.data.arrays import BLOCK_ROWS, Floats, Ints, codes_of
-from hypsae_ray.data.chunks import Rule, combine_activations, combine_vectors, documents_of, starts_of
+from hypsae_ray.data.chunks import (
+    CHUNKS,
+    Rule,
+    combine_activations,
+    combine_vectors,
+    documents_of,
+    starts_of,
+)
 from hypsae_ray.labels.draw import DrawnRows
 from hypsae_ray.labels.read import DocumentLabels, StoredLabels
 from hypsae_ray.stages.embed import to_vectors
@@ -212,6 +219,31 @@ def _activations(work: Workspace, neurons: Ints) -> sp.csr_matrix:
     n_neurons = work.facts("train_sae")["n_neurons"]
     row_ids, fired = read_activations(work.inputs["embed_holdout"], split, n_neurons, neurons)
     return fired if rule is None else combine_activations(fired, starts_of(documents_of(row_ids)), rule)
+
+
+def read_vectors(embedded: Folder, data: Data, rows: Ints) -> Vectors:
+    """Return embeddings (n, d) of rows of the holdout, as `read_rows` has them, reading table by table.
+
+    That of a document is the mean of its chunks', that of a pair the difference of its texts'.
+
+    Args:
+        embedded: the folder of stage `embed_holdout`.
+        data: section data of the run.
+        rows: (n,) ids of embedded rows.
+    """
+    position, pairs = pd.Index(rows), data.rule == "difference"
+    total, counts = None, np.zeros(len(rows), dtype=np.int64)
+    for table in embedded.tables(f"{data.embedded_holdout}-", ["row_id", "embedding"]):
+        ids = table["row_id"].to_numpy()
+        at = position.get_indexer(pd.Index(ids if data.rule is None else documents_of(ids)))
+        mine = np.flatnonzero(at >= 0)
+        signs = np.where(ids[mine] % CHUNKS, -1, 1) if pairs else np.ones(len(mine))
+        gather = sp.csr_matrix((signs.astype(np.float32), (at[mine], mine)), shape=(len(rows), len(ids)))
+        found = gather @ to_vectors(table)
+        total = found if total is None else total + found
+        counts += np.bincount(at[mine], minlength=len(rows))
+    assert total is not None  # a finished stage has tables
+    return total if pairs else np.asarray(total / counts[:, None], dtype=np.float32)
 
 
 def _gather(work: Workspace, ids: Ints, at: Ints) -> Vectors:

@@ -121,6 +121,11 @@ class Folder:
         """The folder that this one is in."""
         return Folder(self.filesystem, self.path.rpartition("/")[0])
 
+    def exists(self) -> bool:
+        """Tell whether this folder is there; on an object store it is where an object is in it."""
+        with explained(self.path, "read"):
+            return self.filesystem.get_file_info(self.path).type == pafs.FileType.Directory
+
     def sub(self, name: str) -> "Folder":
         """Return the folder `name` inside this one."""
         return Folder(self.filesystem, f"{self.path}/{name}")
@@ -182,6 +187,29 @@ class Folder:
             finally:
                 with suppress(OSError):
                     Path(f"{self.path}/{draft}").unlink(missing_ok=True)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[pa.NativeFile]:
+        """Open a file to write piece by piece; it is seen when it is closed, and not at all after an error.
+
+        Raises:
+            UsageError: this folder cannot be made, or not be written to.
+            StageError: the disk is full.
+        """
+        local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        draft = f".{name}.{uuid.uuid4().hex}" if local else name
+        with explained(self.path, "written"):
+            try:
+                if local:
+                    self.filesystem.create_dir(self.path, recursive=True)
+                with self.filesystem.open_output_stream(f"{self.path}/{draft}", compression=None) as stream:
+                    yield stream
+                if local:
+                    self.filesystem.move(f"{self.path}/{draft}", f"{self.path}/{name}")
+            except BaseException:
+                with suppress(OSError):
+                    self.filesystem.delete_file(f"{self.path}/{draft}")
+                raise
 
     def _put(self, draft: str, name: str, content: bytes) -> None:
         """Rename a draft; a mounted bucket may not know how to, but shows a file when it is closed."""

@@ -1,6 +1,6 @@
 """Tables that stages wrote, read back: columns, texts and activations of a split."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,14 +23,19 @@ def covariate_columns(data: Folder, split: str) -> list[str]:
         return [name for name in pq.read_schema(file).names if name.startswith(COVARIATE)]
 
 
-def read_texts(data: Folder, split: str, row_ids: Iterable[int]) -> pd.Series:
-    """Return the texts of some rows of a split, indexed by row_id, ascending."""
+def read_texts(data: Folder, split: str, row_ids: Iterable[int], column: str = "text") -> pd.Series:
+    """Return the texts of some rows of a split, or another column, indexed by row_id, ascending."""
+    return read_some(data, split, [column], row_ids)[column]
+
+
+def read_some(data: Folder, split: str, columns: Sequence[str], row_ids: Iterable[int]) -> pd.DataFrame:
+    """Return columns of the texts table of some rows of a split, indexed by row_id, ascending."""
     ids = np.array(sorted(set(row_ids)), dtype=np.int64)
     parts = (
         part.filter(np.isin(part["row_id"].to_numpy(), ids))
-        for part in data.tables(f"{split}-", ["row_id", "text"])
+        for part in data.tables(f"{split}-", ["row_id", *columns])
     )
-    return pa.concat_tables(parts).to_pandas().set_index("row_id")["text"].sort_index()
+    return pa.concat_tables(parts).to_pandas().set_index("row_id").sort_index()
 
 
 def read_activations(
