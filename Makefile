@@ -10,7 +10,7 @@ TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backen
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-cluster check clean
+.PHONY: demo test test-cluster check check-web web clean
 
 # make demo LLM=NAME: a hub name, a folder, or the URL of a server and MODEL=NAME, if it has more than one. Names are
 # sought with more candidates and texts than SmolLM2 has time for, and MINUTES=N limits how long holdout texts are
@@ -32,7 +32,7 @@ test: check
 test-cluster: .venv/installed
 	$(BIN)/pytest -m slow --durations=10
 
-check: .venv/installed
+check: .venv/installed check-web
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
@@ -44,5 +44,23 @@ check: .venv/installed
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(COMPILE) $(TORCH) -e '.[$(EXTRAS)]'
 	touch $@
 
+# The script of report.html is built where npm is, and committed, so that nobody else needs npm.
+WEB := hypsae_ray/report/web
+
+web: $(WEB)/node_modules/.package-lock.json
+	npm --prefix $(WEB) run --silent build
+
+ifneq ($(shell command -v npm),)
+check-web: $(WEB)/node_modules/.package-lock.json
+	npm --prefix $(WEB) run --silent check
+else
+check-web:
+	@echo "npm is not here: $(WEB) is not checked"; test -z "$$CI"
+endif
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	npm --prefix $(WEB) ci --no-audit --no-fund --loglevel=error
+	touch $@
+
 clean:
-	rm -rf .venv runs demo-data .coverage
+	rm -rf .venv runs demo-data .coverage $(WEB)/node_modules
