@@ -33,7 +33,7 @@ REVIEWS = Path(__file__).parents[2] / "shared" / "data" / "yelp"
 # What a run may say on stderr: first what it will do, then lines that name their stage.
 FIRST = "done before|to do|embeddings|names|LLM|time[^:]*|texts|annotate will take"
 STAGES = "|".join(pipeline.STAGE_NAMES)
-OURS = re.compile(rf"({FIRST}): .*|({STAGES})( \(keywords\))?( \.\.\.|: .*)")
+OURS = re.compile(rf"({FIRST}|map): .*|({STAGES})( \(keywords\))?( \.\.\.|: .*)")
 NOISE = re.compile(r"WARN|INFO|ERROR|Traceback|pid=|it/s|site-packages|/\d+ \[|^\[|\r", re.MULTILINE)
 
 

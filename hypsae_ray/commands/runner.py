@@ -97,7 +97,7 @@ def run(
                 for line in outlook.labelling(steps):
                     console.say(line)
     finally:
-        current = results.is_current(records, folder)
+        current = results.is_current(records, config, folder)
         if records and not current:
             results.write_run_json(records, config, folder)
     if until not in (None, pipeline.STAGE_NAMES[-1]):
@@ -108,7 +108,7 @@ def run(
     if current:
         show(f"{stage_table(records)}\n\nnothing to do: {folder.path}/{results.REPORT} is up to date")
     else:
-        results.write_results(finished, chains)
+        results.write_results(finished, chains, console.say)
         show("\n\n".join([*closing_text(finished, chains), stage_table(records)]))
         show(f"\nreport: {folder.path}/{results.REPORT}")
     return Run(folder, tuple(records), chains)

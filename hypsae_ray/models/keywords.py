@@ -90,6 +90,17 @@ def _name(prompt: NamingPrompt) -> Answer:
     return Answer(_sentence([str(term) for term in vectorizer.get_feature_names_out()[chosen]]), Status.OK)
 
 
+def telling_terms(texts: Sequence[str], groups: npt.NDArray[np.bool_]) -> list[list[str]]:
+    """Return the terms that tell the texts (n,) of each group (n, H) from all others, the heaviest first."""
+    vectorizer = CountVectorizer(stop_words="english", ngram_range=(1, 2))
+    try:
+        counts = cast(sp.csr_matrix, vectorizer.fit_transform(texts)).tocsc()
+    except ValueError:  # no text holds a term
+        return [[] for _ in groups.T]
+    terms = vectorizer.get_feature_names_out()
+    return [[str(term) for term in terms[_telling(counts, group)]] for group in groups.T]
+
+
 def _explain(prompt: ReasonPrompt) -> Answer:
     """Say which terms of the property occur in a text, and quote the passage of the first one."""
     passages = _passages(prompt.text, _terms(prompt.question))

@@ -1,17 +1,22 @@
-"""The report of a run: one HTML file without scripts, images or anything else that must be fetched."""
+"""The report of a run: one HTML file that fetches nothing, with a script for those who explore it.
 
-from collections.abc import Iterable, Mapping, Sequence
+All that is tested is in the page without the script. Its Content-Security-Policy names the one script and the
+one style sheet that it holds by their hashes, so that nothing in a text can run, and nothing can be fetched.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from hypsae_ray.config import Config
+from hypsae_ray.config import Config, TextPolicy
 from hypsae_ray.pipeline import MAIN
-from hypsae_ray.report import forest, sections, templates, words
+from hypsae_ray.report import forest, policy, sections, settings, templates, words
 from hypsae_ray.report.methods import cut_notes
+from hypsae_ray.report.page_data import page_data
 from hypsae_ray.report.run_folder import DETAILS, Chain, RunFolder
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_texts
@@ -29,7 +34,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Examples:
-    """Holdout texts of one hypothesis: some labelled yes, some labelled no."""
+    """Holdout texts of one hypothesis, or their ids: some labelled yes, some labelled no."""
 
     firing: tuple[str, ...]
     silent: tuple[str, ...]
@@ -63,10 +68,20 @@ class ReportData:
     stages: Sequence[Mapping[str, Any]] = ()  # with name, rows, seconds, three kinds of tokens, reused
     notes: Sequence[str] = ()  # sentences about the run as a whole
     methods: str = ""  # paragraphs for a paper, blank lines between them
+    texts: TextPolicy = "all"  # what the page holds of single texts
+    page: str = ""  # what the script reads, as `PageData.packed` returns it; empty: the page has no script
 
 
-def report_data(run: RunFolder, chains: Mapping[str, Chain], methods: str = "") -> ReportData:
-    """Gather what the report shows of a run and its chains, the config's own first."""
+def report_data(
+    run: RunFolder,
+    chains: Mapping[str, Chain],
+    methods: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> ReportData:
+    """Gather what the report shows of a run and its chains, the config's own first.
+
+    `methods` is the text for a paper; `say` is told what takes a while.
+    """
     config, data = run.config, run.folders()["data"]
     main, *others = (_findings(name, chain, config, data) for name, chain in chains.items())
     notes = [
@@ -77,24 +92,38 @@ def report_data(run: RunFolder, chains: Mapping[str, Chain], methods: str = "") 
         target=config.data.target,
         findings=main,
         baseline=others[0] if others else None,
-        settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        settings=settings.as_yaml(config),
         stages=[{**stage, "name": _label(stage)} for stage in run.saved["stages"]],
         notes=[*cut_notes(run.stages().values(), config), *notes],
         methods=methods,
+        texts=config.report.texts,
+        page=page_data(run, chains[MAIN], say).packed(),
     )
 
 
 def _findings(name: str, chain: Chain, config: Config, data: Folder) -> Findings:
-    rows = pick_examples(chain.labels.tables(), chain.labels.threshold)
-    texts = read_texts(data, "holdout", {row for sides in rows for side in sides for row in side})
     return Findings(
         words.engine_name(name, config),
         chain.evaluation,
         chain.metrics,
-        {i: Examples(tuple(texts.loc[yes]), tuple(texts.loc[no])) for i, (yes, no) in enumerate(rows)},
+        _shown_examples(chain, config, data),
         words.caveat(config) if name == MAIN else "",
         chain.details,
     )
+
+
+def _shown_examples(chain: Chain, config: Config, data: Folder) -> dict[int, Examples]:
+    """Return what the page may show of the example texts; nothing where it may show nothing."""
+    picked = pick_examples(chain.labels.tables(), chain.labels.threshold)
+    rows = {row for sides in picked for side in sides for row in side}
+    texts, ids = (read_texts(data, "holdout", rows, column) for column in ("text", "source_id"))
+    in_parts = config.data.rule is not None
+    shown = policy.shown(texts, ids, config.report.texts, in_parts=in_parts)
+    if shown is None:
+        return {}
+    of_row = dict(zip(texts.index, shown, strict=True))
+    sides = ((tuple(map(of_row.__getitem__, side)) for side in both) for both in picked)
+    return {i: Examples(*both) for i, both in enumerate(sides)}
 
 
 def _label(stage: Mapping[str, Any]) -> str:
@@ -143,8 +172,9 @@ def render(data: ReportData) -> str:
     both = [data.findings] if data.baseline is None else [data.findings, data.baseline]
     views = [_view(findings, data.target) for findings in both]
     tables, rows = data.findings.details, views[0]["rows"]
-    return templates.render(
+    return templates.page(
         "template.html.j2",
+        _script() if data.page else "",
         data=data,
         views=views,
         chain=sections.chain_section(tables, data.findings.metrics),
@@ -155,7 +185,13 @@ def render(data: ReportData) -> str:
         gold=sections.gold_section(rows, tables),
         extra=sorted({name for one in both for name in one.details} - set(DETAILS)),
         stages=_stage_view(data.stages),
+        texts_held=policy.sentence(data.texts),
     )
+
+
+def _script() -> str:
+    """Return the script of the page, as `make web` built it from `web/`."""
+    return (files("hypsae_ray.report") / "explore.js").read_text(encoding="utf-8")
 
 
 def _view(findings: Findings, target: str) -> dict[str, Any]:
@@ -182,7 +218,12 @@ def _view(findings: Findings, target: str) -> dict[str, Any]:
         "target": target,
         "has_average": bool(table["average_effect"].notna().any()),
         "has_adjusted": bool(np.isfinite(wide[1:]).any()),
+        "has_cut": any(_is_cut(row["adjusted"] or row["interval"]) for row in rows),
     }
+
+
+def _is_cut(interval: forest.Interval | None) -> bool:
+    return interval is not None and (interval.cut_low or interval.cut_high)
 
 
 def _numbers(table: pd.DataFrame, *names: str) -> np.ndarray:

@@ -106,7 +106,7 @@ def render(results: Results) -> str:
         {**row, "sentence": _text(row["hypothesis"]), "verdict": _verdict(row), "lanes": _lanes(scale, row)}
         for row in table.to_dict("records")
     ]
-    return templates.render(
+    return templates.page(
         "replication.html.j2",
         rows=rows,
         scale=scale,

@@ -3,14 +3,14 @@
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hypsae_ray.config import Config
+from hypsae_ray.config import Config, Report
 from hypsae_ray.pipeline import BASELINE, MAIN, Record
 from hypsae_ray.report.methods import methods, methods_facts
 from hypsae_ray.report.page import render, report_data
@@ -64,19 +64,28 @@ def describe(record: Record) -> dict[str, Any]:
     }
 
 
-def is_current(records: Sequence[Record], out: Folder) -> bool:
-    """Tell whether the result files at the top of the run folder are all there and show these very stages."""
+def is_current(records: Sequence[Record], config: Config, out: Folder) -> bool:
+    """Tell whether the result files at the top of the run folder are all there and show these very stages.
+
+    They must also have been written as section `report` of the config says; before there was one, all were
+    as by its defaults.
+    """
     if not out.has(RUN) or not all(record.reused for record in records):
         return False
     saved = out.read_json(RUN)
     shown = [(stage["chain"], stage["folder"]) for stage in saved["stages"]]
     same = shown == [(record.step.chain, record.step.folder.name) for record in records]
+    written = {**Report().model_dump(mode="json"), **saved["config"].get("report", {})}
+    same = same and written == config.report.model_dump(mode="json")
     return same and bool(saved.get("results")) and set(saved["results"]) <= set(out.names())
 
 
-def write_results(run: RunFolder, chains: Mapping[str, Chain]) -> None:
+def write_results(
+    run: RunFolder, chains: Mapping[str, Chain], say: Callable[[str], None] = lambda _: None
+) -> None:
     """Write tables, metrics and report of a run whose stages are all finished.
 
+    `say` is told what takes a while.
     Files of an earlier run that this one does not have are deleted. run.json is written last and names the
     files, so that results cut off half-way are not taken for whole.
     """
@@ -89,7 +98,7 @@ def write_results(run: RunFolder, chains: Mapping[str, Chain]) -> None:
     facts = methods_facts(list(run.stages().values()), chains[MAIN], run.saved["versions"])
     paragraphs = methods(run.config, chains[MAIN].metrics, facts)
     out.write_bytes(METHODS, f"{paragraphs}\n".encode())
-    out.write_bytes(REPORT, render(report_data(run, chains, paragraphs)).encode())
+    out.write_bytes(REPORT, render(report_data(run, chains, paragraphs, say)).encode())
     out.write_json(RUN, {**run.saved, "results": [*tables, METRICS, METHODS, REPORT]})
 
 

@@ -55,7 +55,7 @@ def chain_section(tables: Tables, metrics: Mapping[str, Any]) -> dict[str, Any] 
         ["name", "n", "value", "low", "high"], axis=1
     )
     ends = (table[name].fillna(table["value"]).to_numpy(dtype=float) for name in ("value", "low", "high"))
-    scale = forest.scale(*ends, origin=_NOTHING[key])
+    scale = forest.scale(*ends, origin=_NOTHING[key], cut=False)
     bars = [_bar(link, scale) for link in table.to_dict("records")]
     sentences = [_share(bars, metrics, key), _largest_loss(bars)]
     return {
@@ -133,7 +133,8 @@ def _dose_scale(dose: pd.DataFrame) -> forest.Scale:
     """Return a scale whose origin is the mean of silent texts over all hypotheses."""
     silent = dose.loc[dose["bin"] == 0, "mean"].dropna()
     ends = (dose[name].fillna(dose["mean"]).to_numpy(dtype=float) for name in ("mean", "ci_low", "ci_high"))
-    return forest.scale(*ends, origin=float(silent.mean() if len(silent) else dose["mean"].mean()))
+    origin = float(silent.mean() if len(silent) else dose["mean"].mean())
+    return forest.scale(*ends, origin=origin, cut=False)
 
 
 def _from_top(scale: forest.Scale, value: float) -> float:

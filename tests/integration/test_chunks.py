@@ -9,12 +9,14 @@ import pytest
 import statsmodels.api as sm
 
 import hypsae_ray
+from hypsae_ray import cli
 from hypsae_ray.commands import runner
 from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
 from hypsae_ray.stages.workspace import read_documents_by_id
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_activations, read_column
+from tests.page_block import check_page
 
 WORDS, BLOCKS = 100, 30
 PLACES_OF_CHUNKS = 2**24
@@ -163,3 +165,25 @@ def test_names_are_scored_on_whole_reviews(by_sentence: runner.Run):
     texts = read_documents_by_id(work, (ids.index[5:8] * PLACES_OF_CHUNKS).tolist())
     assert list(texts) == (ids.index[5:8] * PLACES_OF_CHUNKS).tolist()
     assert [text.split() for text in texts.values()] == given["text"].loc[ids.iloc[5:8]].str.split().tolist()
+
+
+def test_the_page_has_what_was_tested(chunked: runner.Run, by_sentence: runner.Run):
+    for one, n in ((chunked, 40), (by_sentence, 60)):
+        header, columns = check_page(Path(one.out.path))
+        assert header["n"] == len(header["texts"]) == n
+        assert np.isfinite(columns["x"]).all()
+
+
+def test_an_export_has_a_row_for_each_document(chunked: runner.Run, tmp_path: Path):
+    out = tmp_path / "documents.parquet"
+    assert cli.main(["export", chunked.out.path, "--out", str(out)]) == 0
+    table = pd.read_parquet(out).set_index("row_id")
+    stored = folder_of(chunked, "data").read_tables("holdout-").to_pandas()
+    of = (stored["row_id"] // PLACES_OF_CHUNKS).to_numpy()
+    assert table["text"].tolist() == stored.groupby(of)["text"].agg(" … ".join).tolist()
+    p_yes = hypsae_ray.load_annotations(folder_of(chunked, "annotate").path)[0]
+    highest = p_yes.groupby(p_yes.index.to_numpy() // PLACES_OF_CHUNKS).max()
+    labelled = table[table["h00_p_yes"].notna()]
+    assert len(labelled) == 40 and labelled["x"].notna().all()
+    assert labelled["h00_p_yes"].tolist() == pytest.approx(highest.loc[labelled.index].tolist())
+    assert table.drop(labelled.index)["h00_label"].isna().all()

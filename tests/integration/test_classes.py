@@ -12,6 +12,7 @@ import hypsae_ray
 from hypsae_ray.commands import runner
 from hypsae_ray.config import loading
 from hypsae_ray.store.artifacts import Folder
+from tests.page_block import check_page
 
 CITIES = ("Rome", "Paris", "Oslo")
 
@@ -99,3 +100,8 @@ def test_a_target_of_names_is_told_what_it_may_be(tree: dict, tmp_path: Path):
         "of them with the rest"
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_the_page_has_what_was_tested(finished: runner.Run):
+    header, _ = check_page(Path(finished.out.path))
+    assert set(header["classes"]) == set(finished.evaluation["target_class"])

@@ -8,6 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 import hypsae_ray
+from hypsae_ray import cli
 from hypsae_ray.commands import annotation, runner
 from hypsae_ray.config import loading
 from hypsae_ray.demo import grammar
@@ -15,6 +16,7 @@ from hypsae_ray.errors import ConfigError
 from hypsae_ray.report.run_folder import RunFolder
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_column
+from tests.page_block import check_page
 
 PLACES_OF_TEXTS = 2**24
 
@@ -79,3 +81,22 @@ def test_the_report_speaks_of_pairs(run_of_pairs: runner.Run):
 def test_labels_of_pairs_cannot_be_planned_before_they_are_stored(run_of_pairs: runner.Run):
     with pytest.raises(ConfigError, match="text_b are two columns of texts"):
         annotation.job_of(RunFolder.at(run_of_pairs.out).config)
+
+
+def test_the_page_has_what_was_tested(run_of_pairs: runner.Run):
+    header, columns = check_page(Path(run_of_pairs.out.path))
+    assert len(header["texts"]) == len(header["texts_b"]) == header["n"] == 150
+    assert np.isfinite(columns["x"]).all()
+
+
+def test_an_export_of_pairs_has_both_texts_and_differences(run_of_pairs: runner.Run, tmp_path: Path):
+    out = tmp_path / "pairs.parquet"
+    assert cli.main(["export", run_of_pairs.out.path, "--out", str(out)]) == 0
+    table = pd.read_parquet(out)
+    stored = folder_of(run_of_pairs, "data").read_tables("holdout-").to_pandas()
+    assert table["text"].tolist() == stored["text"].tolist()[::2]
+    assert table["text_b"].tolist() == stored["text"].tolist()[1::2]
+    threshold = run_of_pairs.chains["main"].hypotheses["threshold"].iloc[0]
+    first, second = (table[f"h00_{name}"] >= threshold for name in ("p_yes", "p_yes_b"))
+    assert table["h00_label"].tolist() == (first.astype(int) - second.astype(int)).tolist()
+    assert table["x"].notna().all()

@@ -112,6 +112,9 @@ def test_the_page_draws_every_hypothesis_twice_and_pooled(run: Path, other: Path
     html = (tmp_path / "out/replication.html").read_text()
     page, found = Page(html), pd.read_csv(tmp_path / "out/replication.csv")
     assert not page.unbalanced and not page.open and "script" not in {tag for tag, _ in page.tags}
+    assert "Replication on second wave.jsonl" in page.text("header") and str(other.parent) not in html
+    assert not any("style" in attrs for _, attrs in page.tags)
+    assert not any(text in html for text in pd.read_json(other, lines=True)["text"])
     assert {"effects", "notes", "reading", "methods"} <= page.sections()
     assert "mentions <script>" in page.text("td") and "<b>why</b>" in page.text("td")
     assert found.loc[3, ["difference", "pooled_coef", "q"]].isna().all()

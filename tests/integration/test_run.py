@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -22,6 +23,7 @@ from hypsae_ray.report import results
 from hypsae_ray.stages.embed import to_vectors
 from hypsae_ray.store.artifacts import Folder
 from hypsae_ray.store.stage_tables import read_activations
+from tests.page_block import block_of
 
 ALL_PAIRS = "200 texts x 8 questions, 1,600 pairs to ask, 4 shards"
 
@@ -168,6 +170,41 @@ def test_with_nothing_to_do_neither_ray_nor_torch_is_loaded(
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "nothing to do" in done.stdout
+
+
+def test_what_the_page_holds_of_texts_is_a_choice_that_computes_nothing(
+    finished: runner.Run, demo_config: config.Config
+):
+    run = Path(finished.out.path)
+    data = stage_folder(run, "data")
+    ids: set[str] = set()
+    for name in data.names("holdout-", ".parquet"):
+        table = data.read_table(name).to_pandas()
+        inner = [f"zq{row}first {'filling ' * 26} zq{row}last" for row in table["row_id"]]  # about 220
+        data.write_table(name, pa.Table.from_pandas(table.assign(text=inner), preserve_index=False))
+        ids |= set(table["source_id"])
+    for policy, found in (("none", []), ("ids", ["ids"]), ("cut", ["first"]), ("all", ["first", "last"])):
+        chosen = demo_config.model_copy(update={"report": config.Report(texts=policy)})
+        said: list[str] = []
+        assert computed(runner.run(chosen, str(run), show=said.append)) == []
+        assert "nothing to do" not in said[0]
+        html = (run / "report.html").read_text()
+        header, columns = block_of(run)  # packed in the page: a search of the file does not see it
+        held = html + json.dumps(header)
+        assert [name for name in ("first", "last") if re.search(rf"zq\d+{name}", held)] == [
+            name for name in found if name != "ids"
+        ]
+        quoted = set(re.findall(r"<blockquote>(.*?)</blockquote>", html))
+        assert (len(quoted) > 8) == bool(found)
+        assert (quoted <= ids) == (policy in ("none", "ids"))
+        if policy == "none":
+            words = set(re.findall(r"[\w-]+", held))
+            assert not words & {*ids, "filling"}
+            assert "row_id" not in columns
+        others = [file for file in run.iterdir() if file.suffix in (".csv", ".txt")]
+        assert len(others) > 3 and not any("zq" in file.read_text() for file in others)
+        runner.run(chosen, str(run), show=said.append)
+        assert "nothing to do" in said[-1]
 
 
 def test_another_selection_reruns_selection_and_what_follows(

@@ -363,3 +363,10 @@ def test_nothing_but_the_config_makes_a_text_all_the_same():
     assert cited(said) == ALWAYS
     for word in ("–", "nan", "None"):
         assert word not in said
+
+
+def test_models_in_folders_are_called_by_the_names_of_these():
+    folders = config(llm={"model": "/srv/models/trial-model", "revision": None}, embed={"model": "~/small"})
+    said = text(folders)
+    assert "embedded with small and" in said and "trial-model in vLLM labelled each" in said
+    assert "/srv" not in said and "~" not in said

@@ -98,6 +98,7 @@ def test_ways_to_hold_nothing_fixed_are_one(tree: dict, tmp_path: Path):
         {"llm": {"model": "m/one", "replicas": {"max": 4}}},
         {"embed": {"batch_size": 1}},
         {"train_sae": {"replicas": {"min": 2, "max": 2}}},
+        {"report": {"texts": "none", "max_texts": 5}},
     ],
 )
 def test_where_and_how_fast_changes_nothing(tree: dict, tmp_path: Path, change: dict):

