@@ -69,6 +69,23 @@ def test_a_link_leads_back_to_the_view(page: Page, open_page, demo_run: Path):
     assert again.is_checked("#hypothesis-tools input[type=checkbox]")
 
 
+def test_shown_rows_become_a_figure_that_is_saved(page: Page, table: pd.DataFrame):
+    page.check("#hypothesis-tools input[type=checkbox]")
+    page.get_by_text("These rows as a figure").click()
+    figure = page.locator("#hypotheses svg.figure")
+    label = figure.get_attribute("aria-label") or ""
+    assert label.count("; ") == table["significant"].sum() - 1
+    assert figure.locator("circle").count() == table["significant"].sum()
+    first = shown(page)[0]
+    assert f"{table.loc[first, 'regression_coef']:+.2f}".replace("-", "−") in label.split(";")[0]
+    with page.expect_download() as waited:
+        page.locator("#hypotheses .figure-files button", has_text="SVG").click()
+    svg = Path(waited.value.path()).read_text(encoding="utf-8")
+    assert svg.startswith("<svg") and svg.count("<circle") == table["significant"].sum()
+    page.uncheck("#hypothesis-tools input[type=checkbox]")
+    assert figure.locator("circle").count() == table["regression_coef"].notna().sum()
+
+
 def test_neurons_stand_below_those_they_fire_with(page: Page, demo_run: Path):
     facts = {one["stage"]: one["facts"] for one in json.loads((demo_run / "run.json").read_text())["stages"]}
     page.select_option("#neuron-tools select", "all")

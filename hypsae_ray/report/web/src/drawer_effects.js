@@ -2,7 +2,7 @@
 
 import { dot, ruleX, ruleY } from "@observablehq/plot";
 import { format, h, percent, signed } from "./dom.js";
-import { drawing } from "./drawing.js";
+import { figure } from "./figure.js";
 import { numberOf, pValue, span, textOf } from "./words.js";
 
 /** @typedef {import("./types.js").RunData} RunData */
@@ -36,7 +36,7 @@ function intervals(data, result) {
   const known = rows.filter((row) => [row.at, row.low, row.high].every(Number.isFinite));
   if (!known.length) return null;
   const said = known.map(({ name, at, low, high }) => `${name} ${signed(at)}, 95 % interval ${span(low, high)}`);
-  return drawing(
+  return figure(
     {
       width: 480,
       height: 96,

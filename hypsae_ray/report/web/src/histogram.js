@@ -2,7 +2,7 @@
 
 import { rectY, ruleX } from "@observablehq/plot";
 import { format } from "./dom.js";
-import { drawing } from "./drawing.js";
+import { figure } from "./figure.js";
 import { count } from "./words.js";
 
 /** @typedef {import("./types.js").Hypothesis} Hypothesis */
@@ -14,7 +14,7 @@ const BINS = 50;
 export function histogram({ id, pYes, pYesB }, rows, threshold) {
   const bins = binned([pYes, ...(pYesB ? [pYesB] : [])], rows);
   const above = rows.reduce((n, row) => n + Number(/** @type {number} */ (pYes[row]) >= threshold), 0);
-  return drawing(
+  return figure(
     {
       width: 640,
       height: 130,

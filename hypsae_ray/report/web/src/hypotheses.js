@@ -1,6 +1,7 @@
 /** The table of hypotheses, which is in the page already: sorted, filtered and searched in place. */
 
 import { byId, h } from "./dom.js";
+import { mountForestFigure } from "./forest_figure.js";
 
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Result} Result */
@@ -33,6 +34,7 @@ export function mountHypotheses(app) {
     status.textContent = shown.length === rows.length ? "" : `${shown.length} of ${rows.length}`;
   });
   app.state.on(["sort"], () => sortRows(rows, app.state.view.sort));
+  mountForestFigure(app, () => ordered(rows).filter((row) => !row.element.hidden));
 }
 
 /** @param {App} app @returns {Row[]} */
@@ -131,6 +133,11 @@ function passes(row, view) {
   return LIMITS.every(([name, column]) => !asked[name] || Number(row.result[column] ?? NaN) >= Number(asked[name]));
 }
 
+/** The rows as they stand in the table. @param {Row[]} rows */
+function ordered(rows) {
+  return [...rows].sort((a, b) => a.element.rowIndex - b.element.rowIndex);
+}
+
 /** @param {Row} row @param {boolean} shown */
 function show(row, shown) {
   row.element.hidden = !shown;
@@ -149,11 +156,11 @@ function sortRows(rows, sort) {
   const sign = sort.startsWith("-") ? -1 : 1;
   const column = sort.replace(/^-/, "");
   const known = (/** @type {Row} */ row) => Number.isFinite(valueOf(row, column));
-  const ordered = !sort
+  const inOrder = !sort
     ? rows
     : [
         ...rows.filter(known).sort((a, b) => sign * (valueOf(a, column) - valueOf(b, column))),
         ...rows.filter((row) => !known(row)),
       ];
-  ordered[0]?.element.parentElement?.append(...ordered.map((row) => row.element));
+  inOrder[0]?.element.parentElement?.append(...inOrder.map((row) => row.element));
 }

@@ -50,7 +50,7 @@
  * @property {number | null} open  hypothesis whose drawer is open
  * @property {string} sort  column by which the hypotheses are sorted, with a minus for descending; "" as written
  * @property {string} find  words sought in the sentences
- * @property {string} filter  names of the filters that are on, joined by commas
+ * @property {string} filter  of the hypotheses: "significant=yes,sign=positive,fidelity=0.5"
  * @property {string} colour  of the map: target, or label:3, or activation:3 (number of a hypothesis)
  * @property {string} search  word, or regular expression between slashes, sought in the texts
  * @property {string} lasso  corners "x,y x,y" of the lasso on the map, in its units
