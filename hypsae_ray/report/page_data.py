@@ -19,8 +19,9 @@ import scipy.sparse as sp
 
 from hypsae_ray.config import Config
 from hypsae_ray.data.arrays import Ints, codes_of
-from hypsae_ray.data.chunks import combine_activations, documents_of, starts_of
+from hypsae_ray.data.chunks import Rule, combine_activations, combine_labels, documents_of, starts_of
 from hypsae_ray.errors import InputError
+from hypsae_ray.labels.read import to_labels
 from hypsae_ray.models.keywords import telling_terms
 from hypsae_ray.report import policy
 from hypsae_ray.report.neuron_tree import neuron_tree
@@ -125,37 +126,53 @@ def _is_covariate(name: object) -> bool:
 
 
 def _units(chain: Chain, config: Config) -> _Units:
-    row_ids = chain.labels.row_ids()
-    units = row_ids if config.data.rule is None else documents_of(row_ids)
-    chosen = mapped_rows(units, config.report.max_texts)
-    kept = np.isin(units, chosen)
-    parts = []
-    for ids, p_yes in chain.labels.tables():
-        mine = np.isin(ids if config.data.rule is None else documents_of(ids), chosen)
-        parts.append(p_yes[mine].astype(np.float32))
-    p_yes = np.concatenate(parts)
-    ids = row_ids[kept]
-    order = np.argsort(ids, kind="stable")
-    p_yes, ids = p_yes[order], ids[order]
-    drawn = chain.labels.drawn()
-    probability = None
+    every = _unit_of(chain.labels.row_ids(), config)
+    chosen = mapped_rows(every, config.report.max_texts)
+    ids, p_yes = _read_p_yes(chain, chosen, config)
+    drawn, probability = chain.labels.drawn(), None
     if drawn is not None and np.ptp(drawn.probability) > 0:
         probability = drawn.probability[np.searchsorted(drawn.row_ids, ids)]
     if config.data.rule is not None:
         starts = starts_of(documents_of(ids))
         probability = None if probability is None else probability[starts]
-        p_yes = _of_documents(p_yes, starts, config)
-    return _Units(chosen, ids, len(np.unique(units)), p_yes, probability)
+        p_yes = of_documents(p_yes, starts, chain.labels.threshold, config.data.rule)
+    return _Units(chosen, ids, len(np.unique(every)), p_yes.astype(np.float32), probability)
 
 
-def _of_documents(p_yes: np.ndarray, starts: Ints, config: Config) -> np.ndarray:
-    """Return P(yes) of both texts of pairs, (2, D, H); of chunks (n, H) their highest, (D, H).
+def _unit_of(row_ids: Ints, config: Config) -> Ints:
+    """Return what rows (n,) are tested as: themselves, their documents or pairs."""
+    return row_ids if config.data.rule is None else documents_of(row_ids)
 
-    NaN where a chunk has no label: whatever the threshold, it could change that of the document.
+
+def _read_p_yes(chain: Chain, units: Ints, config: Config) -> tuple[Ints, np.ndarray]:
+    """Return the ids (m,), ascending, of the labelled rows of units, and their P(yes), (m, H)."""
+    parts = []
+    for ids, p_yes in chain.labels.tables():
+        mine = np.isin(_unit_of(ids, config), units)
+        parts.append((ids[mine], p_yes[mine]))
+    ids, p_yes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(ids, kind="stable")
+    return ids[order], p_yes[order]
+
+
+def of_documents(p_yes: np.ndarray, starts: Ints, threshold: float | np.ndarray, rule: Rule) -> np.ndarray:
+    """Return what P(yes) of documents is taken for, (D, H), so that their labels are those that are tested.
+
+    The highest of their chunks (n, H); under mean, where no single number says it, the label, 0 or 1. NaN
+    where the document has no label. Of pairs (2, D, H): that of either text.
+
+    >>> p_yes = np.array([[0.2], [0.9], [0.9], [0.4], [np.nan], [0.3]])
+    >>> of_documents(p_yes, np.array([0, 3]), 0.5, "any").ravel().tolist()
+    [0.9, nan]
+    >>> of_documents(p_yes, np.array([0, 3]), 0.5, "mean").ravel().tolist()
+    [1.0, 0.0]
     """
-    if config.data.rule == "difference":
+    if rule == "difference":
         return np.stack([p_yes[starts], p_yes[starts + 1]])
-    return np.maximum.reduceat(p_yes, starts, axis=0)
+    labels, _ = combine_labels(to_labels(p_yes, threshold), p_yes, starts, rule)
+    if rule == "mean":
+        return labels
+    return np.where(np.isnan(labels), np.nan, np.fmax.reduceat(p_yes, starts, axis=0))
 
 
 def _activations(folders: Mapping[str, Folder], ids: Ints, n_neurons: int, config: Config) -> sp.csr_matrix:
