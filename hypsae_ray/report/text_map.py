@@ -103,14 +103,18 @@ def read_map(run: RunFolder, row_ids: Ints, say: Callable[[str], None]) -> pd.Da
         run: a run with embeddings of its holdout.
         row_ids: (n,) rows, as `stages.holdout.read_rows` has them: of chunks documents, of two texts pairs.
         say: is told before texts are placed; a map of the same rows is read from the run folder.
+
+    A row without an embedding has no place: NaN.
     """
     embedded = run.folders()["embed_holdout"]
     facts = {"embed_holdout": embedded.name, "seed": SEED, "rows": len(row_ids)}
     if (stored := _stored(run.folder, facts)) is not None and np.array_equal(stored["row_id"], row_ids):
         return stored
     say(f"map: placing {len(row_ids):,} texts by t-SNE")
-    data = run.config.data
-    places = place(read_vectors(embedded, data, row_ids), SEED)
+    vectors = read_vectors(embedded, run.config.data, row_ids)
+    known = np.isfinite(vectors).all(axis=1)
+    places = np.full((len(row_ids), 2), np.nan, dtype=np.float32)
+    places[known] = place(vectors[known], SEED)
     found = pd.DataFrame({"row_id": row_ids, "x": places[:, 0], "y": places[:, 1]})
     table = pa.Table.from_pandas(found, schema=_ROWS_OF_MAP, preserve_index=False)
     run.folder.write_table(MAP, table.replace_schema_metadata({_FACTS: json.dumps(facts).encode()}))

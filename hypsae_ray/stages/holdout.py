@@ -229,7 +229,7 @@ def read_vectors(embedded: Folder, data: Data, rows: Ints) -> Vectors:
     Args:
         embedded: the folder of stage `embed_holdout`.
         data: section data of the run.
-        rows: (n,) ids of embedded rows.
+        rows: (n,) ids; NaN stands for a row without an embedding.
     """
     position, pairs = pd.Index(rows), data.rule == "difference"
     total, counts = None, np.zeros(len(rows), dtype=np.int64)
@@ -243,7 +243,9 @@ def read_vectors(embedded: Folder, data: Data, rows: Ints) -> Vectors:
         total = found if total is None else total + found
         counts += np.bincount(at[mine], minlength=len(rows))
     assert total is not None  # a finished stage has tables
-    return total if pairs else np.asarray(total / counts[:, None], dtype=np.float32)
+    if pairs:
+        return total
+    return np.asarray(total / np.where(counts, counts, np.nan)[:, None], dtype=np.float32)
 
 
 def _gather(work: Workspace, ids: Ints, at: Ints) -> Vectors:

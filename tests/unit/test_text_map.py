@@ -89,6 +89,8 @@ def test_vectors_of_rows_come_in_the_order_that_is_asked_for(tmp_path: Path):
     folder = embedded(tmp_path, holdout_of_0={4: [1, 2], 7: [3, 4]}, holdout_of_1={9: [5, 6]})
     found = read_vectors(folder, Data(train="t", holdout="h", target="y"), np.array([9, 4]))
     assert found.dtype == np.float32 and found.tolist() == [[5, 6], [1, 2]]
+    lacking = read_vectors(folder, Data(train="t", holdout="h", target="y"), np.array([9, 77]))
+    assert np.isfinite(lacking[0]).all() and np.isnan(lacking[1]).all()
 
 
 def test_a_document_has_the_mean_of_its_chunks_wherever_these_are_stored(tmp_path: Path):
