@@ -90,7 +90,7 @@ def export(path: str, out: str | None, overrides: Mapping[str, str], say: Say) -
         path: run folder or URI.
         out: the file or URI, whose name ends in .parquet; None: EXPORT in the run folder.
         overrides: fields of section report by dotted name.
-        say: is told what takes a while.
+        say: hears what takes a while.
 
     Raises:
         InputError: there is no finished run.

@@ -80,7 +80,7 @@ def report_data(
 ) -> ReportData:
     """Gather what the report shows of a run and its chains, the config's own first.
 
-    `methods` is the text for a paper; `say` is told what takes a while.
+    `methods` is the text for a paper; `say` hears what takes a while.
     """
     config, data = run.config, run.folders()["data"]
     main, *others = (_findings(name, chain, config, data) for name, chain in chains.items())

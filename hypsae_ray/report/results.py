@@ -85,7 +85,7 @@ def write_results(
 ) -> None:
     """Write tables, metrics and report of a run whose stages are all finished.
 
-    `say` is told what takes a while.
+    `say` hears what takes a while.
     Files of an earlier run that this one does not have are deleted. run.json is written last and names the
     files, so that results cut off half-way are not taken for whole.
     """

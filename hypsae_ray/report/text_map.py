@@ -102,7 +102,7 @@ def read_map(run: RunFolder, row_ids: Ints, say: Callable[[str], None]) -> pd.Da
     Args:
         run: a run with embeddings of its holdout.
         row_ids: (n,) rows, as `stages.holdout.read_rows` has them: of chunks documents, of two texts pairs.
-        say: is told before texts are placed; a map of the same rows is read from the run folder.
+        say: hears that texts are about to be placed; a map of the same rows is read from the run folder.
 
     A row without an embedding has no place: NaN.
     """

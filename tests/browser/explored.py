@@ -20,7 +20,7 @@ LONG = "LIVE music and a good, and very good band; alive, deliver <b>live</b>. "
 
 
 def columns(classes: bool = False) -> dict[str, np.ndarray]:
-    """Numbers of 200 texts: the target goes with P(yes) of the last two hypotheses, and with groups."""
+    """Numbers of 200 texts: the target depends on P(yes) of the last two hypotheses, and on groups."""
     rng = np.random.default_rng(7)
     p_yes = rng.beta(0.8, 1.2, (3, ROWS)).astype(np.float32)
     p_yes[0] = 0.01

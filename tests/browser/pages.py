@@ -1,5 +1,8 @@
 """Small made-up pages of the report."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -94,3 +97,11 @@ def made_up_page(policy: str = "all", kind: str = "texts") -> str:
     if policy == "none":
         del columns["row_id"]
     return render(ReportData("Made up", "stars", findings, page=PageData(header, columns).packed()))
+
+
+def written(pages: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Write pages to files of a folder, by their names."""
+    paths = {name: folder / f"{name}.html" for name in pages}
+    for name, path in paths.items():
+        path.write_text(pages[name], encoding="utf-8")
+    return paths

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import explored
+from tests.browser.pages import written
 
 ROWS_OF = (
     "(lists) => lists.map((list) => [...list.querySelectorAll('li')].map((one) => Number(one.dataset.row)))"
@@ -23,9 +24,7 @@ def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawer")
     pages = {policy: explored.page(policy) for policy in ("all", "ids", "none")}
     pages |= {"classes": explored.page(classes=True), "pairs": explored.page(pairs=True)}
-    for name, page in pages.items():
-        (folder / f"{name}.html").write_text(page, encoding="utf-8")
-    return {name: folder / f"{name}.html" for name in pages}
+    return written(pages, folder)
 
 
 @pytest.fixture

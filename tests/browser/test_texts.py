@@ -15,6 +15,7 @@ from tests.browser.pages import (
     made_up_columns,
     made_up_page,
     made_up_texts,
+    written,
 )
 
 MAP = "#map canvas"
@@ -67,10 +68,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("texts")
     kinds = {"pairs": made_up_page(kind="pairs"), "classes": made_up_page(kind="classes")}
     kinds |= {policy: made_up_page(policy) for policy in ("all", "ids", "none")}
-    paths = {name: folder / f"{name}.html" for name in kinds}
-    for name, path in paths.items():
-        path.write_text(kinds[name], encoding="utf-8")
-    return paths
+    return written(kinds, folder)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from hypsae_ray.stats.prevalence import intervals, prevalences
 from hypsae_ray.stats.sample import LabelArray, Sample
 from hypsae_ray.stats.separation import PRESENCE, separations, sum_sides
 from tests.browser import explored
+from tests.browser.pages import written
 
 STATUS = "#what-if-results [role=status]"
 AGE, MEMBER = "covariate:0", "covariate:1"
@@ -19,9 +20,7 @@ AGE, MEMBER = "covariate:0", "covariate:1"
 def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("what-if")
     pages = {"all": explored.page(n_all=5_000), "classes": explored.page(classes=True)}
-    for name, page in pages.items():
-        (folder / f"{name}.html").write_text(page, encoding="utf-8")
-    return {name: folder / f"{name}.html" for name in pages}
+    return written(pages, folder)
 
 
 @pytest.fixture
