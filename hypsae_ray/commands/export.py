@@ -31,6 +31,7 @@ from hypsae_ray.pipeline import MAIN
 from hypsae_ray.report.policy import CUT, beginning
 from hypsae_ray.report.run_folder import Chain, RunFolder
 from hypsae_ray.report.text_map import mapped_rows, read_map
+from hypsae_ray.stages.holdout import units_of
 from hypsae_ray.stages.train_sae import count_neurons
 from hypsae_ray.store.artifacts import Folder, Manifest
 from hypsae_ray.store.stage_tables import covariate_columns, read_activations
@@ -132,7 +133,7 @@ def _open(run: RunFolder, config: Config, say: Say) -> _Source:
     chain, folders = run.chains()[MAIN], run.folders()
     manifest = Manifest.load(folders["data"])
     assert manifest is not None  # the run is finished
-    labelled = _units(chain.labels.row_ids(), config.data)
+    labelled = units_of(chain.labels.row_ids(), config.data)
     shown = mapped_rows(labelled, config.report.max_texts)
     if (more := len(np.unique(labelled)) - len(shown)) > 0:
         say(f"map: {more:,} of the labelled rows have no place on it (report.max_texts: {len(shown)})")
@@ -151,11 +152,6 @@ def _activations(folders: Mapping[str, Folder], chain: Chain, data: Data) -> tup
     documents = documents_of(ids)
     starts = starts_of(documents)
     return documents[starts], combine_activations(fired, starts, data.rule)
-
-
-def _units(row_ids: Ints, data: Data) -> Ints:
-    """Return the rows of the export that texts (n,) belong to: themselves, their documents or pairs."""
-    return row_ids if data.rule is None else documents_of(row_ids)
 
 
 def _layout(source: _Source) -> pa.Schema:
@@ -223,7 +219,7 @@ def _rows(source: _Source, layout: pa.Schema) -> Iterator[pa.Table]:
     for table in _whole(source.data.tables("holdout-", columns), source.config.data):
         frame = table.to_pandas()
         ids = frame["row_id"].to_numpy()
-        units = _units(ids, source.config.data)
+        units = units_of(ids, source.config.data)
         starts = np.arange(len(ids)) if source.config.data.rule is None else starts_of(units)
         found = _of_rows(frame, units, starts, source) | _of_hypotheses(labels.of(ids), units, starts, source)
         yield pa.table([_column(found[one.name], one) for one in layout], schema=layout)

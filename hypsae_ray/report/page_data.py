@@ -27,7 +27,7 @@ from hypsae_ray.report import policy
 from hypsae_ray.report.neuron_tree import neuron_tree
 from hypsae_ray.report.run_folder import Chain, RunFolder
 from hypsae_ray.report.text_map import mapped_rows, read_map
-from hypsae_ray.stages.holdout import read_rows
+from hypsae_ray.stages.holdout import read_rows, units_of
 from hypsae_ray.stages.train_sae import count_neurons
 from hypsae_ray.store.artifacts import Folder, Manifest
 from hypsae_ray.store.schema import COVARIATE
@@ -126,7 +126,7 @@ def _is_covariate(name: object) -> bool:
 
 
 def _units(chain: Chain, config: Config) -> _Units:
-    every = _unit_of(chain.labels.row_ids(), config)
+    every = units_of(chain.labels.row_ids(), config.data)
     chosen = mapped_rows(every, config.report.max_texts)
     ids, p_yes = _read_p_yes(chain, chosen, config)
     drawn, probability = chain.labels.drawn(), None
@@ -139,16 +139,11 @@ def _units(chain: Chain, config: Config) -> _Units:
     return _Units(chosen, ids, len(np.unique(every)), p_yes.astype(np.float32), probability)
 
 
-def _unit_of(row_ids: Ints, config: Config) -> Ints:
-    """Return what rows (n,) are tested as: themselves, their documents or pairs."""
-    return row_ids if config.data.rule is None else documents_of(row_ids)
-
-
 def _read_p_yes(chain: Chain, units: Ints, config: Config) -> tuple[Ints, np.ndarray]:
     """Return the ids (m,), ascending, of the labelled rows of units, and their P(yes), (m, H)."""
     parts = []
     for ids, p_yes in chain.labels.tables():
-        mine = np.isin(_unit_of(ids, config), units)
+        mine = np.isin(units_of(ids, config.data), units)
         parts.append((ids[mine], p_yes[mine]))
     ids, p_yes = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(ids, kind="stable")

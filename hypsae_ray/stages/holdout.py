@@ -87,8 +87,9 @@ def read_labelled(data: Folder, labels: StoredLabels, config: Config) -> Sample:
 
 def _how_drawn(drawn: DrawnRows, rows: pd.DataFrame, config: Config) -> Drawn:
     """Return how rows, or documents, were drawn from all `rows`."""
-    of_units = starts_of(_units(drawn.row_ids, config)) if config.data.rule else np.arange(len(drawn.row_ids))
-    at = np.searchsorted(rows.index, _units(drawn.row_ids[of_units], config))
+    units = units_of(drawn.row_ids, config.data)
+    of_units = starts_of(units) if config.data.rule else np.arange(len(units))
+    at = np.searchsorted(rows.index, units[of_units])
     return Drawn(len(rows), drawn.probability[of_units], drawn.uniform[of_units], at)
 
 
@@ -167,9 +168,9 @@ def _with_short_ids(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata()  # by which pandas would make texts of the hashes again
 
 
-def _units(row_ids: Ints, config: Config) -> Ints:
-    """Return what is tested by row_id: the row itself, or its document."""
-    return row_ids if config.data.rule is None else documents_of(row_ids)
+def units_of(row_ids: Ints, data: Data) -> Ints:
+    """Return what rows (n,) are tested as: themselves, their documents or pairs."""
+    return row_ids if data.rule is None else documents_of(row_ids)
 
 
 def _proxies(work: Workspace, rows: pd.DataFrame, at: Ints, labels: Floats, given: _Given) -> Floats:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 
 @pytest.fixture
@@ -84,6 +84,23 @@ def test_shown_rows_become_a_figure_that_is_saved(page: Page, table: pd.DataFram
     assert svg.startswith("<svg") and svg.count("<circle") == table["significant"].sum()
     page.uncheck("#hypothesis-tools input[type=checkbox]")
     assert figure.locator("circle").count() == table["regression_coef"].notna().sum()
+
+
+def test_texts_drawer_and_what_if_of_the_demo(page: Page, table: pd.DataFrame, demo_folder: Path):
+    texts = pd.read_json(demo_folder / "holdout.jsonl", lines=True)["text"]
+    found = int(texts.str.contains(r"\bwait", case=False, regex=True).sum())
+    page.get_by_label("Search the texts").fill("wait")
+    page.get_by_label("Search the texts").press("Enter")
+    assert page.locator("#selected h3").inner_text() == f"{found} of {len(texts)} texts"
+    page.get_by_label("only the selected texts").check()
+    expect(page.locator("#what-if-results [role=status]")).to_contain_text(f" {found} ")
+    page.select_option("#map-tools select", "label:0")
+    page.locator("#hypotheses tr[data-hypothesis='0'] button").click()
+    drawer = page.locator("dialog")
+    assert table.loc[0, "hypothesis"] in drawer.inner_text()
+    assert f"{100 * table.loc[0, 'feature_prevalence']:.1f} % of the texts have it" in drawer.inner_text()
+    page.keyboard.press("Escape")
+    assert not drawer.is_visible()
 
 
 def test_neurons_stand_below_those_they_fire_with(page: Page, demo_run: Path):
