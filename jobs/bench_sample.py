@@ -18,7 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,38 +161,34 @@ def resample(data: Labelled, draws: int) -> dict[str, Any]:
     data = _complete(data)
     truth = _fit(Sample(LabelArray(data.labels), data.target)).fit.estimates.value[1:]
     found: dict[str, Any] = {"rows": len(data.target), "hypotheses": len(truth)}
-    plain: list[np.ndarray] = []
-    for design in ("uniform", "active"):
-        for name in data.clues:
-            inside, errors, alone, sizes = [], [], [], []
-            for draw in range(draws):
-                rng = np.random.default_rng([draw, design == "active"])
-                one = _draw(data, data.clues[name], design, rng)
-                if one is None:
-                    continue
-                sizes.append(one[3])
-                errors.append(one[0] - truth)
-                inside.append(np.abs(one[0] - truth) <= one[1])
-                alone.append(one[2] - truth)
-            plain = alone if design == "uniform" else plain
-            worth = np.mean(np.square(plain), axis=0) / np.mean(np.square(errors), axis=0)
-            found[f"{design}, {name}"] = {
-                "draws": len(errors),
-                "labelled": round(float(np.mean(sizes)), 1),
-                "covers": round(100 * float(np.mean(inside)), 2),
-                "effective": round(float(np.exp(np.mean(np.log(worth)))), 3),
-                "least": round(float(worth.min()), 3),
-                "most": round(float(worth.max()), 3),
-            }
-            print(f"{design}, {name}: {found[f'{design}, {name}']}", file=sys.stderr)
+    plain = np.zeros(0)
+    with ProcessPoolExecutor() as processes:
+        for design in ("uniform", "active"):
+            for name in data.clues:
+                one = partial(_draw, data, name, design)
+                kept = [
+                    drawn for drawn in processes.map(one, range(draws), chunksize=20) if drawn is not None
+                ]
+                value, margin, alone, sizes = map(np.array, zip(*kept, strict=True))
+                plain = alone - truth if design == "uniform" else plain
+                worth = (plain**2).mean(axis=0) / ((value - truth) ** 2).mean(axis=0)
+                found[f"{design}, {name}"] = {
+                    "draws": len(kept),
+                    "labelled": round(float(sizes.mean()), 1),
+                    "covers": round(100 * float((np.abs(value - truth) <= margin).mean()), 2),
+                    "effective": round(float(np.exp(np.mean(np.log(worth)))), 3),
+                    "least": round(float(worth.min()), 3),
+                    "most": round(float(worth.max()), 3),
+                }
+                print(f"{design}, {name}: {found[f'{design}, {name}']}", file=sys.stderr)
     return found
 
 
 def _draw(
-    data: Labelled, clues: Clues, design: str, rng: np.random.Generator
+    data: Labelled, name: str, design: str, draw: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int] | None:
     """Corrected coefficients, half their intervals by the design, those of labels alone, rows labelled."""
-    n_all = len(data.target)
+    rng, clues, n_all = np.random.default_rng([draw, design == "active"]), data.clues[name], len(data.target)
     n = int(rng.integers(n_all // 7, n_all // 3 + 1))
     n_first = n if design == "uniform" else n // 2
     at = np.sort(rng.choice(n_all, n_first, replace=False))

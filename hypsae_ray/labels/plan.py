@@ -89,11 +89,6 @@ class Job:
         """Whether rows have a probability to be labelled."""
         return self.options.sample is not None or self.drawn is not None
 
-    @property
-    def n_rows(self) -> int:
-        """How many rows are labelled."""
-        return sum(len(table) for _, table in self.tables(["row_id"]))
-
     def drawn_columns(self, row_ids: Ints) -> dict[str, np.ndarray]:
         """Return the probability of labelled rows (n,) to be drawn, and whether they were drawn uniformly."""
         if self.drawn is not None:

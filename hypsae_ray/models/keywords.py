@@ -63,7 +63,7 @@ class Keywords:
         question without terms is FAILED for every text. `options` have no effect: nothing is prompted.
         """
         del options
-        terms_of = [_terms(question) for question in questions]
+        terms_of = _terms(questions)
         vocabulary = sorted(set().union(*terms_of))
         p_yes = np.zeros((len(texts), len(questions)), dtype=np.float32)
         if vocabulary and texts:
@@ -103,7 +103,7 @@ def telling_terms(texts: Sequence[str], groups: npt.NDArray[np.bool_]) -> list[l
 
 def _explain(prompt: ReasonPrompt) -> Answer:
     """Say which terms of the property occur in a text, and quote the passage of the first one."""
-    passages = _passages(prompt.text, _terms(prompt.question))
+    passages = _passages(prompt.text, _terms([prompt.question])[0])
     if not passages:
         return Answer("Reason: none of its terms is in the text\nQuote: none", Status.OK)
     found = ", ".join(f'"{term}"' for term in sorted(passages))
@@ -178,12 +178,15 @@ def _sentence(terms: Sequence[str]) -> str:
     return f"mentions {listed} or {quoted[-1]}" if listed else f"mentions {quoted[-1]}"
 
 
-def _terms(question: str) -> frozenset[str]:
-    """The terms of a question, in the form in which the vectorizer finds them in texts."""
-    words = CountVectorizer(stop_words="english").build_analyzer()
-    phrases = _QUOTED.findall(question)
-    found = [" ".join(words(phrase)) for phrase in phrases] if phrases else words(question)
-    return frozenset(term for term in found if term)
+def _terms(questions: Sequence[str]) -> list[frozenset[str]]:
+    """The terms of each question, in the form in which the vectorizer finds them in texts."""
+    words = CountVectorizer(stop_words="english").build_analyzer()  # it checks 318 stop words: 2 ms
+    found = list[frozenset[str]]()
+    for question in questions:
+        phrases = _QUOTED.findall(question)
+        terms = [" ".join(words(phrase)) for phrase in phrases] if phrases else words(question)
+        found.append(frozenset(filter(None, terms)))
+    return found
 
 
 def _any_term(

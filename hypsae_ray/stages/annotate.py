@@ -56,11 +56,12 @@ def run(work: Workspace) -> Outcome:
     job = to_job(work.config, sentences, work.inputs["data"], work.answers, work.out)
     ask = partial(annotate, engines=work.engines, track=work.track, say=work.say)
     small = _label_all_rows(work, job, ask)
-    if not _in_waves(work.config) or not any(sentences):
+    sample = work.config.annotate.sample
+    if sample is None or not _in_waves(work.config) or not any(sentences):
         done = ask(job)
         return replace(done, usage=small + done.usage)
     first = ask(replace(job, first_only=True))
-    if first.rows == job.n_rows:
+    if first.rows == sample.size(sum(map(job.rows.count_rows, job.rows.names(job.prefix, ".parquet")))):
         return replace(first, usage=small + first.usage)
     done = ask(replace(job, drawn=draw_further(work, hypotheses)))
     return replace(done, usage=small + first.usage + done.usage)

@@ -49,14 +49,14 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "long.jsonl"
 
 
-def tree(documents: Path, **data: object) -> dict:
+def tree(documents: Path, embedder: str, **data: object) -> dict:
     here = {"min": 0, "max": 0}
     return {
         "data": {
             "train": str(documents), "holdout_fraction": 0.4, "target": "score", "id": "id",
             "near_copy": None, "shard_rows": 250, **data,
         },
-        "embed": {"replicas": here},
+        "embed": {"model": embedder, "replicas": here},
         "train_sae": {"n_neurons": 32, "k": 2, "max_epochs": 12, "batch_size": 512},
         "select": {"n": 2},
         "llm": {"engine": "keywords", "replicas": here},
@@ -73,9 +73,9 @@ def folder_of(found: runner.Run, stage: str) -> Folder:
 
 
 @pytest.fixture(scope="module")
-def chunked(documents: Path, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
+def chunked(documents: Path, small_embedder: str, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
     """A run on chunks that labels 40 documents."""
-    settings = tree(documents, chunk={"words": WORDS, "overlap": 0})
+    settings = tree(documents, small_embedder, chunk={"words": WORDS, "overlap": 0})
     settings |= {"annotate": {"sample": {"rows": 40, "proxies": []}}}
     return run(settings, tmp_path_factory.mktemp("chunked"))
 
@@ -87,8 +87,10 @@ def test_what_stands_late_in_long_documents_is_found_in_their_chunks(chunked: ru
     assert b"split into chunks of 100 words" in chunked.out.read_bytes("methods.txt")
 
 
-def test_nothing_is_found_where_only_the_beginning_is_read(documents: Path, tmp_path: Path):
-    settings = tree(documents)
+def test_nothing_is_found_where_only_the_beginning_is_read(
+    documents: Path, small_embedder: str, tmp_path: Path
+):
+    settings = tree(documents, small_embedder)
     settings["embed"]["max_tokens"] = 32  # less to compute; the model itself ends at 256
     settings["train_sae"]["max_epochs"] = 3
     metrics = run(settings, tmp_path).chains["main"].metrics
@@ -115,7 +117,7 @@ def test_errors_are_those_of_documents(documents: Path, chunked: runner.Run):
 
 
 @pytest.fixture(scope="module")
-def by_sentence(tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
+def by_sentence(small_embedder: str, tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
     """A run that reads reviews of four short ones by the sentence, and labels 60 of them whole."""
     known, rng = grammar.read(), np.random.default_rng(1)
     rows = []
@@ -126,7 +128,7 @@ def by_sentence(tmp_path_factory: pytest.TempPathFactory) -> runner.Run:
         rows.append({"id": f"d{number}", "text": " ".join(parts), "score": score})
     folder = tmp_path_factory.mktemp("by_sentence")
     pd.DataFrame(rows).to_json(folder / "reviews.jsonl", orient="records", lines=True)
-    settings = tree(folder / "reviews.jsonl", chunk={"sentences": 1, "labels": "whole"})
+    settings = tree(folder / "reviews.jsonl", small_embedder, chunk={"sentences": 1, "labels": "whole"})
     return run(settings | {"annotate": {"sample": {"rows": 60, "proxies": []}}}, folder / "out")
 
 

@@ -3,7 +3,7 @@
 Proxies between 0 and 1 count in part as texts with the property, and in part as texts without.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,17 +27,22 @@ class SideSums:
     @classmethod
     def of_rows(cls, weight: Floats, target: Floats, values: Floats) -> "SideSums":
         """Take rows of weight (m,), target (m,), and values (m, H) that are NaN where there is no label."""
-        there = np.where(np.isnan(values), 0.0, weight[:, None])
-        yes = np.nan_to_num(values) * there
+        there, missing = np.broadcast_to(weight[:, None], values.shape), np.isnan(values)
+        if missing.any():  # proxies never are, and there are many of them
+            there, values = np.where(missing, 0.0, there), np.where(missing, 0.0, values)
+        yes = values * there
         weights = np.stack([yes, there - yes])
         return cls(weights, weights * target[:, None])
 
     @classmethod
     def over_all(cls, sample: Sample) -> "SideSums":
-        """Return the sums over all rows of a sample, read block by block."""
+        """Return the sums over all rows of a sample of proxies, which are never NaN, block by block."""
         total = cls(*np.zeros((2, 2, sample.n_hypotheses)))
-        for rows, values in sample.blocks():
-            total += cls.of_rows(sample.weight(rows), sample.target[rows], values).together()
+        for rows, proxies in sample.blocks():
+            weight = sample.weight(rows)
+            both = np.stack([weight, weight * sample.target[rows]])
+            yes, every = both @ proxies.astype(np.float64), both.sum(axis=1)[:, None]
+            total += cls(*np.stack([yes, every - yes], axis=1))
         return total
 
     def by_group(self, sample: Sample) -> "SideSums":
@@ -99,25 +104,31 @@ SEPARATION = Measure(_separation, _moves_separation)
 PREVALENCE = Measure(_prevalence, _moves_prevalence)
 
 
-def correct_alone(
-    sample: Sample, drawn: Drawn, all_rows: Sample, total: SideSums, measure: Measure
-) -> Values:
-    """Return a measure of the labels of a sample, corrected by the proxies of all rows, of a total (2, H).
+def correct_alone(sample: Sample, measures: Sequence[Measure]) -> list[Values]:
+    """Return measures of the labels of drawn rows, corrected by the proxies of all rows.
 
     NaN for a hypothesis that all labelled rows have, or none.
     """
+    drawn = sample.drawn
+    assert drawn is not None and drawn.all_rows is not None
+    total = SideSums.over_all(drawn.all_rows)
     labels = np.concatenate([values for _, values in sample.blocks()])
     rows = _rows(sample, labels)
     of_proxies = _rows(sample, np.where(np.isnan(labels), np.nan, drawn.proxies()))
+    tells = _vary(of_proxies)  # the influence of one that does not vary is rounding
     with np.errstate(divide="ignore", invalid="ignore"):
-        theta, gamma = (_influences(measure, one, sample) for one in (rows, of_proxies))
-        tells = _vary(of_proxies)  # the influence of one that does not vary is rounding
-        gamma = np.where(tells, np.nan_to_num(gamma), 0.0)
-        products = _against_all(measure, theta, gamma, tells, total, drawn, all_rows)
-        difference = measure.value(of_proxies.together()) - measure.value(total)
-        difference = np.where(tells, np.nan_to_num(difference), 0.0)
-        fixed = correct(products, difference, np.arange(sample.n_hypotheses), sample.n)
-        return Values(measure.value(rows.together()) - fixed.shift, np.diag(fixed.matrix))
+        influences = [
+            (_influences(one, rows, sample), np.where(tells, _influences(one, of_proxies, sample), 0.0))
+            for one in measures
+        ]
+        products = _against_all(measures, influences, tells, total, drawn)
+        found = list[Values]()
+        for measure, sums in zip(measures, products, strict=True):
+            difference = measure.value(of_proxies.together()) - measure.value(total)
+            difference = np.where(tells, difference, 0.0)
+            fixed = correct(sums, difference, np.arange(sample.n_hypotheses), sample.n)
+            found.append(Values(measure.value(rows.together()) - fixed.shift, np.diag(fixed.matrix)))
+    return found
 
 
 def _rows(sample: Sample, values: Floats) -> SideSums:
@@ -137,25 +148,30 @@ def _vary(rows: SideSums) -> Bools:
 
 
 def _against_all(
-    measure: Measure,
-    theta: Floats,
-    gamma: Floats,
+    measures: Sequence[Measure],
+    influences: Sequence[tuple[Floats, Floats]],
     tells: Bools,
     total: SideSums,
     drawn: Drawn,
-    all_rows: Sample,
-) -> Influences:
+) -> list[Influences]:
     """Return products of influences, those of the proxies of all rows on what their total says."""
-    found, square = np.zeros_like(gamma), np.zeros((all_rows.n_hypotheses, all_rows.n_hypotheses))
+    all_rows = drawn.all_rows
+    assert all_rows is not None
+    found = [np.zeros_like(gamma) for _, gamma in influences]
+    squares = [np.zeros((len(tells), len(tells))) for _ in measures]
     for rows, values in all_rows.blocks():
         sides = SideSums.of_rows(all_rows.weight(rows), all_rows.target[rows], values)
-        moves = np.where(tells, np.nan_to_num(measure.influence(total, sides, False)), 0.0)
-        square += moves.T @ moves
-        if all_rows.groups is not None:
-            add_by_group(found, all_rows.groups[rows], moves)
-        else:
-            first, end = np.searchsorted(drawn.positions, (rows.start, rows.stop))
-            found[first:end] = moves[drawn.positions[first:end] - rows.start]
+        first, end = np.searchsorted(drawn.positions, (rows.start, rows.stop))
+        for measure, mine, square in zip(measures, found, squares, strict=True):
+            moves = measure.influence(total, sides, False)
+            moves[:, ~tells] = 0
+            square += moves.T @ moves
+            if all_rows.groups is not None:
+                add_by_group(mine, all_rows.groups[rows], moves)
+            else:
+                mine[first:end] = moves[drawn.positions[first:end] - rows.start]
     if all_rows.groups is not None:
-        return over_groups(theta, gamma, found)
-    return over_rows(theta, gamma, found, square)
+        return [over_groups(*both, mine) for both, mine in zip(influences, found, strict=True)]
+    return [
+        over_rows(*both, mine, square) for both, mine, square in zip(influences, found, squares, strict=True)
+    ]

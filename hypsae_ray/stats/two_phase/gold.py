@@ -21,7 +21,7 @@ from hypsae_ray.stats.regression.likelihood import LINEAR
 from hypsae_ray.stats.regression.linear import sum_moments
 from hypsae_ray.stats.sample import Drawn, LabelArray, Sample, drawn_sample
 from hypsae_ray.stats.separation import PRESENCE, SMALL_CELL, sum_sides
-from hypsae_ray.stats.two_phase.alone import PREVALENCE, SideSums, correct_alone
+from hypsae_ray.stats.two_phase.alone import PREVALENCE, correct_alone
 from hypsae_ray.stats.two_phase.joint import correct_joint
 from hypsae_ray.stats.two_phase.probabilities import spread_of_influence
 from hypsae_ray.stats.two_phase.proxies import fill
@@ -213,9 +213,7 @@ def _prevalences(case: _Case) -> dict[str, Floats]:
     columns = _with_ends("raw_prevalence", raw.value[own], ends[own])
     labels, proxies = case.gold.labels[:, own], fill(case.p_yes[:, own])
     sample = case.sample(labels, proxies, np.ones(len(labels), dtype=bool))
-    assert sample.drawn is not None and sample.drawn.all_rows is not None
-    of_all = sample.drawn.all_rows, SideSums.over_all(sample.drawn.all_rows)
-    found = correct_alone(sample, sample.drawn, *of_all, PREVALENCE)
+    (found,) = correct_alone(sample, [PREVALENCE])
     found = replace(found, value=np.clip(found.value, 0, 1))
     n = (~np.isnan(labels)).sum(axis=0).astype(np.float64)
     sides = sum_sides(sample, PRESENCE)

@@ -61,13 +61,13 @@ def spread_of_influence(analysis: Analysis, all_rows: Sample) -> Floats:
     found = np.zeros(all_rows.n)
     hypotheses = np.flatnonzero(design.hypotheses[design.kept] >= 0)
     for rows in everywhere.rows():
-        X, y = rows.X, rows.y
-        eta, moved = X @ beta, X @ bread
+        eta = rows.X @ beta
+        columns, moved = rows.X.T.copy(), (rows.X @ bread).T.copy()  # each column in one piece
         for j in hypotheses[variance[hypotheses] > 0]:
-            chance = np.clip(X[:, j], 0, 1)
+            chance, slope, pull = np.clip(columns[j], 0, 1), beta[j], bread[j, j]
             ends = [
-                (moved[:, j] + (z - X[:, j]) * bread[j, j]) * (y - family.mean(eta + (z - X[:, j]) * beta[j]))
-                for z in (1.0, 0.0)
+                (moved[j] + step * pull) * (rows.y - family.mean(eta + step * slope))
+                for step in (1 - columns[j], -columns[j])  # to a label of 1, and of 0
             ]
             found[rows.index] += chance * (1 - chance) * (rows.w * (ends[0] - ends[1])) ** 2 / variance[j]
     return np.sqrt(found)

@@ -8,7 +8,7 @@ from hypsae_ray.stats.analysis import Analysis
 from hypsae_ray.stats.prevalence import Values
 from hypsae_ray.stats.sample import Drawn, LabelArray, Sample
 from hypsae_ray.stats.separation import PRESENCE, SMALL_CELL, Separation, separations, sum_sides
-from hypsae_ray.stats.two_phase.alone import PREVALENCE, SEPARATION, SideSums, correct_alone
+from hypsae_ray.stats.two_phase.alone import PREVALENCE, SEPARATION, correct_alone
 from hypsae_ray.stats.two_phase.joint import correct_joint
 
 
@@ -24,8 +24,7 @@ def use_proxies(analysis: Analysis, rng: np.random.Generator) -> Analysis:
     analysis = _exact_on_uniform_rows(analysis, drawn, rng)
     if drawn.all_rows is None or sample.doses is not None or analysis.method.contrast is not PRESENCE:
         return analysis
-    of_all = drawn.all_rows, SideSums.over_all(drawn.all_rows)
-    scores, shares = (correct_alone(sample, drawn, *of_all, one) for one in (SEPARATION, PREVALENCE))
+    scores, shares = correct_alone(sample, (SEPARATION, PREVALENCE))
     separated = [_separation(one, scores, j) for j, one in enumerate(analysis.separations)]
     analysis = replace(analysis, separations=separated, prevalence=shares)
     method = analysis.method
