@@ -57,7 +57,7 @@ def penalty_at(columns: np.ndarray, target: np.ndarray, coefficients: np.ndarray
 def liblinear(columns: sp.csc_matrix, target: np.ndarray, penalty: float) -> np.ndarray:
     """Coefficients by scikit-learn; its constant is penalised, at this scaling so little that it is free."""
     model = LogisticRegression(
-        l1_ratio=1, solver="liblinear", C=1 / penalty, tol=1e-7, max_iter=100_000, intercept_scaling=1e4
+        l1_ratio=1, solver="liblinear", C=1 / penalty, tol=1e-9, max_iter=5000, intercept_scaling=1e4
     )
     return model.fit(sp.csr_matrix(columns), target).coef_.ravel()
 

@@ -141,7 +141,9 @@ def _corrected(
     found = correct(sums, models[0].coefficients - models[1].coefficients, own, design.n)
     usual, back = fit.covariance, inverse(labelled.units)
     # The labels alone have the covariance of the fit: of few groups, or as its model says, it is another one.
-    stretch = np.sqrt(np.diag(labelled.units @ usual.matrix @ labelled.units.T) / np.diag(sums.theta))
+    alone = np.diag(labelled.units @ usual.matrix @ labelled.units.T)
+    with np.errstate(invalid="ignore"):  # below 0 by rounding where one row alone decides: no error is known
+        stretch = np.sqrt(alone / np.diag(sums.theta))
     matrix = found.matrix * np.outer(stretch, stretch)
     covariance = replace(usual, matrix=back @ matrix @ back.T)
     beta = labelled.beta - back @ found.shift

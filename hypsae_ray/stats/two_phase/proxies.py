@@ -179,7 +179,7 @@ def _fit_logistic(columns: Floats, label: Floats) -> Floats:
         return np.append(np.log(share / (1 - share)), np.zeros(columns.shape[1]))
     spread = columns[known].std(axis=0)
     scale = np.where(spread > 1e-12, spread, np.inf)
-    model = LogisticRegression(C=1.0, max_iter=200)
+    model = LogisticRegression(C=1.0, solver="newton-cholesky")  # of 4 columns at the most
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(columns[known] / scale, label[known])
