@@ -37,17 +37,6 @@ OURS = re.compile(rf"({FIRST}|map): .*|({STAGES})( \(keywords\))?( \.\.\.|: .*)"
 NOISE = re.compile(r"WARN|INFO|ERROR|Traceback|pid=|it/s|site-packages|/\d+ \[|^\[|\r", re.MULTILINE)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin whole runs with those of Ray and LLMs: they are long, and no process is to end with one alone."""
-
-    def turn(item: pytest.Item) -> int:
-        if "integration" not in item.path.parts:
-            return 0
-        return 1 if item.get_closest_marker("cluster") or item.get_closest_marker("llm") else 2
-
-    items.sort(key=turn)
-
-
 @pytest.fixture(scope="session")
 def run_apart() -> Callable[..., subprocess.CompletedProcess]:
     """Run a config by `hypsae run` in a process of its own, and see that no line in the pipes is foreign."""
