@@ -25,12 +25,15 @@ demo: .venv/installed
 	$(BIN)/hypsae run --config jobs/configs/demo.yaml --out runs/demo $(CHOSEN)
 	$(BIN)/hypsae demo-recovery runs/demo demo-data
 
-# In two processes, files in the order of pyproject.toml; each has one Ray and one small LLM for all of its tests.
+# In two processes, files in the order of pyproject.toml; each has one Ray and one small LLM for all of its tests. The
+# tests of clusters wait most of the time: two at once take 6 minutes in place of 10.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
 
 test-cluster: .venv/installed
-	$(BIN)/pytest -m slow --durations=10
+	$(PYTEST) -m slow
 
 check: .venv/installed check-web
 	$(BIN)/ruff format --check .
