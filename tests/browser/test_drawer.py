@@ -50,9 +50,11 @@ def test_a_click_on_a_row_opens_it_and_escape_gives_focus_back(page):
     expect(page.get_by_role("dialog", name=explored.SENTENCES[1])).to_be_visible()
     assert page.evaluate("hypsae.app.state.view.open") == 1
     assert page.evaluate("document.activeElement.closest('dialog') !== null")
+    expect(page).to_have_url(re.compile("open=1"))
     page.keyboard.press("Escape")
     expect(drawer(page)).to_be_hidden()
     expect(opener(page, 1)).to_be_focused()
+    expect(page).not_to_have_url(re.compile("open="))  # the event comes after the focus
     assert page.evaluate("hypsae.app.state.view.open") is None
 
 
