@@ -26,7 +26,7 @@ demo: .venv/installed
 	$(BIN)/hypsae demo-recovery runs/demo demo-data
 
 # In two processes, files in the order of pyproject.toml; each has one Ray and one small LLM for all of its tests. The
-# tests of clusters wait most of the time: two at once take 6 minutes in place of 10.
+# tests of clusters wait most of the time: two at once take 6 minutes in place of 10 (two cores of an Intel Xeon).
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 test: check
